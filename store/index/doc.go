@@ -1,0 +1,21 @@
+// Package index reads fixed and dynamic indexes, the files that say of which
+// chunks an archive or image consists (reference "blobs-chunks-indexes",
+// sections 3 to 5 and 8).
+//
+// [ParseFixed] and [ParseDynamic] take a complete index file and check all of
+// it once: header, length, order and sizes of the entries, and they compute
+// the checksum over the entries. After that an [Index] can only be right in
+// form, and its methods do no checks on bytes. Whether it is the index that was
+// backed up is for the caller to say, who compares [Index.Csum] and
+// [Index.Size] with the manifest; the checksum in the index's own header
+// protects nothing and is not looked at.
+//
+// An Index keeps the bytes it was parsed from and reads its entries there:
+// what it takes is the length of the file, see [Index.MemSize]. The bytes
+// belong to it from then on and must not change. It is immutable and safe for
+// concurrent use.
+//
+// Nothing is allocated by what a header says. An index without entries is
+// refused, as it is by the official reader: no data is no archive. All other
+// complaints about bytes match corrupt.Err, too.
+package index

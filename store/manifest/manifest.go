@@ -1,0 +1,208 @@
+package manifest
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/pbsfs/pbsfs/store/blob"
+	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/keys"
+	"github.com/pbsfs/pbsfs/store/name"
+)
+
+// Limits against manifests that exhaust memory (reference "datastore-layout",
+// section 7).
+const (
+	MaxEncoded = 16 << 20
+	MaxDecoded = 64 << 20
+)
+
+// Manifest is the content of a manifest.
+type Manifest struct {
+	// Type, ID and Time say for which snapshot the manifest was written;
+	// the namespace is not recorded. See Matches.
+	Type name.Type
+	ID   string
+	Time name.Time
+
+	// Files lists the usable entries in their order.
+	Files []File
+	// Problems says, as errors that match corrupt.Err, what was left out of
+	// Files and why.
+	Problems []error
+	// Signature is the text of the signature, "" if there is none.
+	Signature string
+	// Raw is the JSON text as it was stored.
+	Raw []byte
+
+	// What follows is read from "unprotected": anyone who can write to the
+	// server can change it, and no signature covers it.
+
+	// Notes is the comment of the snapshot.
+	Notes string
+	// VerifyState is the result of the last verification: "ok", "failed",
+	// or "" if there is none that is known.
+	VerifyState string
+	// UnprotectedProblems says which of these fields were unusable. Files
+	// are not affected.
+	UnprotectedProblems []error
+
+	fingerprint    keys.Fingerprint
+	hasFingerprint bool
+}
+
+// KeyFingerprint tells which key the snapshot was made with, if that is
+// recorded. It is unprotected, too.
+func (m *Manifest) KeyFingerprint() (keys.Fingerprint, bool) {
+	return m.fingerprint, m.hasFingerprint
+}
+
+// Decode reads the manifest from the complete file "index.json.blob".
+func Decode(encoded []byte) (*Manifest, error) {
+	if len(encoded) > MaxEncoded {
+		return nil, corrupt.New("manifest is longer than %d bytes", MaxEncoded)
+	}
+	text, err := blob.Decode(nil, encoded, MaxDecoded, blob.MustPlain, nil)
+	if err != nil {
+		return nil, err
+	}
+	return parse(text)
+}
+
+// parse reads the JSON text, and keeps it.
+func parse(text []byte) (*Manifest, error) {
+	if !json.Valid(text) {
+		return nil, corrupt.New("manifest is no valid JSON")
+	}
+	members, err := object("manifest", text,
+		"backup-type", "backup-id", "backup-time", "files", "signature", "unprotected")
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{Raw: text}
+	if err := m.parseSnapshot(members); err != nil {
+		return nil, err
+	}
+	if err := optional("signature", members["signature"], &m.Signature); err != nil {
+		return nil, err
+	}
+	list := fileList{seen: make(map[name.File]bool)}
+	if err := elements("list of files", members["files"], maxFiles, list.add); err != nil {
+		return nil, err
+	}
+	m.Files, m.Problems = list.files, list.problems
+	m.parseUnprotected(members["unprotected"])
+	return m, nil
+}
+
+// parseSnapshot reads what says for which snapshot the manifest was written.
+func (m *Manifest) parseSnapshot(members map[string]json.RawMessage) error {
+	var typ, id string
+	var sec int64
+	if err := required("backup-type", members["backup-type"], &typ); err != nil {
+		return err
+	}
+	if err := required("backup-id", members["backup-id"], &id); err != nil {
+		return err
+	}
+	if err := required("backup-time", members["backup-time"], &sec); err != nil {
+		return err
+	}
+	// The namespace is not recorded; the root serves to check the rest.
+	group, err := name.NewGroup(name.Namespace{}, name.Type(shorten(typ)), shortenID(id))
+	if err != nil {
+		return corrupt.New("manifest: %v", err)
+	}
+	t, err := name.NewTime(time.Unix(sec, 0))
+	if err != nil || t.Unix() != sec {
+		return corrupt.New("manifest: backup-time %d is out of range", sec)
+	}
+	m.Type, m.ID, m.Time = group.Type(), group.ID(), t
+	return nil
+}
+
+// shortenID cuts an id that is too long to be one, so that no error repeats
+// all of it. What is cut stays too long.
+func shortenID(id string) string { return id[:min(len(id), maxNameLen+1)] }
+
+// parseUnprotected reads the fields that are not signed. None of them makes
+// the snapshot unusable.
+func (m *Manifest) parseUnprotected(value json.RawMessage) {
+	if isNull(value) {
+		return // as written before 0.8.0
+	}
+	members, err := object("unprotected", value, "notes", "key-fingerprint", "verify_state")
+	if err != nil {
+		m.UnprotectedProblems = []error{err}
+		return
+	}
+	for _, err := range []error{
+		optional("notes", members["notes"], &m.Notes),
+		m.parseFingerprint(members["key-fingerprint"]),
+		m.parseVerifyState(members["verify_state"]),
+	} {
+		if err != nil {
+			m.UnprotectedProblems = append(m.UnprotectedProblems, err)
+		}
+	}
+}
+
+func (m *Manifest) parseFingerprint(value json.RawMessage) error {
+	if isNull(value) {
+		return nil
+	}
+	var text string
+	if err := required("key-fingerprint", value, &text); err != nil {
+		return err
+	}
+	f, err := keys.ParseFingerprint(text)
+	if err != nil {
+		return corrupt.New("%v", err)
+	}
+	m.fingerprint, m.hasFingerprint = f, true
+	return nil
+}
+
+func (m *Manifest) parseVerifyState(value json.RawMessage) error {
+	if isNull(value) {
+		return nil
+	}
+	members, err := object("verify_state", value, "state")
+	if err != nil {
+		return err
+	}
+	var state string
+	if err := required("state of verify_state", members["state"], &state); err != nil {
+		return err
+	}
+	if state != "ok" && state != "failed" {
+		return corrupt.New("unknown verify state %q", shorten(state))
+	}
+	m.VerifyState = state
+	return nil
+}
+
+// Matches complains unless the manifest was written for s. A snapshot whose
+// directory was moved does not match.
+func (m *Manifest) Matches(s name.Snapshot) error {
+	g := s.Group()
+	if m.Type == g.Type() && m.ID == g.ID() && m.Time == s.Time() {
+		return nil
+	}
+	return corrupt.New("manifest is of snapshot %s/%s/%s", m.Type, m.ID, m.Time)
+}
+
+// Lookup returns the entry of the file.
+func (m *Manifest) Lookup(file name.File) (File, bool) {
+	i := slices.IndexFunc(m.Files, func(f File) bool { return f.Name == file })
+	if i < 0 {
+		return File{}, false
+	}
+	return m.Files[i], true
+}
+
+// Encrypted reports whether any file of the snapshot is encrypted.
+func (m *Manifest) Encrypted() bool {
+	return slices.ContainsFunc(m.Files, func(f File) bool { return f.Mode == CryptModeEncrypt })
+}
