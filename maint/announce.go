@@ -1,0 +1,112 @@
+package maint
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// PBS's shared counters, see reference "operations-and-maintenance", section 3.
+const (
+	generationSize   = 4096
+	generationMagic  = 0x19c6a8e69a848f83 // big-endian
+	generationOffset = 24
+
+	// proxyTimeout bounds the conversation with PBS's proxy, which is a
+	// courtesy: the counter has already told it.
+	proxyTimeout = 5 * time.Second
+)
+
+// bumpGeneration tells PBS that its cached datastore.cfg is out of date. It is
+// called under the config lock, after each replacement. An older PBS has no
+// counter and needs none.
+func bumpGeneration(host Host) error {
+	if !host.pbs {
+		return nil
+	}
+	path := filepath.Join(host.runDir, "shmem", "config-versions")
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() || st.Size() < generationSize {
+		return fmt.Errorf("%s does not hold PBS's counters", path)
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, generationSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map %s: %w", path, err)
+	}
+	defer unix.Munmap(m)
+	if binary.BigEndian.Uint64(m) != generationMagic {
+		return fmt.Errorf("%s does not hold PBS's counters", path)
+	}
+	// The mapping begins on a page, so the counter is aligned.
+	atomic.AddUint64((*uint64)(unsafe.Pointer(&m[generationOffset])), 1)
+	return nil
+}
+
+// tellProxy has PBS's proxy look at a datastore's entry again. No proxy is no
+// error.
+func tellProxy(ctx context.Context, host Host, store string) error {
+	pid := readPIDFile(host.proxyPIDFile())
+	if _, running := LookProcess(pid); !running {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, proxyTimeout)
+	defer cancel()
+	var d net.Dialer
+	// "@" is Go's way to write an abstract address.
+	conn, err := d.DialContext(ctx, "unix", fmt.Sprintf("@%s/control-%d.sock", host.runDir, pid))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	line, err := json.Marshal(struct {
+		Command string `json:"command"`
+		Args    string `json:"args"`
+	}{"update-datastore-cache", store})
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	return readAnswer(conn)
+}
+
+func readAnswer(conn net.Conn) error {
+	in := bufio.NewReaderSize(conn, 4096)
+	line, err := in.ReadSlice('\n')
+	if err != nil {
+		return fmt.Errorf("answer of PBS's proxy: %w", err)
+	}
+	if answer := printable(strings.TrimSpace(string(line))); !strings.HasPrefix(answer, "OK") {
+		return fmt.Errorf("answer of PBS's proxy: %s", answer)
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+package maint
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestConfigMode(t *testing.T) {
+	tests := []struct {
+		name, file string
+		want       ModeType
+	}{
+		{"empty", "", None},
+		{"not listed", "datastore: other\n\tmaintenance-mode offline\n", None},
+		{"plain", "datastore: tank\n\tpath /x\n\tmaintenance-mode offline\n", Offline},
+		{"no last newline", "datastore: tank\n\tmaintenance-mode offline", Offline},
+		{"spaces", "datastore:tank  \n  maintenance-mode \t offline  \n", Offline},
+		{"windows", "datastore: tank\r\n\tmaintenance-mode offline\r\n", Offline},
+		{"unknown keys and sections", "sync: tank\n\tmaintenance-mode read-only\n\ndatastore: tank\n\tfrobnicate 1\n\tmaintenance-mode offline\n", Offline},
+		{"comment", "# mine\ndatastore: tank\n#\tmaintenance-mode offline\n\tpath /x\n", None},
+		{"key is a prefix", "datastore: tank\n\tmaintenance-mode-x offline\n", None},
+		{"no value", "datastore: tank\n\tmaintenance-mode\n", Unknown},
+		{"twice", "datastore: tank\n\tmaintenance-mode offline\n\tmaintenance-mode read-only\n", Unknown},
+		{"section twice", "datastore: tank\n\tpath /x\n\ndatastore: tank\n\tpath /y\n", Unknown},
+		{"property of nobody", "datastore: tank\n\tpath /x\n\n\tmaintenance-mode offline\n", Unknown},
+		{"mangled header", "datastore tank\n\tmaintenance-mode offline\n", Unknown},
+		{"another's broken mode", "datastore: other\n\tmaintenance-mode ???\n\ndatastore: tank\n\tpath /x\n", None},
+	}
+	for _, tt := range tests {
+		if got := parseConfig([]byte(tt.file)).mode("tank"); got.Type != tt.want {
+			t.Errorf("%s: got %+v, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestEditKeepsEveryOtherByte(t *testing.T) {
+	tests := []struct{ name, before, set, cleared string }{
+		{
+			"added after the last property",
+			"datastore: a\n\tpath /a\n\ndatastore: tank\n\tpath  /x \n    comment  odd\tspace \n\n\ndatastore: z\n\tpath /z\n",
+			"datastore: a\n\tpath /a\n\ndatastore: tank\n\tpath  /x \n    comment  odd\tspace \n\tmaintenance-mode offline\n\n\ndatastore: z\n\tpath /z\n",
+			"",
+		},
+		{
+			"replaced in place",
+			"datastore: tank\n  maintenance-mode   read-only,message=x  \n\tpath /x\n\tfuture yes\n",
+			"datastore: tank\n  maintenance-mode   offline\n\tpath /x\n\tfuture yes\n",
+			"datastore: tank\n\tpath /x\n\tfuture yes\n",
+		},
+		{"no last newline", "datastore: tank\n\tpath /x", "datastore: tank\n\tpath /x\n\tmaintenance-mode offline", "datastore: tank\n\tpath /x\n"},
+		{"header alone", "datastore: tank", "datastore: tank\n\tmaintenance-mode offline", "datastore: tank\n"},
+		{"windows", "datastore: tank\r\n\tpath /x\r\n", "datastore: tank\r\n\tpath /x\r\n\tmaintenance-mode offline\r\n", ""},
+		{"comment between", "datastore: tank\n\tpath /x\n# note\n", "datastore: tank\n\tpath /x\n\tmaintenance-mode offline\n# note\n", ""},
+	}
+	for _, tt := range tests {
+		set, err := parseConfig([]byte(tt.before)).setMode("tank", "offline")
+		if err != nil || string(set) != tt.set {
+			t.Errorf("%s: got %q, %v, want %q", tt.name, set, err, tt.set)
+		}
+		want := tt.cleared
+		if want == "" {
+			want = tt.before
+		}
+		cleared, err := parseConfig(set).setMode("tank", "")
+		if err != nil || string(cleared) != want {
+			t.Errorf("%s, cleared: got %q, %v, want %q", tt.name, cleared, err, want)
+		}
+	}
+}
+
+func TestDatastores(t *testing.T) {
+	p := newPlace(t)
+	p.writeConfig(t, "datastore: tank\n\tpath /srv/tank\n\tcomment two words\n\nsync: s\n\tx y\n\n"+
+		"datastore: usb\n\tpath pbs/store\n\tbacking-device 1234-ABCD\n\tmaintenance-mode read-only,message=x\n\n"+
+		"datastore: cloud\n\tpath /cache\n\tbackend type=s3,client=c,bucket=b\n")
+	got, err := Datastores(p.host)
+	if err != nil || len(got) != 3 {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	if d := got[0]; d.Dir() != "/srv/tank" || d.Comment != "two words" || d.Backend != "filesystem" || d.Removable() || d.File != p.host.ConfigFiles()[0] {
+		t.Errorf("got %+v", d)
+	}
+	if d := got[1]; d.Dir() != "/mnt/datastore/usb" || !d.Removable() || d.Mode.Type != ReadOnly || d.Mode.Message != "x" {
+		t.Errorf("got %+v", d)
+	}
+	if d := got[2]; !d.S3() {
+		t.Errorf("got %+v", d)
+	}
+}
+
+func TestAddAndRemoveDatastore(t *testing.T) {
+	p := newPlace(t)
+	ctx := t.Context()
+	if err := os.Remove(filepath.Join(p.dir, "etc/datastore.cfg")); err != nil {
+		t.Fatal(err)
+	}
+	add := func(d Datastore) {
+		t.Helper()
+		if err := AddDatastore(ctx, p.host, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(Datastore{Name: "tank", Path: "/srv/tank"})
+	add(Datastore{Name: "usb", Path: "store", BackingDevice: "1234-ABCD", Comment: "red disk"})
+	const both = "datastore: tank\n\tpath /srv/tank\n\ndatastore: usb\n\tpath store\n\tbacking-device 1234-ABCD\n\tcomment red disk\n"
+	if got := p.config(t); got != both {
+		t.Errorf("got %q, want %q", got, both)
+	}
+	if err := AddDatastore(ctx, p.host, Datastore{Name: "tank", Path: "/y"}); !errors.Is(err, ErrExists) {
+		t.Errorf("add again: %v", err)
+	}
+	for _, bad := range []Datastore{{Name: "x", Path: "/x"}, {Name: "a/b", Path: "/x"}, {Name: "abc"}, {Name: "abc", Path: "rel"}, {Name: "abc", Path: "/x\n\ty"}, {Name: "abc.lock", Path: "/x"}, {Name: "abc", Path: "x", BackingDevice: "a b"}} {
+		if err := AddDatastore(ctx, p.host, bad); err == nil {
+			t.Errorf("%+v was added", bad)
+		}
+	}
+	g := begin(t, p.operations(t, nil), Read)
+	if err := RemoveDatastore(ctx, p.host, "tank"); !errors.Is(err, ErrConflict) {
+		t.Errorf("remove while active: %v", err)
+	}
+	g.Release()
+	if err := RemoveDatastore(ctx, p.host, "usb"); err != nil {
+		t.Error(err)
+	}
+	if err := RemoveDatastore(ctx, p.host, "usb"); !errors.Is(err, ErrNotConfigured) {
+		t.Errorf("remove again: %v", err)
+	}
+	if got := p.config(t); got != "datastore: tank\n\tpath /srv/tank\n\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte(plainConfig))
+	f.Add([]byte("datastore: tank\r\n\tmaintenance-mode read-only,message=\"a, b\"\r\n"))
+	f.Add([]byte("datastore: tank"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := parseConfig(data)
+		if !bytes.Equal(c.bytes(), data) {
+			t.Fatalf("%q is %q after parsing", data, c.bytes())
+		}
+		for _, s := range c.sections {
+			c.datastore(s, "x")
+		}
+		out, err := c.setMode("tank", `offline,message="a, b"`)
+		if err != nil {
+			return
+		}
+		if m := parseConfig(out).mode("tank"); c.problem == "" && (m.Type != Offline || m.Message != "a, b") {
+			t.Fatalf("%q: set, and then %q says %+v", data, out, m)
+		}
+		if diff := len(strings.Split(string(out), "\n")) - len(strings.Split(string(data), "\n")); diff < 0 || diff > 1 {
+			t.Fatalf("%q became %q", data, out)
+		}
+		if _, err := parseConfig(out).setMode("tank", ""); err != nil {
+			t.Fatalf("%q cannot be cleared: %v", out, err)
+		}
+	})
+}

@@ -1,0 +1,307 @@
+package maint
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// How somebody holds a mount.
+const (
+	HowDescriptor = "descriptor"
+	HowMapping    = "mapping"
+	HowLoop       = "loop device"
+	HowCwd        = "cwd"
+	HowRoot       = "root"
+	HowNested     = "nested mount"
+)
+
+// Holder is somebody who keeps a mount in use. A loop device and a nested mount
+// of our own namespace are held by the kernel: PID is 0, and Name is the device
+// or the nested file system's type.
+type Holder struct {
+	PID       int    `json:"pid"`
+	StartTime uint64 `json:"starttime"`
+	Name      string `json:"name"`
+	Path      string `json:"path"` // as seen from here
+	How       string `json:"how"`
+}
+
+// String is for a line on a terminal.
+func (h Holder) String() string {
+	if h.PID == 0 {
+		return fmt.Sprintf("%s (%s): %s", h.Name, h.How, printable(h.Path))
+	}
+	return fmt.Sprintf("process %d %s (%s): %s", h.PID, h.Name, h.How, printable(h.Path))
+}
+
+// Holders finds who keeps the mount at point in use. Nothing on the mount is
+// opened or looked at: only the names and numbers that /proc and /sys give are
+// used, so the daemon that serves the mount may ask too. Processes that the
+// caller may not look into are left out; root sees all.
+func Holders(ctx context.Context, point string) ([]Holder, error) {
+	mount, err := FindMount(point)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newHolderScan(mount)
+	if err != nil {
+		return nil, err
+	}
+	pids, err := numericDirs("/proc")
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range pids {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		s.noteNamespace(pid)
+	}
+	for _, pid := range pids {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		s.process(pid)
+	}
+	s.loops()
+	s.nested()
+	return s.found, nil
+}
+
+// holderScan is one search. A file system is told by its device number, which
+// is the same in every namespace. A descriptor names the mount it was opened
+// through, so all mounts of the device are collected first, in all namespaces.
+type holderScan struct {
+	mount      Mount
+	namespaces map[string]mountNamespace // by the name of the namespace
+	own        string                    // ours
+	ids        map[int]bool              // all mounts of the device
+	found      []Holder
+}
+
+type mountNamespace struct {
+	pid    int // a process in it
+	mounts []Mount
+}
+
+func newHolderScan(mount Mount) (*holderScan, error) {
+	s := &holderScan{mount: mount, namespaces: map[string]mountNamespace{}, ids: map[int]bool{}}
+	mounts, err := Mounts()
+	if err != nil {
+		return nil, err
+	}
+	s.own, err = os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
+	s.addNamespace(s.own, os.Getpid(), mounts)
+	return s, nil
+}
+
+func (s *holderScan) addNamespace(name string, pid int, mounts []Mount) {
+	s.namespaces[name] = mountNamespace{pid, mounts}
+	for _, m := range mounts {
+		if m.sameDevice(s.mount) {
+			s.ids[m.ID] = true
+		}
+	}
+}
+
+// noteNamespace collects the mounts of a process whose namespace is new.
+func (s *holderScan) noteNamespace(pid int) {
+	name, err := os.Readlink(procPath(pid, "ns/mnt"))
+	if err != nil {
+		return
+	}
+	if _, known := s.namespaces[name]; known {
+		return
+	}
+	if mounts, err := mountsIn(procPath(pid, "mountinfo")); err == nil {
+		s.addNamespace(name, pid, mounts)
+	}
+}
+
+func (s *holderScan) add(pid int, path, how string) {
+	p, _ := LookProcess(pid)
+	if p.Name == "" {
+		p.Name = processName(pid)
+	}
+	h := Holder{PID: pid, StartTime: p.StartTime, Name: p.Name, Path: path, How: how}
+	if !slices.Contains(s.found, h) {
+		s.found = append(s.found, h)
+	}
+}
+
+// process looks at everything that one process holds. Threads may have
+// directories of their own, and where the first thread has ended the others
+// still have the descriptors.
+func (s *holderScan) process(pid int) {
+	at := func(path string) bool { return s.contains(pid, path) }
+	s.descriptors(pid, procPath(pid, "fd"), procPath(pid, "fdinfo"))
+	s.mappings(pid, procPath(pid, "maps"))
+	s.link(pid, procPath(pid, "cwd"), HowCwd, at)
+	s.link(pid, procPath(pid, "root"), HowRoot, at)
+	tids, err := numericDirs(procPath(pid, "task"))
+	if err != nil || len(tids) < 2 {
+		return
+	}
+	first, ok := readStat(pid)
+	leads := ok && first.state != 'Z'
+	for _, tid := range tids {
+		if tid == pid {
+			continue
+		}
+		task := procPath(pid, "task/"+strconv.Itoa(tid)+"/")
+		s.link(pid, task+"cwd", HowCwd, at)
+		s.link(pid, task+"root", HowRoot, at)
+		if !leads {
+			s.descriptors(pid, task+"fd", task+"fdinfo")
+			s.mappings(pid, task+"maps")
+		}
+	}
+}
+
+func (s *holderScan) link(pid int, path, how string, inside func(string) bool) {
+	if target, err := os.Readlink(path); err == nil && inside(target) {
+		s.add(pid, target, how)
+	}
+}
+
+// descriptors tells by the mount that each descriptor was opened through, and by
+// its path where a kernel does not say.
+func (s *holderScan) descriptors(pid int, dir, info string) {
+	fds, err := numericDirs(dir)
+	if err != nil {
+		return
+	}
+	for _, fd := range fds {
+		n := strconv.Itoa(fd)
+		path, err := os.Readlink(filepath.Join(dir, n))
+		if err != nil || !strings.HasPrefix(path, "/") {
+			continue // a pipe, a socket, or closed meanwhile
+		}
+		id, ok := mountID(filepath.Join(info, n))
+		if ok && s.ids[id] || !ok && s.contains(pid, path) {
+			s.add(pid, path, HowDescriptor)
+		}
+	}
+}
+
+// mountID reads the line "mnt_id:" of a descriptor's fdinfo.
+func mountID(path string) (int, bool) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(data)) {
+		if value, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			id, err := strconv.Atoi(strings.TrimSpace(value))
+			return id, err == nil
+		}
+	}
+	return 0, false
+}
+
+// mappings reads the device numbers in maps, which the kernel gives without
+// asking the file system: a mapping lives on when its descriptor is closed.
+func (s *holderScan) mappings(pid int, path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	want := fmt.Sprintf("%02x:%02x", s.mount.Major, s.mount.Minor)
+	for in := bufio.NewScanner(f); in.Scan(); {
+		// address perms offset device inode path; the path may have spaces.
+		f := strings.SplitN(in.Text(), " ", 6)
+		if len(f) == 6 && f[3] == want {
+			s.add(pid, unescapeMount(strings.TrimLeft(f[5], " ")), HowMapping)
+		}
+	}
+}
+
+// contains says whether a path that the kernel gave for a process lies on the
+// mount, by the mount that is the closest above it in the process's namespace.
+func (s *holderScan) contains(pid int, path string) bool {
+	if !strings.HasPrefix(path, "/") {
+		return false
+	}
+	name, err := os.Readlink(procPath(pid, "ns/mnt"))
+	if err != nil {
+		return false
+	}
+	return onDevice(s.namespaces[name].mounts, path, s.mount)
+}
+
+func onDevice(mounts []Mount, path string, device Mount) bool {
+	path = strings.TrimSuffix(path, " (deleted)")
+	best, depth := Mount{}, -1
+	for _, m := range mounts {
+		if below(path, m.Point) && len(m.Point) >= depth {
+			best, depth = m, len(m.Point)
+		}
+	}
+	return depth >= 0 && best.sameDevice(device)
+}
+
+// below says whether path is dir or lies below it.
+func below(path, dir string) bool {
+	rest, ok := strings.CutPrefix(path, dir)
+	return ok && (rest == "" || rest[0] == '/' || dir == "/")
+}
+
+// loops finds loop devices over files of the mount.
+func (s *holderScan) loops() {
+	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		path := strings.TrimSuffix(string(data), "\n")
+		if err != nil || !onDevice(s.namespaces[s.own].mounts, path, s.mount) {
+			continue
+		}
+		device := filepath.Base(filepath.Dir(filepath.Dir(file)))
+		s.found = append(s.found, Holder{Name: "/dev/" + device, Path: path, How: HowLoop})
+	}
+}
+
+// nested finds mounts on directories of the mount, in every namespace.
+func (s *holderScan) nested() {
+	for name, ns := range s.namespaces {
+		for _, m := range ns.mounts {
+			switch {
+			case !s.ids[m.Parent] || m.ID == m.Parent:
+			case name == s.own:
+				s.found = append(s.found, Holder{Name: m.FSType, Path: m.Point, How: HowNested})
+			default:
+				s.add(ns.pid, m.Point, HowNested)
+			}
+		}
+	}
+}
+
+// numericDirs lists the entries of a directory of /proc that are numbers.
+func numericDirs(dir string) ([]int, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var numbers []int
+	for _, name := range names {
+		if n, err := strconv.Atoi(name); err == nil {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}

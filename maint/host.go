@@ -1,0 +1,292 @@
+package maint
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Where PBS and pbsfs keep things when nobody says otherwise.
+const (
+	pbsConfigDir = "/etc/proxmox-backup"
+	pbsRunDir    = "/run/proxmox-backup"
+	ownConfigDir = "/etc/pbsfs"
+	ownRunDir    = "/run/pbsfs"
+	usersRunGlob = "/run/user/*/pbsfs"
+	pbsUser      = "backup"
+
+	configName     = "datastore.cfg"
+	configLockName = ".datastore.lck"
+)
+
+// HostOptions are the answers of the world around a [Host].
+type HostOptions struct {
+	// ConfigDir and RunDir are the values of --config-dir and --run-dir, ""
+	// when not given. They win over PBSFS_CONFIG_DIR and PBSFS_RUN_DIR, which
+	// win over the defaults.
+	ConfigDir, RunDir string
+	// Getenv is os.Getenv when nil.
+	Getenv func(string) string
+	// UID is the effective user id: os.Geteuid().
+	UID int
+}
+
+// Host says where datastore.cfg, the operations files, the locks and our own
+// sockets live, and whether a PBS shares them with us. It is a value; the zero
+// Host is no place, and everything that gets one fails.
+type Host struct {
+	configs  []configPlace // the first one is where we may write
+	runDir   string        // operations, locks, PBS's pid files
+	ownRun   string        // sockets, mount records, logs
+	uid      int
+	pbs      bool
+	files    owner  // of what we create beside PBS's files
+	usersRun string // glob of the users' run directories that root sums, or ""
+}
+
+// configPlace is one directory with a datastore.cfg.
+type configPlace struct {
+	dir string
+	// shared: somebody else's (root's, for an ordinary user). It is read, its
+	// lock is taken shared, and nothing in it is ever created.
+	shared bool
+}
+
+func (p configPlace) file() string { return filepath.Join(p.dir, configName) }
+func (p configPlace) lock() string { return filepath.Join(p.dir, configLockName) }
+
+// owner is who files belong to that we create for others to share. The zero
+// value leaves them ours.
+type owner struct {
+	uid, gid int
+	set      bool
+}
+
+var errNoHost = errors.New("maint: the zero Host has no files")
+
+// NewHost finds the places. It looks at the file system but creates nothing.
+func NewHost(opts HostOptions) (Host, error) {
+	getenv := opts.Getenv
+	if getenv == nil {
+		getenv = os.Getenv
+	}
+	configDir, err := override(opts.ConfigDir, getenv("PBSFS_CONFIG_DIR"))
+	if err != nil {
+		return Host{}, fmt.Errorf("configuration directory: %w", err)
+	}
+	runDir, err := override(opts.RunDir, getenv("PBSFS_RUN_DIR"))
+	if err != nil {
+		return Host{}, fmt.Errorf("run directory: %w", err)
+	}
+	h := Host{uid: opts.UID}
+	h.pbs = isPBS(configDir, runDir)
+	h.placeConfig(configDir, getenv)
+	if err := h.placeRun(runDir, getenv); err != nil {
+		return Host{}, err
+	}
+	h.placeOwner(runDir)
+	if runDir == "" && configDir == "" && h.uid == 0 && !h.pbs {
+		h.usersRun = usersRunGlob
+	}
+	return h, nil
+}
+
+// override returns the flag's value or else the variable's, absolute and
+// clean, "" if neither is given.
+func override(flag, env string) (string, error) {
+	dir := flag
+	if dir == "" {
+		dir = env
+	}
+	if dir == "" {
+		return "", nil
+	}
+	return filepath.Abs(dir)
+}
+
+// isPBS decides whether a PBS shares these directories. With directories of
+// the caller's choice it is what lies in them that tells: a key or pid files
+// of PBS's. Otherwise PBS's configuration directory must be there, and the
+// server too (a host with just the client has none).
+func isPBS(configDir, runDir string) bool {
+	if configDir != "" && configDir != pbsConfigDir {
+		return exists(filepath.Join(configDir, "authkey.key")) || runDir != "" && hasPBSRunFiles(runDir)
+	}
+	if !exists(pbsConfigDir) {
+		return configDir == "" && runDir != "" && hasPBSRunFiles(runDir)
+	}
+	if exists("/usr/sbin/proxmox-backup-manager") || hasPBSRunFiles(pbsRunDir) {
+		return true
+	}
+	daemons, _ := filepath.Glob("/usr/lib/*/proxmox-backup/proxmox-backup-proxy")
+	return len(daemons) > 0
+}
+
+func hasPBSRunFiles(dir string) bool {
+	for _, name := range []string{"proxy.pid", "api.pid", "shmem"} {
+		if exists(filepath.Join(dir, name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// exists takes what cannot be looked at (no permission on the directory above)
+// for existing: it is somebody's.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, os.ErrNotExist)
+}
+
+func (h *Host) placeConfig(dir string, getenv func(string) string) {
+	switch {
+	case dir != "":
+		h.configs = []configPlace{{dir: dir}}
+	case h.pbs && exists(pbsConfigDir):
+		h.configs = []configPlace{{dir: pbsConfigDir}}
+	case h.uid == 0:
+		h.configs = []configPlace{{dir: ownConfigDir}}
+	default:
+		if own := userConfigDir(getenv); own != "" {
+			h.configs = append(h.configs, configPlace{dir: own})
+		}
+		h.configs = append(h.configs, configPlace{dir: ownConfigDir, shared: true})
+	}
+}
+
+// userConfigDir follows the XDG base directory rules: a value that is not
+// absolute is ignored.
+func userConfigDir(getenv func(string) string) string {
+	if dir := getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "pbsfs")
+	}
+	if home := getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".config", "pbsfs")
+	}
+	return ""
+}
+
+func (h *Host) placeRun(dir string, getenv func(string) string) error {
+	if dir != "" {
+		h.runDir, h.ownRun = dir, dir
+		return nil
+	}
+	h.ownRun = ownRunDir
+	if h.uid != 0 && !(h.pbs && h.uid == backupOwner().uid) {
+		xdg := getenv("XDG_RUNTIME_DIR")
+		if !filepath.IsAbs(xdg) {
+			return errors.New("XDG_RUNTIME_DIR is not set, so there is no place to count operations in: log in with a session, or give --run-dir")
+		}
+		h.ownRun = filepath.Join(xdg, "pbsfs")
+	}
+	h.runDir = h.ownRun
+	if h.pbs && h.ConfigDir() == pbsConfigDir {
+		h.runDir = pbsRunDir
+	}
+	return nil
+}
+
+// placeOwner decides who gets the files we create on a PBS host: its user, or
+// with a run directory of the caller's choice, whoever that belongs to.
+func (h *Host) placeOwner(runDir string) {
+	switch {
+	case !h.pbs:
+	case runDir != "":
+		h.files = ownerOf(runDir)
+	default:
+		h.files = backupOwner()
+	}
+}
+
+// backupOwner is PBS's user and group; not set where there is none.
+func backupOwner() owner {
+	u, err := user.Lookup(pbsUser)
+	if err != nil {
+		return owner{}
+	}
+	uid, err1 := strconv.Atoi(u.Uid)
+	gid, err2 := strconv.Atoi(u.Gid)
+	if g, err := user.LookupGroup(pbsUser); err == nil {
+		gid, err2 = strconv.Atoi(g.Gid)
+	}
+	return owner{uid: uid, gid: gid, set: err1 == nil && err2 == nil}
+}
+
+// ConfigDir is the directory whose datastore.cfg we may change.
+func (h Host) ConfigDir() string {
+	if len(h.configs) == 0 {
+		return ""
+	}
+	return h.configs[0].dir
+}
+
+// ConfigFiles are all datastore.cfg whose modes bind us, our own first.
+func (h Host) ConfigFiles() []string {
+	files := make([]string, 0, len(h.configs))
+	for _, p := range h.configs {
+		files = append(files, p.file())
+	}
+	return files
+}
+
+// ConfigLock is the lock file of ConfigDir's datastore.cfg, PBS's own on a PBS
+// host.
+func (h Host) ConfigLock() string { return filepath.Join(h.ConfigDir(), configLockName) }
+
+// RunDir is where operations, locks and PBS's pid files live.
+func (h Host) RunDir() string { return h.runDir }
+
+// OperationsDir is where each datastore has its operations file.
+func (h Host) OperationsDir() string { return filepath.Join(h.runDir, "active-operations") }
+
+// OperationsFile is the operations file of one datastore.
+func (h Host) OperationsFile(store string) string { return filepath.Join(h.OperationsDir(), store) }
+
+// LocksDir is where snapshots and groups have their lock files.
+func (h Host) LocksDir() string { return filepath.Join(h.runDir, "locks") }
+
+// OldLockingFile exists while a newer PBS still uses the older locks.
+func (h Host) OldLockingFile() string { return filepath.Join(h.runDir, "old-locking") }
+
+// OwnRunDir is where pbsfs keeps what is its own: sockets, mount records, logs.
+func (h Host) OwnRunDir() string { return h.ownRun }
+
+// IsPBS says whether a PBS shares these places.
+func (h Host) IsPBS() bool { return h.pbs }
+
+// Owner returns the user and group that get what we create among PBS's files.
+// ok is false where it simply stays ours.
+func (h Host) Owner() (uid, gid int, ok bool) { return h.files.uid, h.files.gid, h.files.set }
+
+// UID is the user the Host was made for.
+func (h Host) UID() int { return h.uid }
+
+// PIDFiles are those of PBS's daemons, none where there is no PBS.
+func (h Host) PIDFiles() []string {
+	if !h.pbs {
+		return nil
+	}
+	return []string{h.proxyPIDFile(), filepath.Join(h.runDir, "api.pid")}
+}
+
+func (h Host) proxyPIDFile() string { return filepath.Join(h.runDir, "proxy.pid") }
+
+// checkStore refuses names that cannot be the name of an operations file. It
+// is wider than what datastore.cfg allows: unlisted datastores are named after
+// their directory.
+func checkStore(store string) error {
+	switch {
+	case store == "" || store == "." || store == "..":
+		return fmt.Errorf("%q is not the name of a datastore", store)
+	case len(store) > 200 || strings.ContainsRune(store, '/') || store != printable(store):
+		return fmt.Errorf("%q is not the name of a datastore", store)
+	case strings.HasSuffix(store, ".lock"):
+		// Its operations file would be another datastore's lock file.
+		return fmt.Errorf("datastore name %q ends in .lock, which PBS uses for its own files", store)
+	}
+	return nil
+}

@@ -1,0 +1,325 @@
+package maint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+)
+
+// ledger is where an Operations publishes its counts. It is used by one
+// goroutine at a time.
+type ledger interface {
+	// register reads the mode, asks plan what to publish under it, publishes
+	// that and calls grant, all under the locks that keep the mode and the
+	// file from changing. grant is told nil when there was nothing to publish.
+	register(ctx context.Context, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) error
+	// update publishes other counts of an entry that is there; zero removes it.
+	update(ctx context.Context, counts Counts) error
+	// stale says that the file needs an update though our counts are the same.
+	stale() bool
+	// said is what the file says of us since the last publication.
+	said() Counts
+}
+
+func newLedger(opts Options, modes *modeSource) ledger {
+	if opts.Untracked {
+		return unpublished{opts.Store, modes}
+	}
+	return &fileLedger{host: opts.Host, store: opts.Store, modes: modes}
+}
+
+// unpublished is the ledger of those who count for themselves only.
+type unpublished struct {
+	store string
+	modes *modeSource
+}
+
+func (u unpublished) register(_ context.Context, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) error {
+	mode, file, err := u.modes.fresh()
+	if err != nil {
+		return &RegisterError{Store: u.store, File: file, Err: err}
+	}
+	if want, news := plan(mode); news {
+		grant(mode, &want)
+	} else {
+		grant(mode, nil)
+	}
+	return nil
+}
+
+func (unpublished) update(context.Context, Counts) error { return nil }
+func (unpublished) stale() bool                          { return false }
+func (unpublished) said() Counts                         { return Counts{} }
+
+// fileLedger publishes in PBS's active-operations file.
+type fileLedger struct {
+	host    Host
+	store   string
+	modes   *modeSource
+	daemons []Process // PBS's, as of the last publication
+	written Counts    // our share, as of the last publication
+}
+
+// register holds, in this order, the config locks and the operations lock.
+func (l *fileLedger) register(ctx context.Context, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) error {
+	for {
+		done, file, err := l.tryRegister(ctx, plan, grant)
+		if err != nil {
+			return &RegisterError{Store: l.store, File: file, Err: err}
+		}
+		if done {
+			return nil
+		}
+	}
+}
+
+// tryRegister is one attempt; file says where it went wrong. It is not done if
+// another lock came to exist meanwhile, which then has to be taken too.
+func (l *fileLedger) tryRegister(ctx context.Context, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) (done bool, file string, err error) {
+	locks, file, err := lockConfigs(ctx, l.host)
+	if err != nil {
+		return false, file, err
+	}
+	defer locks.unlock()
+	mode, file, err := l.modes.fresh()
+	if err != nil {
+		return false, file, err
+	}
+	want, news := plan(mode)
+	if !news {
+		grant(mode, nil)
+		return true, "", nil
+	}
+	file = l.host.OperationsFile(l.store)
+	if err := l.update(ctx, want); err != nil {
+		return false, file, err
+	}
+	if locks.incomplete() {
+		// The entry is ahead of the guards for a moment, which is safe.
+		return false, "", nil
+	}
+	grant(mode, &want)
+	return true, "", nil
+}
+
+func (l *fileLedger) update(ctx context.Context, counts Counts) error {
+	me, err := self()
+	if err != nil {
+		return err
+	}
+	daemons, err := pbsDaemons(l.host)
+	if err != nil && counts.Total() > 0 {
+		return err
+	}
+	lock, err := lockOperations(ctx, l.host, l.store)
+	if err != nil {
+		return err
+	}
+	defer lock.unlock()
+	path := l.host.OperationsFile(l.store)
+	entries, err := readOperations(path)
+	if err != nil {
+		return err
+	}
+	undo := shares.set(path, l, counts)
+	data := encodeOperations(updateEntries(entries, me, shares.sum(path), daemons))
+	if err := replaceFile(path, data, l.host.files, lockMode); err != nil {
+		undo()
+		return fmt.Errorf("write operations file: %w", err)
+	}
+	l.daemons, l.written = daemons, counts
+	return nil
+}
+
+func (l *fileLedger) said() Counts { return l.written }
+
+func (l *fileLedger) stale() bool {
+	daemons, err := pbsDaemons(l.host)
+	return err == nil && !slices.Equal(daemons, l.daemons)
+}
+
+// shares adds up what several Operations of this process publish in one file,
+// where a process has one entry. A file's shares change only under its
+// operations lock.
+var shares = shareTable{files: map[string]map[*fileLedger]Counts{}}
+
+type shareTable struct {
+	mu    sync.Mutex // guards files; nothing is locked under it
+	files map[string]map[*fileLedger]Counts
+}
+
+// set notes one share and returns how to take that back.
+func (t *shareTable) set(path string, l *fileLedger, c Counts) (undo func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.files[path][l]
+	t.put(path, l, c)
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.put(path, l, old)
+	}
+}
+
+func (t *shareTable) put(path string, l *fileLedger, c Counts) {
+	if t.files[path] == nil {
+		t.files[path] = map[*fileLedger]Counts{}
+	}
+	t.files[path][l] = c
+	if c == (Counts{}) {
+		delete(t.files[path], l)
+	}
+	if len(t.files[path]) == 0 {
+		delete(t.files, path)
+	}
+}
+
+func (t *shareTable) sum(path string) Counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var sum Counts
+	for _, c := range t.files[path] {
+		sum.Read += c.Read
+		sum.Write += c.Write
+	}
+	return sum
+}
+
+// lockOperations takes the lock of a datastore's operations file.
+func lockOperations(ctx context.Context, host Host, store string) (*fileLock, error) {
+	dir := host.OperationsDir()
+	if err := makeRunDir(host); err != nil {
+		return nil, err
+	}
+	if err := makeDir(dir, host.files, 0o750); err != nil {
+		return nil, fmt.Errorf("create the directory of operations files: %w", err)
+	}
+	return lockFile(ctx, host.OperationsFile(store)+".lock", host.files, lockMode)
+}
+
+// makeRunDir creates the run directory: a user's is that user's alone.
+func makeRunDir(host Host) error {
+	mode := os.FileMode(0o755)
+	if host.uid != 0 && !host.pbs {
+		mode = 0o700
+	}
+	if err := makeDir(host.runDir, host.files, mode); err != nil {
+		return fmt.Errorf("create the run directory: %w", err)
+	}
+	return nil
+}
+
+// configLocks are the locks of every datastore.cfg that binds us.
+type configLocks struct {
+	held    []*fileLock
+	missing []string // lock files that were not there
+}
+
+func (c *configLocks) unlock() {
+	for _, l := range slices.Backward(c.held) {
+		l.unlock()
+	}
+}
+
+// incomplete says that a lock file is there now that was not. Somebody may have
+// set a mode under it without seeing our entry, or seen our entry: either way
+// the next attempt finds out.
+func (c *configLocks) incomplete() bool {
+	for _, path := range c.missing {
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
+// lockConfigs takes the config locks, our own first. file names the one that
+// was not to be had.
+func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file string, err error) {
+	locks = &configLocks{}
+	for _, place := range host.configs {
+		var l *fileLock
+		if place.shared {
+			l, err = shareLock(ctx, place.lock())
+			if errors.Is(err, os.ErrNotExist) {
+				locks.missing = append(locks.missing, place.lock())
+				continue
+			}
+		} else {
+			l, err = lockOwnConfig(ctx, host)
+		}
+		if err != nil {
+			locks.unlock()
+			return nil, place.lock(), err
+		}
+		locks.held = append(locks.held, l)
+	}
+	return locks, "", nil
+}
+
+// lockOwnConfig takes the lock of the datastore.cfg that we may change. Off PBS
+// hosts everybody may read the lock file, for users take it shared.
+func lockOwnConfig(ctx context.Context, host Host) (*fileLock, error) {
+	if len(host.configs) == 0 || host.configs[0].shared {
+		return nil, fmt.Errorf("no datastore.cfg of our own: %w", os.ErrPermission)
+	}
+	dirMode, mode := os.FileMode(0o755), os.FileMode(0o644)
+	switch {
+	case host.pbs:
+		mode = lockMode
+	case host.uid != 0:
+		dirMode, mode = 0o700, 0o600
+	}
+	if err := makeDir(host.ConfigDir(), host.files, dirMode); err != nil {
+		return nil, fmt.Errorf("create the configuration directory: %w", err)
+	}
+	return lockFile(ctx, host.ConfigLock(), host.files, mode)
+}
+
+// pbsDaemons are the processes in PBS's pid files that run. It is an error if
+// we cannot tell: where PBS's processes cannot be seen, neither can its
+// operations.
+func pbsDaemons(host Host) ([]Process, error) {
+	var daemons []Process
+	for _, file := range host.PIDFiles() {
+		pid := readPIDFile(file)
+		if pid == 0 {
+			continue
+		}
+		p, running := LookProcess(pid)
+		switch {
+		case running:
+			daemons = append(daemons, p)
+		case !seesAllProcesses():
+			return nil, fmt.Errorf("process %d of %s cannot be seen from here (another pid namespace, or hidepid)", pid, file)
+		}
+	}
+	return daemons, nil
+}
+
+// CheckTracking says whether operations on a datastore can be registered from
+// here, without registering one. Where not, only an untracked mount is possible.
+func CheckTracking(ctx context.Context, host Host, store string) error {
+	if err := checkStore(store); err != nil {
+		return err
+	}
+	if len(host.configs) == 0 {
+		return errNoHost
+	}
+	l := &fileLedger{host: host, store: store}
+	locks, file, err := lockConfigs(ctx, host)
+	if err == nil {
+		defer locks.unlock()
+		file, err = host.OperationsFile(store), l.update(ctx, Counts{})
+	}
+	if err == nil {
+		_, err = pbsDaemons(host)
+	}
+	if err != nil {
+		return &RegisterError{Store: store, File: file, Err: err}
+	}
+	return nil
+}

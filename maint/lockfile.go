@@ -1,0 +1,223 @@
+package maint
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// lockTimeout is PBS's own.
+	lockTimeout = 10 * time.Second
+	// lockMode is the mode PBS gives its lock files and operations files.
+	lockMode = 0o660
+
+	lockPollMin = time.Millisecond
+	lockPollMax = 25 * time.Millisecond
+)
+
+// ErrLocked is found in a [*LockError].
+var ErrLocked = errors.New("lock is held by another process")
+
+// LockError says that a lock was not to be had in time, and who has it.
+type LockError struct {
+	File   string
+	Waited time.Duration
+	Holder Process // zero if it cannot be seen
+}
+
+// Error names the lock file and its holder.
+func (e *LockError) Error() string {
+	who := "a process that cannot be seen from here"
+	if e.Holder.PID != 0 {
+		who = fmt.Sprintf("process %d (%s)", e.Holder.PID, e.Holder.Name)
+	}
+	return fmt.Sprintf("lock %s is held by %s (waited %v)", e.File, who, e.Waited.Round(time.Millisecond))
+}
+
+// Is matches ErrLocked.
+func (e *LockError) Is(target error) bool { return target == ErrLocked }
+
+// fileLock is a flock on a lock file that is never removed. It belongs to the
+// open file, so two of one process exclude each other as well.
+type fileLock struct{ f *os.File }
+
+func (l *fileLock) unlock() {
+	if l != nil && l.f != nil {
+		l.f.Close() // gives the flock back
+	}
+}
+
+// lockFile takes the exclusive lock at path, creating the file as PBS does,
+// and gives up after lockTimeout or when ctx ends.
+func lockFile(ctx context.Context, path string, own owner, mode os.FileMode) (*fileLock, error) {
+	return waitLock(ctx, path, unix.LOCK_EX, func() (*os.File, error) { return openLock(path, own, mode) })
+}
+
+// shareLock takes the shared lock on somebody else's lock file, which must
+// exist.
+func shareLock(ctx context.Context, path string) (*fileLock, error) {
+	return waitLock(ctx, path, unix.LOCK_SH, func() (*os.File, error) {
+		return os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	})
+}
+
+func waitLock(ctx context.Context, path string, how int, open func() (*os.File, error)) (*fileLock, error) {
+	start, poll := time.Now(), lockPollMin
+	deadline := time.NewTimer(lockTimeout)
+	defer deadline.Stop()
+	for {
+		l, err := tryLock(path, how, open)
+		if l != nil || err != nil {
+			return l, err
+		}
+		select {
+		case <-time.After(poll):
+			poll = min(2*poll, lockPollMax)
+			continue
+		case <-deadline.C:
+		case <-ctx.Done():
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return nil, fmt.Errorf("wait for lock %s: %w", path, context.Cause(ctx))
+			}
+		}
+		return nil, &LockError{File: path, Waited: time.Since(start), Holder: lockHolder(path)}
+	}
+}
+
+// tryLock returns nothing at all while the lock is held by somebody.
+func tryLock(path string, how int, open func() (*os.File, error)) (*fileLock, error) {
+	f, err := open()
+	if err != nil {
+		return nil, fmt.Errorf("open lock file: %w", err)
+	}
+	err = flock(f, how|unix.LOCK_NB)
+	if err == nil && sameFile(f, path) {
+		return &fileLock{f}, nil
+	}
+	f.Close()
+	if err == nil || errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, nil // or the file was replaced while we waited
+	}
+	return nil, fmt.Errorf("lock %s: %w", path, err)
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func sameFile(f *os.File, path string) bool {
+	a, err1 := f.Stat()
+	b, err2 := os.Lstat(path)
+	return err1 == nil && err2 == nil && os.SameFile(a, b)
+}
+
+// openLock opens a lock file. One that is missing appears with its final mode
+// and owner: PBS's proxy runs as another user and must never meet it
+// otherwise.
+func openLock(path string, own owner, mode os.FileMode) (*os.File, error) {
+	const flags = os.O_RDWR | os.O_APPEND | syscall.O_NOFOLLOW
+	f, err := os.OpenFile(path, flags, 0)
+	if !errors.Is(err, os.ErrNotExist) {
+		return f, err
+	}
+	tmp, err := createTemp(path, own, mode)
+	if err != nil {
+		return nil, err
+	}
+	defer tmp.Close()
+	err = unix.Renameat2(unix.AT_FDCWD, tmp.Name(), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	if err != nil {
+		os.Remove(tmp.Name())
+		if !errors.Is(err, unix.EEXIST) {
+			return nil, &os.PathError{Op: "create", Path: path, Err: err}
+		}
+	}
+	return os.OpenFile(path, flags, 0)
+}
+
+// lockHolder finds who has the lock, as far as the kernel tells.
+func lockHolder(path string) Process {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return Process{}
+	}
+	f, err := os.Open("/proc/locks")
+	if err != nil {
+		return Process{}
+	}
+	defer f.Close()
+	byDevice, byInode := 0, 0
+	for in := bufio.NewScanner(f); in.Scan(); {
+		pid, dev, ino, ok := parseFlock(in.Text())
+		if !ok || ino != st.Ino {
+			continue
+		}
+		if dev == fmt.Sprintf("%02x:%02x", unix.Major(st.Dev), unix.Minor(st.Dev)) {
+			byDevice = pid
+		}
+		byInode = pid
+	}
+	if byDevice == 0 {
+		byDevice = byInode // some file systems show other device numbers in stat
+	}
+	p, _ := LookProcess(byDevice)
+	return p
+}
+
+// parseFlock reads a line of /proc/locks like
+// "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF". Lines with "->" are those
+// who wait.
+func parseFlock(line string) (pid int, dev string, ino uint64, ok bool) {
+	f := strings.Fields(line)
+	if len(f) < 6 || f[1] != "FLOCK" {
+		return 0, "", 0, false
+	}
+	pid, err := strconv.Atoi(f[4])
+	i := strings.LastIndexByte(f[5], ':')
+	if err != nil || pid <= 0 || i < 0 {
+		return 0, "", 0, false
+	}
+	ino, err = strconv.ParseUint(f[5][i+1:], 10, 64)
+	return pid, f[5][:i], ino, err == nil
+}
+
+// makeDir creates a directory and the missing ones above it, with our owner
+// and mode. One that exists stays as it is.
+func makeDir(dir string, own owner, mode os.FileMode) error {
+	if st, err := os.Stat(dir); err == nil {
+		if !st.IsDir() {
+			return &os.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+		}
+		return nil
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if err := makeDir(parent, owner{}, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, mode); err != nil {
+		if errors.Is(err, os.ErrExist) {
+			return nil
+		}
+		return err
+	}
+	if err := own.give(dir); err != nil {
+		return err
+	}
+	return os.Chmod(dir, mode) // whatever the umask
+}

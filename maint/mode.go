@@ -1,0 +1,179 @@
+package maint
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// Operation is what somebody wants to do with a datastore. Lookups, which are
+// answered from memory, are no operation: see [Mode.CheckLookup].
+type Operation uint8
+
+// The operations. The zero value is none and is refused everywhere.
+const (
+	Read  Operation = iota + 1 // restore, download, look into an archive
+	Write                      // back up, prune, collect garbage, delete
+)
+
+// String returns "read" or "write".
+func (op Operation) String() string {
+	switch op {
+	case Read:
+		return "read"
+	case Write:
+		return "write"
+	default:
+		return fmt.Sprintf("operation %d", uint8(op))
+	}
+}
+
+// ModeType is the type of a maintenance mode as datastore.cfg spells it.
+type ModeType string
+
+// The types, see reference "operations-and-maintenance", section 2.
+const (
+	None      ModeType = ""
+	ReadOnly  ModeType = "read-only"
+	Offline   ModeType = "offline"
+	Delete    ModeType = "delete"
+	Unmount   ModeType = "unmount"
+	S3Refresh ModeType = "s3-refresh"
+
+	// Unknown stands for a type this package does not know and for a
+	// property that cannot be read. It counts as offline.
+	Unknown ModeType = "unknown"
+)
+
+// What a mode refuses with; errors.Is finds them in a [*ModeError].
+var (
+	ErrOffline    = errors.New("datastore is offline")
+	ErrReadOnly   = errors.New("datastore is read-only")
+	ErrUnmounting = errors.New("datastore is being unmounted")
+	ErrDeleted    = errors.New("datastore is being deleted")
+)
+
+// sentinel returns the error that stands for a type, nil for None.
+func (t ModeType) sentinel() error {
+	switch t {
+	case None:
+		return nil
+	case ReadOnly:
+		return ErrReadOnly
+	case Delete:
+		return ErrDeleted
+	case Unmount:
+		return ErrUnmounting
+	default:
+		return ErrOffline
+	}
+}
+
+// settable says whether an administrator may set or clear the type.
+func (t ModeType) settable() bool { return t == ReadOnly || t == Offline }
+
+// Mode is the maintenance mode of one datastore. The zero value is no mode.
+type Mode struct {
+	Type ModeType
+	// Message is what the administrator typed, decoded, with control
+	// characters replaced.
+	Message string
+	// Problem says, for Unknown only, what could not be understood.
+	Problem string
+
+	// stated is the type an unreadable property begins with, as far as that
+	// much could be read: a broken offline may be repaired, a broken or new
+	// mode of PBS's own may not be touched.
+	stated ModeType
+}
+
+// allows is the table of reference section 2.
+func (m Mode) allows(op Operation) bool {
+	switch m.Type {
+	case None:
+		return op == Read || op == Write
+	case ReadOnly:
+		return op == Read
+	default:
+		return false
+	}
+}
+
+// Check returns nil when the mode of the datastore allows op, a [*ModeError]
+// otherwise.
+func (m Mode) Check(store string, op Operation) error {
+	if m.allows(op) {
+		return nil
+	}
+	if op != Read && op != Write {
+		return fmt.Errorf("datastore %s: %v is not an operation", store, op)
+	}
+	return m.refusal(store)
+}
+
+// CheckLookup returns nil unless not even memory may answer for the datastore.
+func (m Mode) CheckLookup(store string) error {
+	if m.Type != Delete {
+		return nil
+	}
+	return m.refusal(store)
+}
+
+func (m Mode) refusal(store string) *ModeError {
+	return &ModeError{Store: store, Type: m.Type, Message: m.Message, Problem: m.Problem}
+}
+
+// ModeError is a refusal by the maintenance mode. errors.Is finds ErrOffline
+// (offline, s3-refresh, anything unknown), ErrUnmounting, ErrDeleted and
+// ErrReadOnly in it.
+type ModeError struct {
+	Store   string
+	Type    ModeType
+	Message string // the administrator's
+	Problem string // for Unknown: what could not be understood
+}
+
+// Error names the datastore, its mode and the administrator's message.
+func (e *ModeError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "datastore %s ", e.Store)
+	switch e.Type {
+	case ReadOnly:
+		b.WriteString("is in read-only maintenance")
+	case Offline:
+		b.WriteString("is in offline maintenance")
+	case Delete:
+		b.WriteString("is being deleted")
+	case Unmount:
+		b.WriteString("is being unmounted")
+	case S3Refresh:
+		b.WriteString("is being refreshed from S3")
+	default:
+		b.WriteString("has a maintenance mode that cannot be read, taken as offline")
+	}
+	if e.Message != "" {
+		fmt.Fprintf(&b, ": %s", e.Message)
+	}
+	if e.Problem != "" {
+		fmt.Fprintf(&b, ": %s", e.Problem)
+	}
+	return b.String()
+}
+
+// Is matches the sentinel of the mode's type.
+func (e *ModeError) Is(target error) bool {
+	s := e.Type.sentinel()
+	return s != nil && target == s
+}
+
+// printable replaces what could move the cursor of the terminal a text of
+// somebody else's is shown on.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}

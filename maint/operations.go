@@ -1,0 +1,381 @@
+package maint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// maxLinger bounds how long count and descriptors outlive the last operation.
+const maxLinger = 100 * time.Millisecond
+
+// What Begin and Close answer beside a [*ModeError] and a [*RegisterError].
+var (
+	// ErrClosed is the answer of an Operations after Close.
+	ErrClosed = errors.New("operations are closed")
+	// ErrActive is Close's answer while operations are active.
+	ErrActive = errors.New("operations are active")
+	// ErrUncounted is found in every error that says: this operation could
+	// not be counted, so it must not be done.
+	ErrUncounted = errors.New("operation cannot be counted")
+)
+
+// RegisterError says that an operation could not be registered, and with which
+// file that went wrong. errors.Is finds ErrUncounted and the cause in it.
+type RegisterError struct {
+	Store string
+	File  string
+	Err   error
+}
+
+// Error names the datastore and the file.
+func (e *RegisterError) Error() string {
+	return fmt.Sprintf("register an operation on datastore %s in %s: %v", e.Store, e.File, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *RegisterError) Unwrap() error { return e.Err }
+
+// Is matches ErrUncounted.
+func (e *RegisterError) Is(target error) bool { return target == ErrUncounted }
+
+// Counts is how many operations are active.
+type Counts struct {
+	Read  int64 `json:"read"`
+	Write int64 `json:"write"`
+}
+
+// Total is both together.
+func (c Counts) Total() int64 { return c.Read + c.Write }
+
+func (c Counts) of(op Operation) int64 {
+	if op == Write {
+		return c.Write
+	}
+	return c.Read
+}
+
+func (c Counts) plus(op Operation, n int64) Counts {
+	if op == Write {
+		c.Write += n
+	} else {
+		c.Read += n
+	}
+	return c
+}
+
+// Options are what an [Operations] needs to know.
+type Options struct {
+	// Store is the datastore's name in datastore.cfg and the name of its
+	// operations file.
+	Store string
+	// Path is the datastore's directory; it appears in log records only.
+	Path string
+	Host Host
+	// Untracked publishes nothing and lets nothing linger: for hosts where
+	// the operations file is out of reach. The maintenance mode, as far as
+	// it can be read, is obeyed all the same.
+	Untracked bool
+	// Drop must close every descriptor below the datastore. It is called
+	// when no operation is active and none can begin until it returns, and
+	// before others are told that the count is zero. It must not call Begin.
+	Drop func()
+	// DropCaches is called when a mode was set that forbids reading, while
+	// operations may still be active: drop what memory holds for nobody.
+	DropCaches func()
+	// Changed is called with the new mode within a second of a change.
+	Changed func(Mode)
+	// Linger is how long count and descriptors stay after the last
+	// operation, 100 ms at most. Zero is 100 ms, less than zero is not at all.
+	Linger time.Duration
+	// Log is slog.Default() when nil.
+	Log *slog.Logger
+}
+
+// Operations counts the operations of this process on one datastore. The
+// package documentation tells how.
+type Operations struct {
+	opts   Options
+	modes  *modeSource
+	ledger ledger
+
+	// mu guards what follows. It is the innermost lock: nothing is called,
+	// opened or waited for under it, and it may be taken while the config
+	// and the operations lock are held, never the other way round.
+	mu      sync.Mutex
+	counts  Counts    // guards that were given out
+	covered [3]bool   // by Operation: the file is known to count one; Begin needs no lock
+	phase   phase     //
+	waiting []*waiter // Begins that wait for a publication, oldest first
+	mode    Mode      // last seen
+	closed  bool
+	residue bool // the file may still count us although nothing is open
+
+	idleSince [3]time.Time // by Operation: when its count became zero; [0] both
+	published Counts       // what the file says
+	want      Counts       // what the display step is to write
+	retryAt   time.Time    // when a failed publication is tried again
+	displayAt time.Time    // when the file may next be brought up to date
+	wakeAt    time.Time    // when the keeper wakes by itself
+	keeping   bool         // a keeper runs
+
+	wake    chan struct{} // capacity 1: there is news for the keeper
+	stop    context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup // keeper and watcher
+}
+
+// phase is what may lie open below the datastore.
+type phase uint8
+
+const (
+	idle    phase = iota // nothing; the file does not count us
+	active               // descriptors; the file counts us
+	closing              // Drop runs, or the file is being told
+)
+
+// waiter is a Begin that waits for its operation to be published.
+type waiter struct {
+	op   Operation
+	done chan error // capacity 1; nil once the operation is counted
+}
+
+// NewOperations starts to count. It needs nothing of the datastore and fails
+// only for options that make no sense.
+func NewOperations(opts Options) (*Operations, error) {
+	if err := checkStore(opts.Store); err != nil {
+		return nil, err
+	}
+	if len(opts.Host.configs) == 0 {
+		return nil, errNoHost
+	}
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
+	if opts.Drop == nil {
+		opts.Drop = func() {}
+	}
+	if opts.Linger == 0 || opts.Linger > maxLinger {
+		opts.Linger = maxLinger
+	}
+	if opts.Linger < 0 || opts.Untracked {
+		opts.Linger = 0
+	}
+	o := &Operations{
+		opts:  opts,
+		modes: newModeSource(opts.Host, opts.Store, opts.Untracked),
+		wake:  make(chan struct{}, 1),
+	}
+	o.ledger = newLedger(opts, o.modes)
+	o.stop, o.cancel = context.WithCancel(context.Background())
+	o.mode = o.look()
+	o.startWatch()
+	return o, nil
+}
+
+// Begin counts one operation, or says why it may not be done: a [*ModeError],
+// a [*RegisterError], ErrClosed, or the context's error. When it returns, other
+// processes know of the operation and no maintenance mode stands against it.
+func (o *Operations) Begin(ctx context.Context, op Operation) (*Guard, error) {
+	if op != Read && op != Write {
+		return nil, fmt.Errorf("datastore %s: %v is not an operation", o.opts.Store, op)
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err := o.unlessRefused(op); err != nil {
+		return nil, err
+	}
+	w, err := o.enter(op)
+	if err != nil {
+		return nil, err
+	}
+	if w != nil {
+		err = o.await(ctx, w)
+	} else {
+		err = o.recheck(op)
+	}
+	if err != nil {
+		return nil, err
+	}
+	g := &Guard{op: op}
+	g.ops.Store(o)
+	return g, nil
+}
+
+// unlessRefused keeps operations that the mode last seen refuses from being
+// counted even for a moment: a crowd of them would keep the count from zero.
+func (o *Operations) unlessRefused(op Operation) error {
+	o.mu.Lock()
+	refused, closed := !o.mode.allows(op), o.closed
+	o.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	if !refused {
+		return nil
+	}
+	return o.check(op)
+}
+
+// check compares op with the mode in datastore.cfg, which is read again only
+// when the file is another one.
+func (o *Operations) check(op Operation) error {
+	mode, file, err := o.modes.current()
+	if err != nil {
+		return &RegisterError{Store: o.opts.Store, File: file, Err: err}
+	}
+	o.sawMode(mode)
+	return mode.Check(o.opts.Store, op)
+}
+
+// sawMode notes the mode. One that forbids reading ends the linger.
+func (o *Operations) sawMode(mode Mode) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.mode == mode {
+		return
+	}
+	o.mode = mode
+	if !mode.allows(Read) && o.phase == active {
+		o.notify()
+	}
+}
+
+// enter counts an operation that the file covers already, and otherwise
+// returns a waiter for the keeper to serve.
+func (o *Operations) enter(op Operation) (*waiter, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil, ErrClosed
+	}
+	if o.phase == active && o.covered[op] {
+		o.counts = o.counts.plus(op, 1)
+		return nil, nil
+	}
+	w := &waiter{op: op, done: make(chan error, 1)}
+	o.waiting = append(o.waiting, w)
+	o.startKeeper()
+	o.notify()
+	return w, nil
+}
+
+// recheck is the second half of a Begin that took no lock: the operation is
+// counted, and a mode that was set meanwhile takes it back. Either we see the
+// mode here, or who sets it sees our count.
+func (o *Operations) recheck(op Operation) error {
+	err := o.check(op)
+	if err != nil {
+		o.release(op)
+	}
+	return err
+}
+
+// await waits for the keeper's answer as long as ctx allows.
+func (o *Operations) await(ctx context.Context, w *waiter) error {
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+	}
+	if !o.abandon(w) {
+		if err := <-w.done; err == nil { // counted in the same moment
+			o.release(w.op)
+		}
+	}
+	return ctx.Err()
+}
+
+// abandon takes a waiter off the list and says whether it still was on it.
+func (o *Operations) abandon(w *waiter) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i, other := range o.waiting {
+		if other == w {
+			o.waiting = append(o.waiting[:i], o.waiting[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// release takes one operation back.
+func (o *Operations) release(op Operation) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.counts = o.counts.plus(op, -1)
+	if o.counts.of(op) > 0 {
+		return
+	}
+	now := time.Now()
+	o.idleSince[op] = now
+	if o.counts.Total() == 0 {
+		o.idleSince[0] = now
+	}
+	if !o.mode.allows(Read) || now.Add(o.opts.Linger).Before(o.wakeAt) {
+		o.notify()
+	}
+}
+
+// notify tells the keeper to look again. Called with mu held or not.
+func (o *Operations) notify() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Counts are the operations of this moment, without what merely lingers.
+func (o *Operations) Counts() Counts {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.counts
+}
+
+// Mode is the mode last seen: by an operation, or by the watcher when there is
+// one (see [Options]).
+func (o *Operations) Mode() Mode {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.mode
+}
+
+// Untracked says whether others are not told of our operations.
+func (o *Operations) Untracked() bool { return o.opts.Untracked }
+
+// Close ends the linger, calls Drop, takes our entry out of the operations
+// file and waits for the goroutines. While operations are active it returns
+// ErrActive and changes nothing.
+func (o *Operations) Close() error {
+	o.mu.Lock()
+	if !o.closed && o.counts.Total() > 0 {
+		o.mu.Unlock()
+		return fmt.Errorf("datastore %s: %w", o.opts.Store, ErrActive)
+	}
+	o.closed = true
+	o.retryAt = time.Time{} // the keeper tries once more
+	o.answer(ErrClosed)
+	o.notify()
+	o.mu.Unlock()
+
+	o.cancel()
+	o.running.Wait()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.residue {
+		return fmt.Errorf("datastore %s: our entry is left in %s until this process ends", o.opts.Store, o.opts.Host.OperationsFile(o.opts.Store))
+	}
+	return nil
+}
+
+// answer gives everybody who waits the same answer. Called with mu held.
+func (o *Operations) answer(err error) {
+	for _, w := range o.waiting {
+		w.done <- err
+	}
+	o.waiting = nil
+}

@@ -1,0 +1,192 @@
+package maint
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+)
+
+// maxOperations bounds how much of an operations file is read.
+const maxOperations = 16 << 20
+
+// opsEntry is one process's entry in an operations file, see reference
+// "operations-and-maintenance", section 1. raw is the entry as it stands in the
+// file, whatever else is in it.
+type opsEntry struct {
+	pid       uint32
+	starttime uint64
+	counts    Counts
+	raw       json.RawMessage
+}
+
+// opsJSON is the format. Pointers tell a value that is missing from zero.
+type opsJSON struct {
+	PID       *uint32     `json:"pid"`
+	StartTime *uint64     `json:"starttime"`
+	Active    *opsActives `json:"active_operations"`
+}
+
+type opsActives struct {
+	Read  *int64 `json:"read"`
+	Write *int64 `json:"write"`
+}
+
+func newEntry(p Process, c Counts) opsEntry {
+	e := opsEntry{pid: uint32(p.PID), starttime: p.StartTime, counts: c}
+	raw, err := json.Marshal(opsJSON{&e.pid, &e.starttime, &opsActives{&c.Read, &c.Write}})
+	if err != nil {
+		panic(err) // numbers only
+	}
+	e.raw = raw
+	return e
+}
+
+// is says whether the entry is of this very process.
+func (e opsEntry) is(p Process) bool {
+	return int64(e.pid) == int64(p.PID) && e.starttime == p.StartTime
+}
+
+func (e opsEntry) alive() bool { return alive(int(e.pid), e.starttime) }
+
+// decodeOperations reads an operations file. Anything that is not what PBS
+// writes is an error: a count that is not understood is not zero.
+func decodeOperations(data []byte) ([]opsEntry, error) {
+	var raws []json.RawMessage
+	if err := json.Unmarshal(data, &raws); err != nil {
+		return nil, err
+	}
+	if raws == nil {
+		return nil, errors.New("not a list")
+	}
+	entries := make([]opsEntry, 0, len(raws))
+	for i, raw := range raws {
+		e, err := decodeEntry(raw)
+		if err != nil {
+			return nil, fmt.Errorf("entry %d: %w", i, err)
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+func decodeEntry(raw json.RawMessage) (opsEntry, error) {
+	var v opsJSON
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return opsEntry{}, err
+	}
+	a := v.Active
+	if v.PID == nil || v.StartTime == nil || a == nil || a.Read == nil || a.Write == nil {
+		return opsEntry{}, errors.New("pid, starttime or active_operations is missing")
+	}
+	if *v.PID > math.MaxInt32 {
+		return opsEntry{}, fmt.Errorf("pid %d", *v.PID)
+	}
+	// A count below zero is a bug of its writer's; it must not hide others.
+	counts := Counts{Read: max(*a.Read, 0), Write: max(*a.Write, 0)}
+	return opsEntry{pid: *v.PID, starttime: *v.StartTime, counts: counts, raw: raw}, nil
+}
+
+// encodeOperations writes the file, each entry as it was.
+func encodeOperations(entries []opsEntry) []byte {
+	var b bytes.Buffer
+	b.WriteByte('[')
+	for i, e := range entries {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.Write(e.raw)
+	}
+	b.WriteByte(']')
+	return b.Bytes()
+}
+
+// readOperations reads an operations file; a missing one has no entries.
+func readOperations(path string) ([]opsEntry, error) {
+	data, err := readLimited(path, maxOperations)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read operations file: %w", err)
+	}
+	entries, err := decodeOperations(data)
+	if err != nil {
+		return nil, &GarbledError{File: path, Err: err}
+	}
+	return entries, nil
+}
+
+// ErrGarbled is found in a [*GarbledError].
+var ErrGarbled = errors.New("operations file is garbled")
+
+// GarbledError says that an operations file cannot be understood. It is left as
+// it is: it may hold counts of others.
+type GarbledError struct {
+	File string
+	Err  error
+}
+
+// Error names the file and the safe way out.
+func (e *GarbledError) Error() string {
+	return fmt.Sprintf("operations file %s is garbled (%v): what cannot be counted is not done; "+
+		"once nothing uses this datastore (no mount, no task, PBS's services stopped), remove the file", e.File, e.Err)
+}
+
+// Unwrap returns what is wrong in the file.
+func (e *GarbledError) Unwrap() error { return e.Err }
+
+// Is matches ErrGarbled.
+func (e *GarbledError) Is(target error) bool { return target == ErrGarbled }
+
+// updateEntries is our update of the list: the entries of dead processes go, as
+// they do when PBS updates it, everybody else's stay as they are, PBS's daemons
+// that are not listed are added before ours, and ours is removed at zero.
+//
+// The daemons are listed because a PBS before 4.0.21 records a process that is
+// not yet listed only in an empty list: our entry alone would keep its readers
+// and writers from being counted.
+func updateEntries(entries []opsEntry, me Process, counts Counts, daemons []Process) []opsEntry {
+	var out []opsEntry
+	mine := -1
+	for _, e := range entries {
+		switch {
+		case e.is(me):
+			if mine < 0 {
+				mine = len(out)
+				out = append(out, e)
+			}
+		case int64(e.pid) != int64(me.PID) && e.alive():
+			out = append(out, e)
+		}
+	}
+	if counts.Total() == 0 {
+		if mine >= 0 {
+			out = append(out[:mine], out[mine+1:]...)
+		}
+		return out
+	}
+	if mine >= 0 {
+		out[mine] = newEntry(me, counts)
+	}
+	for _, d := range daemons {
+		if d.PID != me.PID && !listed(out, d) {
+			out = append(out, newEntry(d, Counts{}))
+		}
+	}
+	if mine < 0 {
+		out = append(out, newEntry(me, counts))
+	}
+	return out
+}
+
+func listed(entries []opsEntry, p Process) bool {
+	for _, e := range entries {
+		if e.is(p) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,212 @@
+package maint
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// property is one item of a property string. The key of an item without "=" is
+// empty: it is the value of the string's default key.
+type property struct{ key, value string }
+
+// parseProperties reads a property string, see reference
+// "operations-and-maintenance", section 3.
+func parseProperties(s string) ([]property, error) {
+	var props []property
+	for s != "" {
+		var p property
+		if i := strings.IndexAny(s, "=,"); i >= 0 && s[i] == '=' {
+			p.key, s = s[:i], s[i+1:]
+			if p.key == "" {
+				return nil, errors.New("property without a key")
+			}
+		}
+		var err error
+		if p.value, s, err = nextValue(s); err != nil {
+			return nil, err
+		}
+		props = append(props, p)
+	}
+	return props, nil
+}
+
+// nextValue takes a value and the comma behind it off s.
+func nextValue(s string) (value, rest string, err error) {
+	if !strings.HasPrefix(s, `"`) {
+		value, rest, _ = strings.Cut(s, ",")
+		return value, rest, nil
+	}
+	value, rest, err = unquote(s[1:])
+	if err != nil || rest == "" {
+		return value, "", err
+	}
+	rest, ok := strings.CutPrefix(rest, ",")
+	if !ok {
+		return "", "", errors.New("text after a quoted value")
+	}
+	return value, rest, nil
+}
+
+// unquote reads up to the closing quote; s begins after the opening one.
+func unquote(s string) (value, rest string, err error) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			return b.String(), s[i+1:], nil
+		case '\\':
+			i++
+			if i == len(s) {
+				return "", "", errors.New("backslash at the end")
+			}
+			c, ok := unescape(s[i])
+			if !ok {
+				return "", "", fmt.Errorf("unknown escape %q", s[i-1:i+1])
+			}
+			b.WriteByte(c)
+		default:
+			b.WriteByte(s[i])
+		}
+	}
+	return "", "", errors.New("quoted value does not end")
+}
+
+func unescape(c byte) (byte, bool) {
+	switch c {
+	case '"', '\\':
+		return c, true
+	case 'n':
+		return '\n', true
+	}
+	return 0, false
+}
+
+// quoteValue writes a value so that every PBS reads it back: a comma would end
+// it, and the line it stands in is trimmed.
+func quoteValue(s string) string {
+	if s != "" && !strings.ContainsAny(s, ",\"\\\n") && strings.TrimSpace(s) == s {
+		return s
+	}
+	return `"` + strings.NewReplacer(`"`, `\"`, `\`, `\\`, "\n", `\n`).Replace(s) + `"`
+}
+
+// maxMessage is PBS's limit, in characters, for the message as it is stored.
+const maxMessage = 64
+
+// ErrBadMessage is found in the errors about a message that PBS would not take.
+var ErrBadMessage = errors.New("bad maintenance message")
+
+// storedMessage checks a message and returns it as datastore.cfg holds it:
+// PBS decodes percent signs before it shows it.
+func storedMessage(message string) (string, error) {
+	if !utf8.ValidString(message) {
+		return "", fmt.Errorf("%w: not UTF-8", ErrBadMessage)
+	}
+	if strings.ContainsFunc(message, unicode.IsControl) {
+		return "", fmt.Errorf("%w: control character", ErrBadMessage)
+	}
+	stored := strings.ReplaceAll(message, "%", "%25")
+	if n := utf8.RuneCountInString(stored); n > maxMessage {
+		return "", fmt.Errorf("%w: %d characters, at most %d are allowed (%% counts as three)", ErrBadMessage, n, maxMessage)
+	}
+	return stored, nil
+}
+
+// shownMessage is the reverse, for anybody's text: what is no valid escape
+// stays as it is, and nothing in it moves a cursor.
+func shownMessage(stored string) string {
+	var b strings.Builder
+	for i := 0; i < len(stored); i++ {
+		if hi, lo := hexAt(stored, i+1), hexAt(stored, i+2); stored[i] == '%' && hi >= 0 && lo >= 0 {
+			b.WriteByte(byte(hi<<4 | lo))
+			i += 2
+			continue
+		}
+		b.WriteByte(stored[i])
+	}
+	if s := b.String(); utf8.ValidString(s) {
+		return printable(s)
+	}
+	return printable(strings.ToValidUTF8(stored, "\uFFFD"))
+}
+
+// hexAt is the value of the hex digit at s[i], -1 if there is none.
+func hexAt(s string, i int) int {
+	if i >= len(s) {
+		return -1
+	}
+	switch c := s[i]; {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c && c <= 'f':
+		return int(c-'a') + 10
+	case 'A' <= c && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}
+
+// parseMode reads the value of the property maintenance-mode. It never fails:
+// what it cannot read is Unknown, which counts as offline.
+func parseMode(value string) Mode {
+	m, err := decodeMode(value)
+	if err != nil {
+		return Mode{Type: Unknown, Problem: fmt.Sprintf("maintenance-mode %q: %v", value, err), stated: statedType(value)}
+	}
+	return m
+}
+
+func decodeMode(value string) (Mode, error) {
+	props, err := parseProperties(value)
+	if err != nil {
+		return Mode{}, err
+	}
+	var m Mode
+	seen := map[string]bool{}
+	for _, p := range props {
+		if p.key == "" {
+			p.key = "type"
+		}
+		if seen[p.key] {
+			return Mode{}, fmt.Errorf("%s is given twice", p.key)
+		}
+		seen[p.key] = true
+		switch p.key {
+		case "type":
+			m.Type = ModeType(p.value)
+		case "message":
+			m.Message = shownMessage(p.value)
+		default:
+			return Mode{}, fmt.Errorf("unknown key %q", p.key)
+		}
+	}
+	switch m.Type {
+	case ReadOnly, Offline, Delete, Unmount, S3Refresh:
+		return m, nil
+	case None:
+		return Mode{}, errors.New("no type")
+	default:
+		return Mode{}, fmt.Errorf("unknown type %q", string(m.Type))
+	}
+}
+
+// statedType is the type that a value begins with, whatever is wrong behind it.
+func statedType(value string) ModeType {
+	first, _, _ := strings.Cut(value, ",")
+	return ModeType(strings.TrimPrefix(first, "type="))
+}
+
+// encodeMode writes the value of the property maintenance-mode.
+func encodeMode(t ModeType, message string) (string, error) {
+	stored, err := storedMessage(message)
+	if err != nil {
+		return "", err
+	}
+	if stored == "" {
+		return string(t), nil
+	}
+	return string(t) + ",message=" + quoteValue(stored), nil
+}

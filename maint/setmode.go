@@ -1,0 +1,253 @@
+package maint
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+)
+
+// conflictPoll is how often a refused change looks whether it could be made.
+const conflictPoll = 20 * time.Millisecond
+
+// ErrConflict is found in a [*ConflictError].
+var ErrConflict = errors.New("operations are active")
+
+// ConflictError says that operations are active that a mode forbids.
+type ConflictError struct {
+	Store     string
+	Type      ModeType
+	Processes []ProcessCount
+	// Set says that the mode stands all the same: it was set first, and the
+	// wait for these operations ended before they did.
+	Set bool
+	// Err is what ended the wait, if anything but the clock did.
+	Err error
+}
+
+// Error names the processes.
+func (e *ConflictError) Error() string {
+	var b strings.Builder
+	if e.Set {
+		fmt.Fprintf(&b, "datastore %s is set %s, and still has active operations:", e.Store, e.Type)
+	} else {
+		fmt.Fprintf(&b, "datastore %s has active operations:", e.Store)
+	}
+	for i, p := range e.Processes {
+		if i > 0 {
+			b.WriteByte(';')
+		}
+		fmt.Fprintf(&b, " process %d (%s): %d read, %d write", p.PID, p.Name, p.Read, p.Write)
+	}
+	return b.String()
+}
+
+// Is matches ErrConflict.
+func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+// Unwrap returns what ended the wait.
+func (e *ConflictError) Unwrap() error { return e.Err }
+
+// SetOptions are the choices of who changes a mode.
+type SetOptions struct {
+	// Message is for whoever is refused by the mode.
+	Message string
+	// Wait is how long conflicting operations may take to end before
+	// SetMode gives up. A Release arrives after close(2) returned, so even a
+	// file that was just closed needs a moment.
+	Wait time.Duration
+	// Drain sets the mode at once, so that nothing new begins; [WaitIdle]
+	// then waits for what is active.
+	Drain bool
+	// Force lets ClearMode clear PBS's own unmount where it is stuck.
+	Force bool
+	// Log is told what did not hinder the change; slog.Default() when nil.
+	Log *slog.Logger
+}
+
+// SetMode puts a datastore into ReadOnly or Offline maintenance. Unless the mode
+// is the same already, or Drain is set, it is refused with a [*ConflictError]
+// while operations are active that the mode forbids; nothing has changed then.
+// A mode that PBS has set for itself is left alone: that is a [*ModeError].
+func SetMode(ctx context.Context, host Host, store string, mode ModeType, opts SetOptions) error {
+	if !mode.settable() {
+		return fmt.Errorf("maintenance mode %q cannot be set, only %s and %s", mode, ReadOnly, Offline)
+	}
+	value, err := encodeMode(mode, opts.Message)
+	if err != nil {
+		return err
+	}
+	c := modeChange{host: host, store: store, mode: mode, value: value, drain: opts.Drain, log: opts.Log}
+	deadline := time.Now().Add(opts.Wait)
+	for {
+		err := c.try(ctx)
+		if !errors.Is(err, ErrConflict) || !time.Now().Before(deadline) {
+			return err
+		}
+		if err := c.waitQuiet(ctx, deadline); err != nil {
+			return err
+		}
+	}
+}
+
+// ClearMode ends the maintenance of a datastore.
+func ClearMode(ctx context.Context, host Host, store string, opts SetOptions) error {
+	c := modeChange{host: host, store: store, drain: true, force: opts.Force, log: opts.Log}
+	return c.try(ctx)
+}
+
+// modeChange is one change of a mode; mode None and value "" clear it.
+type modeChange struct {
+	host  Host
+	store string
+	mode  ModeType
+	value string
+	drain bool
+	force bool
+	log   *slog.Logger
+}
+
+// try makes the change under the config lock, under which no operation can be
+// registered, or refuses it.
+func (c *modeChange) try(ctx context.Context) error {
+	changed, err := c.locked(ctx)
+	if err != nil || !changed || !c.host.pbs {
+		return err
+	}
+	// Not under the lock, which PBS may want for its answer.
+	if err := tellProxy(ctx, c.host, c.store); err != nil {
+		c.warn("PBS was not told of the new maintenance mode", err)
+	}
+	return nil
+}
+
+func (c *modeChange) warn(what string, err error) {
+	log := c.log
+	if log == nil {
+		log = slog.Default()
+	}
+	log.Warn(what, "datastore", c.store, "err", err)
+}
+
+func (c *modeChange) locked(ctx context.Context) (changed bool, err error) {
+	if err := c.find(); err != nil {
+		return false, err
+	}
+	lock, err := lockOwnConfig(ctx, c.host)
+	if err != nil {
+		return false, fmt.Errorf("change the maintenance mode of datastore %s: %w", c.store, err)
+	}
+	defer lock.unlock()
+	path := c.host.configs[0].file()
+	data, _, err := readConfig(path)
+	if err != nil {
+		return false, err
+	}
+	file := parseConfig(data)
+	if err := c.permit(file.mode(c.store)); err != nil {
+		return false, err
+	}
+	out, err := file.setMode(c.store, c.value)
+	if err != nil || bytes.Equal(out, data) {
+		return false, err
+	}
+	if err := writeConfig(c.host, out); err != nil {
+		return false, fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := bumpGeneration(c.host); err != nil {
+		c.warn("PBS may trust its old configuration for a minute", err)
+	}
+	return true, nil
+}
+
+// find makes sure that the datastore is listed where we may change it.
+func (c *modeChange) find() error {
+	if len(c.host.configs) == 0 {
+		return errNoHost
+	}
+	for i, place := range c.host.configs {
+		data, _, err := readConfig(place.file())
+		if err != nil {
+			return err
+		}
+		file := parseConfig(data)
+		if s, err := file.find(c.store); s == nil && err == nil {
+			continue
+		}
+		if i > 0 || place.shared {
+			return fmt.Errorf("datastore %s is configured in %s, which is not ours to change: %w", c.store, place.file(), os.ErrPermission)
+		}
+		return nil
+	}
+	return fmt.Errorf("datastore %s: %w", c.store, ErrNotConfigured)
+}
+
+// permit decides whether the mode that stands may be replaced.
+func (c *modeChange) permit(now Mode) error {
+	standing := now.Type
+	if standing == Unknown {
+		standing = now.stated
+	}
+	forced := c.force && c.mode == None && now.Type == Unmount
+	settable := now.Type == None || standing.settable()
+	if !settable && !forced {
+		return now.refusal(c.store)
+	}
+	if c.drain || now.Type == c.mode {
+		return nil
+	}
+	procs, err := conflicting(c.host, c.store, c.mode)
+	if err != nil {
+		return err
+	}
+	if len(procs) > 0 {
+		return &ConflictError{Store: c.store, Type: c.mode, Processes: procs}
+	}
+	return nil
+}
+
+// waitQuiet returns when it seems worth trying again, without holding a lock.
+func (c *modeChange) waitQuiet(ctx context.Context, deadline time.Time) error {
+	tick := time.NewTicker(conflictPoll)
+	defer tick.Stop()
+	for time.Now().Before(deadline) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if procs, err := conflicting(c.host, c.store, c.mode); err != nil || len(procs) == 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// WaitIdle waits until no operation is active any more that the mode forbids.
+// It does not look whether the mode is set. progress, if there is one, is
+// called whenever the list of processes changes. When ctx ends first the answer
+// is a [*ConflictError] that names who remains.
+func WaitIdle(ctx context.Context, host Host, store string, mode ModeType, progress func([]ProcessCount)) error {
+	tick := time.NewTicker(conflictPoll)
+	defer tick.Stop()
+	var last string
+	for {
+		procs, err := conflicting(host, store, mode)
+		if err != nil || len(procs) == 0 {
+			return err
+		}
+		if now := fmt.Sprint(procs); progress != nil && now != last {
+			progress(procs)
+			last = now
+		}
+		select {
+		case <-ctx.Done():
+			return &ConflictError{Store: store, Type: mode, Processes: procs, Set: true, Err: context.Cause(ctx)}
+		case <-tick.C:
+		}
+	}
+}

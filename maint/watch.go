@@ -1,0 +1,132 @@
+package maint
+
+import (
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// watchEvery is how often the watcher looks without having been told to.
+const watchEvery = time.Second
+
+// look reads the mode for those who only watch. What cannot be read counts as
+// offline, as it does for operations, which cannot be registered then.
+func (o *Operations) look() Mode {
+	mode, file, err := o.modes.current()
+	if err != nil {
+		return Mode{Type: Unknown, Problem: file + ": " + err.Error()}
+	}
+	return mode
+}
+
+// startWatch starts the watcher if there is somebody to tell: operations look
+// at the mode themselves, and what lingers goes within 100 ms anyhow.
+func (o *Operations) startWatch() {
+	if o.opts.Changed == nil && o.opts.DropCaches == nil && !(o.opts.Host.pbs && !o.opts.Untracked) {
+		return
+	}
+	last := o.mode
+	o.running.Go(func() { o.watch(last) })
+}
+
+// watch tells of changes of the mode until Close. inotify makes that quick; the
+// poll makes it sure, also while a directory does not exist yet.
+func (o *Operations) watch(last Mode) {
+	dirs := o.watchedDirs()
+	events := make(chan fsnotify.Event)
+	var errs chan error
+	watcher, err := fsnotify.NewWatcher()
+	if err == nil {
+		defer watcher.Close()
+		events, errs = watcher.Events, watcher.Errors
+	} else {
+		o.opts.Log.Debug("no inotify, polling only", "err", err)
+	}
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		if watcher != nil {
+			rewatch(watcher, dirs)
+		}
+		last = o.tell(last)
+		o.checkDaemons()
+		if !o.nextNews(events, errs, tick.C) {
+			return
+		}
+	}
+}
+
+// nextNews waits for something that may have changed what we watch; false is
+// Close.
+func (o *Operations) nextNews(events <-chan fsnotify.Event, errs <-chan error, tick <-chan time.Time) bool {
+	names := []string{configName, "proxy.pid", "api.pid"}
+	for {
+		select {
+		case <-o.stop.Done():
+			return false
+		case e := <-events:
+			if slices.Contains(names, filepath.Base(e.Name)) {
+				return true
+			}
+		case <-errs: // events were lost
+			return true
+		case <-tick:
+			return true
+		}
+	}
+}
+
+// watchedDirs are directories, not files: those are replaced.
+func (o *Operations) watchedDirs() []string {
+	var dirs []string
+	for _, place := range o.opts.Host.configs {
+		dirs = append(dirs, place.dir)
+	}
+	if o.opts.Host.pbs {
+		dirs = append(dirs, o.opts.Host.runDir)
+	}
+	return dirs
+}
+
+// rewatch adds the directories that are not watched: they may have been missing
+// or have been replaced.
+func rewatch(watcher *fsnotify.Watcher, dirs []string) {
+	list := watcher.WatchList()
+	for _, dir := range dirs {
+		if !slices.Contains(list, dir) {
+			watcher.Add(dir) // the poll does what inotify cannot
+		}
+	}
+}
+
+// tell compares the mode with the last one told and calls back.
+func (o *Operations) tell(last Mode) Mode {
+	mode := o.look()
+	o.sawMode(mode)
+	if mode == last {
+		return last
+	}
+	if o.opts.DropCaches != nil && !mode.allows(Read) {
+		o.opts.DropCaches()
+	}
+	if o.opts.Changed != nil {
+		o.opts.Changed(mode)
+	}
+	return mode
+}
+
+// checkDaemons has the file updated soon when PBS's daemons were restarted
+// while it counts us.
+func (o *Operations) checkDaemons() {
+	if !o.opts.Host.pbs || o.opts.Untracked {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.phase == active {
+		o.displayAt = time.Now()
+		o.notify()
+	}
+}
