@@ -79,7 +79,7 @@ func compress(t testing.TB, data []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	return w.EncodeAll(data, nil)
 }
 

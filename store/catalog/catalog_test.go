@@ -241,7 +241,7 @@ func TestWalkStopsWithTheErrorOfItsFunction(t *testing.T) {
 		calls++
 		return stop
 	})
-	if err != stop || calls != 1 {
+	if !errors.Is(err, stop) || calls != 1 {
 		t.Errorf("Walk = %v after %d calls, want the function's error after 1", err, calls)
 	}
 }

@@ -56,6 +56,7 @@ func appendBlock(out []byte, entries []node) (_ []byte, start int64) {
 			table = appendUnsigned(table, uint64(start-starts[i]))
 		case File:
 			table = appendSigned(appendUnsigned(table, e.Size), e.Mtime)
+		default: // nothing after the name
 		}
 	}
 	return append(appendUnsigned(out, uint64(len(table))), table...), start

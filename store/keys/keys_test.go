@@ -158,7 +158,7 @@ func TestPrintingAKeyShowsNoSecret(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 		out = append(out, fmt.Sprintf(verb, k), fmt.Sprintf(verb, *k), fmt.Sprintf(verb, h))
 	}
-	text, err := json.Marshal(k)
+	text, err := json.Marshal(any(k))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -190,7 +190,9 @@ func heaped(slots []slot) []slot {
 func dir(name string, kids ...*node) *node {
 	return &node{name: name, mode: TypeDir | 0o755, kids: kids}
 }
-func file(name, data string) *node        { return &node{name: name, mode: TypeRegular | 0o644, data: data} }
+
+func file(name, data string) *node { return &node{name: name, mode: TypeRegular | 0o644, data: data} }
+
 func symlink(name, to string) *node       { return &node{name: name, mode: TypeSymlink | 0o777, data: to} }
 func special(name string, m uint64) *node { return &node{name: name, mode: m | 0o600} }
 func linkTo(name string, to *node) *node  { return &node{name: name, link: to} }

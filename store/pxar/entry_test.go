@@ -22,8 +22,10 @@ func TestKinds(t *testing.T) {
 		e := &encoder{split: split}
 		b := e.archive(dir("", special("blk", TypeBlockDevice), special("chr", TypeCharDevice), dir("dir"), special("fifo", TypeFIFO),
 			symlink("link", strings.Repeat("x", 4096)), file("reg", "content"), special("sock", TypeSocket)))
-		for name, typ := range map[string]uint32{"blk": TypeBlockDevice, "chr": TypeCharDevice, "dir": TypeDir, "fifo": TypeFIFO,
-			"link": TypeSymlink, "reg": TypeRegular, "sock": TypeSocket} {
+		for name, typ := range map[string]uint32{
+			"blk": TypeBlockDevice, "chr": TypeCharDevice, "dir": TypeDir, "fifo": TypeFIFO,
+			"link": TypeSymlink, "reg": TypeRegular, "sock": TypeSocket,
+		} {
 			if got := mustGet(t, b, name); got.Type() != typ {
 				t.Errorf("%s has mode %#o, want type %#o", name, got.Mode, typ)
 			}
@@ -181,8 +183,15 @@ func TestPayloadReferences(t *testing.T) {
 	stream := append(item(itemPayloadStart), item(itemPayload, []byte("hello"))...)
 	size := int64(len(stream))
 	for _, p := range []Payload{
-		{16, 4, true}, {16, 6, true}, {0, 0, true}, {17, 5, true}, {size - 3, 0, true}, {size, 0, true}, {1 << 40, 1, true},
-		{-1, 0, true}, {math.MaxInt64, math.MaxInt64, true},
+		{16, 4, true},
+		{16, 6, true},
+		{0, 0, true},
+		{17, 5, true},
+		{size - 3, 0, true},
+		{size, 0, true},
+		{1 << 40, 1, true},
+		{-1, 0, true},
+		{math.MaxInt64, math.MaxInt64, true},
 	} {
 		_, err := p.Resolve(bytes.NewReader(stream), size)
 		wantCorrupt(t, "payload", err)
@@ -196,8 +205,10 @@ func TestPayloadReferences(t *testing.T) {
 	for _, s := range [][]byte{nil, stream[:15], stream[16:], item(itemPayloadStart, make([]byte, 8)), item(itemPayloadTail)} {
 		wantCorrupt(t, "payload stream", CheckPayloadStream(bytes.NewReader(s), int64(len(s))))
 	}
-	for _, ref := range [][]byte{item(itemPayloadRef, nums(1<<63, 0)), item(itemPayloadRef, nums(16, math.MaxUint64)),
-		item(itemPayloadRef, nums(math.MaxInt64-10, 1)), item(itemPayloadRef, nums(16))} {
+	for _, ref := range [][]byte{
+		item(itemPayloadRef, nums(1<<63, 0)), item(itemPayloadRef, nums(16, math.MaxUint64)),
+		item(itemPayloadRef, nums(math.MaxInt64-10, 1)), item(itemPayloadRef, nums(16)),
+	} {
 		a, r := mustOpen(t, (&encoder{split: true}).archive(dir("", raw("x", stat(0o100644), ref))))
 		_, err := get(a, r, "x")
 		wantCorrupt(t, "reference", err)

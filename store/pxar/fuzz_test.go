@@ -126,9 +126,11 @@ func FuzzEntry(f *testing.F) {
 	f.Add(append(stat(0o020600), item(itemDevice, nums(1, 2))...), false)
 	f.Add(append(stat(0o010600), xattrItem("user.a", "b")...), false)
 	f.Add(item(itemHardlink, nums(93), []byte("a\x00")), false)
-	f.Add(bytes.Join([][]byte{stat(0o40755), item(itemACLUser, nums(1, 2)), item(itemACLGroupObj, nums(1)), item(itemACLDefault, nums(1, 2, 3, absent)),
+	f.Add(bytes.Join([][]byte{
+		stat(0o40755), item(itemACLUser, nums(1, 2)), item(itemACLGroupObj, nums(1)), item(itemACLDefault, nums(1, 2, 3, absent)),
 		item(itemACLDefaultGroup, nums(1, 1)), item(itemFCaps, []byte("c")), item(itemQuotaProject, nums(1)),
-		item(itemGoodbye, nums(tailHash, 56, 40))}, nil), false)
+		item(itemGoodbye, nums(tailHash, 56, 40)),
+	}, nil), false)
 	f.Fuzz(func(t *testing.T, items []byte, split bool) {
 		n := raw("x", items)
 		n.raw = append([]byte{}, items...)

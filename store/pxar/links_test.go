@@ -24,8 +24,10 @@ func TestLinks(t *testing.T) {
 		if want := map[int64]int{fa.namePos: 2, fb.namePos: 1}; err != nil || !maps.Equal(got, want) {
 			t.Errorf("links %v, %v, want %v", got, err, want)
 		}
-		for path, want := range map[string]int64{"one/a2": fa.namePos, "two/a3": fa.namePos, "two/b2": fb.namePos,
-			"one/a": 0, "one": 0, "missing": 0, "one/missing/x": 0, "one/a/x": 0, "one/a2/x": 0, "": 0} {
+		for path, want := range map[string]int64{
+			"one/a2": fa.namePos, "two/a3": fa.namePos, "two/b2": fb.namePos,
+			"one/a": 0, "one": 0, "missing": 0, "one/missing/x": 0, "one/a/x": 0, "one/a2/x": 0, "": 0,
+		} {
 			pos, ok, err := ar.LinkTarget(r, strings.Split(path, "/"))
 			if pos != want || ok != (want != 0) || err != nil {
 				t.Errorf("LinkTarget(%q) = %d, %v, %v, want %d", path, pos, ok, err, want)
@@ -45,8 +47,10 @@ func TestPathOf(t *testing.T) {
 	for _, split := range []bool{false, true} {
 		root, a, b := linked()
 		ar, r := mustOpen(t, (&encoder{split: split}).archive(root))
-		for pos, want := range map[int64]string{0: "", a.namePos: "one/a", b.namePos: "one/deep/b",
-			root.kids[1].kids[0].namePos: "two/a3", root.kids[1].namePos: "two"} {
+		for pos, want := range map[int64]string{
+			0: "", a.namePos: "one/a", b.namePos: "one/deep/b",
+			root.kids[1].kids[0].namePos: "two/a3", root.kids[1].namePos: "two",
+		} {
 			got, err := ar.PathOf(r, pos)
 			if err != nil || strings.Join(got, "/") != want {
 				t.Errorf("PathOf(%d) = %q, %v, want %s", pos, got, err, want)

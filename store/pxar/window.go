@@ -69,7 +69,7 @@ func (w *window) fill(pos int64, n int) error {
 	}
 	w.off, w.buf = pos, w.buf[:0]
 	got, err := w.r.ReadAt(w.buf[:want], pos)
-	if got < n && want > n && err != io.EOF { //nolint:errorlint // io.ReaderAt promises io.EOF itself
+	if got < n && want > n && err != io.EOF { // io.ReaderAt promises io.EOF itself
 		got, err = w.r.ReadAt(w.buf[:n], pos)
 	}
 	if got < n {

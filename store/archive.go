@@ -1,0 +1,221 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync/atomic"
+
+	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/manifest"
+	"github.com/pbsfs/pbsfs/store/pxar"
+)
+
+// Archive is a pxar archive of a snapshot, stored as one file or split into
+// metadata and payload. It is in memory and holds nothing open: every method
+// that reads takes a right. It is safe for concurrent use.
+type Archive struct {
+	meta *Stream
+	// payload is where the contents of a split archive lie; payloadErr is
+	// why they cannot be had.
+	payload    *Stream
+	payloadErr error
+	// payloadOK is set once the payload stream was seen to be one.
+	payloadOK atomic.Bool
+	format    *pxar.Archive
+	links     linkTable
+}
+
+// Archive opens the pxar archive whose stored file is f: a .pxar, or the
+// metadata half of a split one.
+func (s *Snapshot) Archive(ctx context.Context, right CanRead, f manifest.File) (*Archive, error) {
+	key := archiveKey{snap: s.name, file: f.Name, csum: f.Csum}
+	if a, ok := s.ds.memory.archives.Get(key); ok {
+		return a, nil
+	}
+	meta, err := s.Stream(f)
+	if err != nil {
+		return nil, err
+	}
+	if err := meta.Check(ctx, right); err != nil {
+		return nil, err
+	}
+	format, err := pxar.Open(meta.At(ctx, right), meta.Size())
+	if err != nil {
+		return nil, s.ds.damaged(s.name, f.Name, -1, err)
+	}
+	a := &Archive{meta: meta, format: format, links: newLinkTable()}
+	if format.Split() {
+		a.payload, a.payloadErr = s.payloadOf(f)
+	}
+	s.ds.memory.archives.Put(key, a, 1)
+	return a, nil
+}
+
+// payloadOf returns the payload half of a split archive.
+func (s *Snapshot) payloadOf(f manifest.File) (*Stream, error) {
+	half, ok := f.Name.Payload()
+	if !ok {
+		return nil, s.ds.damaged(s.name, f.Name, -1, corrupt.New("refers to a payload archive, but is none of a split pair"))
+	}
+	line, ok := s.manifest.Lookup(half)
+	if !ok {
+		return nil, s.ds.damaged(s.name, f.Name, -1, corrupt.New("its payload archive %s is missing from the manifest", half))
+	}
+	return s.Stream(line)
+}
+
+// Snapshot returns the snapshot the archive belongs to.
+func (a *Archive) Snapshot() *Snapshot { return a.meta.snap }
+
+// Same reports whether a and b are the same stored archive with the same
+// content.
+func (a *Archive) Same(b *Archive) bool {
+	return a == b || a.meta.snap.name == b.meta.snap.name && a.meta.file.Name == b.meta.file.Name && a.meta.file.Csum == b.meta.file.Csum
+}
+
+// Csum returns the checksum of the archive's index, which stands for its
+// content.
+func (a *Archive) Csum() [32]byte { return a.meta.file.Csum }
+
+// wrap adds the archive to an error about its bytes. Other errors, above all
+// that there is no such entry, are answers.
+func (a *Archive) wrap(err error) error {
+	if !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	return a.meta.snap.ds.damaged(a.meta.snap.name, a.meta.file.Name, -1, err)
+}
+
+// Root returns the entry of the archive's top directory.
+func (a *Archive) Root(ctx context.Context, right CanRead) (*pxar.Entry, error) {
+	e, err := a.format.ReadRoot(a.meta.At(ctx, right))
+	return e, a.wrap(err)
+}
+
+// Table returns the children of a directory, from memory where they are there.
+func (a *Archive) Table(ctx context.Context, right CanRead, dir pxar.Dir) (*pxar.Table, error) {
+	tables := a.meta.snap.ds.memory.tables
+	key := tableKey{archive: a.meta.file.Csum, dir: dir}
+	if t, ok := tables.Get(key); ok {
+		return t, nil
+	}
+	t, err := a.format.ReadTable(a.meta.At(ctx, right), dir)
+	if err != nil {
+		return nil, a.wrap(err)
+	}
+	tables.Put(key, t, tableWeight+int64(t.Len())*tableEntryWeight)
+	return t, nil
+}
+
+// What a table of children takes in memory, roughly.
+const (
+	tableWeight      = 256
+	tableEntryWeight = 32
+)
+
+// Lookup returns the entry called name in a directory; [fs.ErrNotExist] when
+// there is none.
+func (a *Archive) Lookup(ctx context.Context, right CanRead, dir pxar.Dir, name string) (*pxar.Entry, error) {
+	t, err := a.Table(ctx, right, dir)
+	if err != nil {
+		return nil, err
+	}
+	r := a.meta.At(ctx, right)
+	c, err := t.Lookup(r, name)
+	if err != nil {
+		return nil, a.wrap(err)
+	}
+	e, err := a.format.ReadEntry(r, c)
+	return e, a.wrap(err)
+}
+
+// Child returns the i-th child of a directory in the order they are stored.
+// When only its entry is damaged, the name comes with the error.
+func (a *Archive) Child(ctx context.Context, right CanRead, t *pxar.Table, i int) (string, *pxar.Entry, error) {
+	r := a.meta.At(ctx, right)
+	c, err := t.Child(r, i)
+	if err != nil {
+		return "", nil, a.wrap(err)
+	}
+	e, err := a.format.ReadEntry(r, c)
+	return c.Name, e, a.wrap(err)
+}
+
+// Complain returns err, found in this archive's metadata, with the archive
+// added.
+func (a *Archive) Complain(err error) error { return a.wrap(err) }
+
+// PathOf returns the names from the root to the entry whose name lies at pos.
+func (a *Archive) PathOf(ctx context.Context, right CanRead, pos int64) ([]string, error) {
+	path, err := a.format.PathOf(a.meta.At(ctx, right), pos)
+	return path, a.wrap(err)
+}
+
+// Extent is the content of one file of an archive: a range of a stream.
+type Extent struct {
+	stream *Stream
+	off    int64
+	size   int64
+}
+
+// Content finds the content of a regular file, after checking that what is
+// stored there is what the file refers to.
+func (a *Archive) Content(ctx context.Context, right CanRead, p pxar.Payload) (Extent, error) {
+	if !p.Ref {
+		return Extent{stream: a.meta, off: p.Off, size: p.Size}, nil
+	}
+	if a.payloadErr != nil {
+		return Extent{}, a.payloadErr
+	}
+	if a.payload == nil {
+		return Extent{}, a.wrap(corrupt.At(p.Off, "payload reference in an archive that is not split"))
+	}
+	r := a.payload.At(ctx, right)
+	if !a.payloadOK.Load() {
+		if err := pxar.CheckPayloadStream(r, a.payload.Size()); err != nil {
+			return Extent{}, a.payloadDamage(err)
+		}
+		a.payloadOK.Store(true)
+	}
+	off, err := p.Resolve(r, a.payload.Size())
+	if err != nil {
+		return Extent{}, a.payloadDamage(err)
+	}
+	return Extent{stream: a.payload, off: off, size: p.Size}, nil
+}
+
+func (a *Archive) payloadDamage(err error) error {
+	if !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	return a.meta.snap.ds.damaged(a.meta.snap.name, a.payload.file.Name, -1, err)
+}
+
+// Size returns the length of the content.
+func (x Extent) Size() int64 { return x.size }
+
+// ReadAt reads len(p) bytes from offset off of the content, less only at its
+// end, where it returns [io.EOF].
+func (x Extent) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) (int, error) {
+	if x.stream == nil || off < 0 {
+		return 0, fmt.Errorf("read at %d: %w", off, fs.ErrInvalid)
+	}
+	if off >= x.size {
+		return 0, io.EOF
+	}
+	short := int64(len(p)) > x.size-off
+	if short {
+		p = p[:x.size-off]
+	}
+	n, err := x.stream.ReadAt(ctx, right, p, x.off+off)
+	switch {
+	case err == io.EOF: //nolint:errorlint // exactly what ReadAt returns
+		err = x.stream.snap.ds.damaged(x.stream.snap.name, x.stream.file.Name, x.off+off, corrupt.New("content ends after the end of the stream"))
+	case err == nil && short:
+		err = io.EOF
+	}
+	return n, err
+}

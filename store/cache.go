@@ -1,0 +1,88 @@
+package store
+
+import (
+	"sync"
+
+	"github.com/pbsfs/pbsfs/store/index"
+	"github.com/pbsfs/pbsfs/store/internal/lru"
+	"github.com/pbsfs/pbsfs/store/keys"
+	"github.com/pbsfs/pbsfs/store/name"
+	"github.com/pbsfs/pbsfs/store/pxar"
+)
+
+// Bounds of what is remembered, so that memory does not grow with what a
+// datastore holds. Chunks have a cache of their own.
+const (
+	indexBytes    = 64 << 20
+	tableBytes    = 32 << 20
+	snapshotCount = 1024
+	archiveCount  = 256
+)
+
+// indexKey names an index by what is in it.
+type indexKey struct {
+	csum   [32]byte
+	format name.Format
+	size   int64
+}
+
+// tableKey names a directory of an archive by what is in the archive.
+type tableKey struct {
+	archive [32]byte
+	dir     pxar.Dir
+}
+
+// archiveKey names an archive by its stored file, and what that holds.
+type archiveKey struct {
+	snap name.Snapshot
+	file name.File
+	csum [32]byte
+}
+
+// memory is everything a datastore remembers besides chunks.
+type memory struct {
+	indexes   *lru.Cache[indexKey, *index.Index]
+	tables    *lru.Cache[tableKey, *pxar.Table]
+	snapshots *lru.Cache[name.Snapshot, *Snapshot]
+	archives  *lru.Cache[archiveKey, *Archive]
+}
+
+func newMemory() memory {
+	return memory{
+		indexes:   lru.New[indexKey, *index.Index](indexBytes),
+		tables:    lru.New[tableKey, *pxar.Table](tableBytes),
+		snapshots: lru.New[name.Snapshot, *Snapshot](snapshotCount),
+		archives:  lru.New[archiveKey, *Archive](archiveCount),
+	}
+}
+
+// keyring holds the keys that snapshots are opened with.
+type keyring struct {
+	mu   sync.RWMutex
+	keys map[keys.Fingerprint]*keys.Key
+}
+
+func newKeyring(list []*keys.Key) *keyring {
+	r := &keyring{keys: make(map[keys.Fingerprint]*keys.Key)}
+	for _, k := range list {
+		r.keys[k.Fingerprint()] = k
+	}
+	return r
+}
+
+// find returns the key with that fingerprint, nil when there is none. A
+// manifest that names no key is served by the only one, if there is one: what
+// it does not fit fails its digests.
+func (r *keyring) find(fp keys.Fingerprint, known bool) *keys.Key {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if known {
+		return r.keys[fp]
+	}
+	if len(r.keys) == 1 {
+		for _, k := range r.keys {
+			return k
+		}
+	}
+	return nil
+}

@@ -1,0 +1,214 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/store/internal/chunk"
+	"github.com/pbsfs/pbsfs/store/internal/disk"
+	"github.com/pbsfs/pbsfs/store/keys"
+)
+
+// DefaultCacheSize is how many bytes of decoded chunks are kept unless asked
+// otherwise.
+const DefaultCacheSize = 512 << 20
+
+// Options say how a datastore is opened.
+type Options struct {
+	// Name is what the datastore is called in messages and in the operations
+	// file.
+	Name string
+	// Path is its directory.
+	Path string
+	// CacheSize bounds the decoded chunks that are kept, in bytes; 0 means
+	// DefaultCacheSize.
+	CacheSize int64
+	// Keys open encrypted snapshots.
+	Keys []*keys.Key
+	// CachedOnly serves the local cache of an S3 datastore as far as it goes.
+	CachedOnly bool
+	// Host is where operations are registered and maintenance modes read.
+	Host maint.Host
+	// Untracked registers no operations, for hosts where that cannot be done.
+	Untracked bool
+	// Log gets what is no answer to anybody; nil discards it.
+	Log *slog.Logger
+}
+
+// datastore is what all references to one datastore share.
+type datastore struct {
+	name string
+	path string
+	ops  *maint.Operations
+	log  *slog.Logger
+
+	chunks *chunk.Source
+	memory memory
+	keys   *keyring
+	zeros  zeroChunks
+
+	// mu guards the fields below. It is a leaf lock.
+	mu    sync.Mutex
+	root  *disk.Root    // nil while nothing is open
+	chunk disk.Identity // of .chunks, when it was last seen
+	base  Attr          // of the datastore's directory, when it was last seen
+}
+
+// Attr is what is known of a directory or file above the archives.
+type Attr struct {
+	UID, GID uint32
+	Mtime    time.Time
+	Size     int64
+}
+
+// Open returns a reference to the datastore in the directory opts.Path, after
+// a look at whether there is one. The caller must Close it.
+func Open(ctx context.Context, opts Options) (*Lookup, error) {
+	path, err := filepath.Abs(opts.Path)
+	if err != nil {
+		return nil, fmt.Errorf("datastore %s: %w", opts.Path, err)
+	}
+	if opts.CacheSize == 0 {
+		opts.CacheSize = DefaultCacheSize
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &datastore{
+		name:   opts.Name,
+		path:   path,
+		log:    opts.Log,
+		chunks: chunk.NewSource(opts.CacheSize),
+		memory: newMemory(),
+		keys:   newKeyring(opts.Keys),
+	}
+	d.ops, err = maint.NewOperations(maint.Options{
+		Store:      opts.Name,
+		Path:       path,
+		Host:       opts.Host,
+		Untracked:  opts.Untracked,
+		Drop:       d.drop,
+		DropCaches: d.dropCaches,
+		Log:        opts.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("datastore %s: %w", opts.Name, err)
+	}
+	if err := d.probe(ctx, opts.CachedOnly); err != nil {
+		return nil, errors.Join(err, d.ops.Close())
+	}
+	return &Lookup{ds: lookupOnly{d}}, nil
+}
+
+// close ends the counting, which closes what lingers.
+func (d *datastore) close() error {
+	if err := d.ops.Close(); err != nil {
+		return fmt.Errorf("datastore %s: %w", d.name, err)
+	}
+	d.dropCaches()
+	return nil
+}
+
+// dropCaches gives back the memory that chunks take. What is known by name
+// stays: it answers lookups while nothing may be read.
+func (d *datastore) dropCaches() { d.chunks.Drop() }
+
+// acquire begins an operation.
+func (d *datastore) acquire(ctx context.Context, op maint.Operation) (*right, error) {
+	guard, err := d.ops.Begin(ctx, op)
+	if err != nil {
+		return nil, fmt.Errorf("datastore %s: %w", d.name, err)
+	}
+	return &right{ds: d, guard: guard}, nil
+}
+
+// open returns the open directory, opening it when this is the first
+// operation that needs it. Only holders of a right call it; see drop.
+func (d *datastore) open() (*disk.Root, error) {
+	d.mu.Lock()
+	root := d.root
+	d.mu.Unlock()
+	if root != nil {
+		return root, nil
+	}
+	root, err := disk.Open(d.path)
+	if err != nil {
+		return nil, d.gone(err)
+	}
+	chunks, err := root.Stat(".chunks")
+	if err != nil {
+		return nil, errors.Join(d.gone(err), root.Close())
+	}
+	base, err := root.Stat(".")
+	if err != nil {
+		return nil, errors.Join(d.gone(err), root.Close())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.root != nil { // somebody else was faster
+		return d.root, root.Close()
+	}
+	if d.chunk != (disk.Identity{}) && d.chunk != chunks.Identity {
+		// Another file system, or another datastore, is mounted there now.
+		d.memory.snapshots.Drop()
+	}
+	d.root, d.chunk, d.base = root, chunks.Identity, attrOf(base)
+	return root, nil
+}
+
+// drop closes what is open. maint calls it when no operation is active, before
+// it says so to anybody.
+func (d *datastore) drop() {
+	d.mu.Lock()
+	root := d.root
+	d.root = nil
+	d.mu.Unlock()
+	if root == nil {
+		return
+	}
+	if err := root.Close(); err != nil {
+		d.log.Warn("closing the datastore", "datastore", d.name, "error", err)
+	}
+}
+
+// gone tells a datastore that is not there from one that cannot be read.
+func (d *datastore) gone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+		return fmt.Errorf("datastore %s: %s: %w", d.name, d.path, ErrGone)
+	}
+	return fmt.Errorf("datastore %s: %w", d.name, err)
+}
+
+func attrOf(i disk.Info) Attr {
+	return Attr{UID: i.UID, GID: i.GID, Mtime: i.Mtime, Size: i.Size}
+}
+
+// Base returns the attributes of the datastore's directory as they were last
+// seen.
+func (l *Lookup) Base() Attr {
+	l.ds.mu.Lock()
+	defer l.ds.mu.Unlock()
+	return l.ds.base
+}
+
+// Statfs returns the figures of the file system that holds the datastore.
+func Statfs(right CanRead) (unix.Statfs_t, error) {
+	r, err := right.reading()
+	if err != nil {
+		return unix.Statfs_t{}, err
+	}
+	root, err := r.Root()
+	if err != nil {
+		return unix.Statfs_t{}, err
+	}
+	return root.Statfs()
+}

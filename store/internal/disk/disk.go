@@ -1,0 +1,187 @@
+// Package disk is the only code of this module that opens files of a
+// datastore.
+//
+// A [Root] is an open datastore directory. Every name is resolved below it by
+// the kernel (openat2 with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS), so that
+// neither a name from outside nor a symbolic link inside the datastore can lead
+// anywhere else. Everything is opened read-only, without moving access times
+// where the kernel lets us.
+//
+// A Root costs one descriptor; files are opened, read and closed within one
+// call. Its owner closes it when the last operation on the datastore ends.
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store/corrupt"
+)
+
+// resolve keeps a lookup inside the datastore, whatever lies there.
+const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
+
+// Root is an open datastore directory. It is safe for concurrent use; Close
+// must not run beside other calls.
+type Root struct {
+	path string
+	fd   int
+	// atime is set once the kernel has refused O_NOATIME, which only the
+	// owner of a file and root may ask for.
+	atime atomic.Bool
+}
+
+// Identity tells one file from another, on any file system.
+type Identity struct {
+	Dev, Ino uint64
+}
+
+// Open opens the directory at path. Symbolic links in path itself are
+// followed: they are the administrator's.
+func Open(path string) (*Root, error) {
+	fd, err := retry(func() (int, error) {
+		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return &Root{path: path, fd: fd}, nil
+}
+
+// Close closes the directory.
+func (r *Root) Close() error { return unix.Close(r.fd) }
+
+// Path returns the path that Open was given.
+func (r *Root) Path() string { return r.path }
+
+// open opens name below the directory. O_NONBLOCK keeps a fifo that somebody
+// put there from blocking us.
+func (r *Root) open(name string, flags int) (*os.File, error) {
+	how := unix.OpenHow{Resolve: resolve}
+	how.Flags = uint64(flags | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOFOLLOW)
+	if !r.atime.Load() {
+		how.Flags |= unix.O_NOATIME
+	}
+	fd, err := retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
+	if errors.Is(err, unix.EPERM) && how.Flags&unix.O_NOATIME != 0 {
+		how.Flags &^= unix.O_NOATIME
+		if fd, err = retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) }); err == nil {
+			r.atime.Store(true)
+		}
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: r.path + "/" + name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), r.path+"/"+name), nil
+}
+
+// retry repeats a call that a signal interrupted.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// Info is what a stat says of a file.
+type Info struct {
+	Identity
+	Mode  uint32 // st_mode
+	UID   uint32
+	GID   uint32
+	Size  int64
+	Mtime time.Time
+	Ctime time.Time
+}
+
+// IsDir reports whether the file is a directory.
+func (i Info) IsDir() bool { return i.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// IsRegular reports whether the file is a regular file.
+func (i Info) IsRegular() bool { return i.Mode&unix.S_IFMT == unix.S_IFREG }
+
+func infoOf(st *unix.Stat_t) Info {
+	return Info{
+		Identity: Identity{Dev: st.Dev, Ino: st.Ino},
+		Mode:     st.Mode,
+		UID:      st.Uid,
+		GID:      st.Gid,
+		Size:     st.Size,
+		Mtime:    time.Unix(st.Mtim.Unix()),
+		Ctime:    time.Unix(st.Ctim.Unix()),
+	}
+}
+
+// Stat describes name, which may be "." for the directory itself. A symbolic
+// link is an error.
+func (r *Root) Stat(name string) (Info, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolve}
+	fd, err := retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
+	if err != nil {
+		return Info{}, &fs.PathError{Op: "stat", Path: r.path + "/" + name, Err: err}
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return Info{}, &fs.PathError{Op: "stat", Path: r.path + "/" + name, Err: err}
+	}
+	return infoOf(&st), nil
+}
+
+// Statfs returns the figures of the file system that holds the datastore.
+func (r *Root) Statfs() (unix.Statfs_t, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(r.fd, &st); err != nil {
+		return st, &fs.PathError{Op: "statfs", Path: r.path, Err: err}
+	}
+	return st, nil
+}
+
+// NoFile reports whether err says that something else is in the place of a file,
+// or of a directory on the way to it: a symbolic link, a file, a socket.
+func NoFile(err error) bool {
+	return errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO)
+}
+
+// ErrTooLarge is a file that is longer than it may be.
+var ErrTooLarge = errors.New("file too large")
+
+// ReadFile reads the regular file name, which must not be longer than limit
+// bytes, into buf where its capacity is enough. It returns what it read and
+// the file as it was described when it was opened.
+func (r *Root) ReadFile(name string, limit int64, buf []byte) ([]byte, Info, error) {
+	f, err := r.open(name, unix.O_RDONLY)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, Info{}, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	info := infoOf(&st)
+	switch {
+	case !info.IsRegular():
+		return nil, info, fmt.Errorf("%s: %w", f.Name(), corrupt.New("not a regular file"))
+	case info.Size > limit:
+		return nil, info, fmt.Errorf("%s: %w: %w", f.Name(), ErrTooLarge, corrupt.New("%d bytes, at most %d are allowed", info.Size, limit))
+	}
+	if int64(cap(buf)) < info.Size {
+		buf = make([]byte, info.Size)
+	}
+	buf = buf[:info.Size]
+	n, err := io.ReadFull(f, buf)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, info, fmt.Errorf("%s: %w", f.Name(), corrupt.New("file shrank from %d to %d bytes while it was read", info.Size, n))
+	}
+	return buf, info, err
+}

@@ -1,0 +1,78 @@
+package disk
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// Entry is one name in a directory.
+type Entry struct {
+	Name string
+	Dir  bool // a directory; a regular file otherwise
+}
+
+// List returns the directories and regular files in the directory name.
+// Everything else, symbolic links above all, is left out, as the server leaves
+// it out. When reading breaks off, what was read is returned with the error.
+func (r *Root) List(name string) ([]Entry, error) {
+	f, err := r.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	var out []Entry
+	for {
+		batch, err := f.ReadDir(1024)
+		for _, e := range batch {
+			if e.IsDir() || e.Type().IsRegular() {
+				out = append(out, Entry{Name: e.Name(), Dir: e.IsDir()})
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return out, err
+		}
+	}
+}
+
+// Dir is an open directory, for many questions about its children.
+type Dir struct {
+	root *Root
+	name string
+	fd   int
+}
+
+// OpenDir opens the directory name. The caller must Close it.
+func (r *Root) OpenDir(name string) (*Dir, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve}
+	fd, err := retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: r.path + "/" + name, Err: err}
+	}
+	return &Dir{root: r, name: name, fd: fd}, nil
+}
+
+// Close closes the directory.
+func (d *Dir) Close() error { return unix.Close(d.fd) }
+
+// Stat describes name below the directory; name may have several components.
+// A symbolic link in the last one is described as such and so is no regular
+// file; what lies behind a link in another one is not reached.
+func (d *Dir) Stat(name string) (Info, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: resolve}
+	fd, err := retry(func() (int, error) { return unix.Openat2(d.fd, name, &how) })
+	if err != nil {
+		return Info{}, &fs.PathError{Op: "stat", Path: d.root.path + "/" + d.name + "/" + name, Err: err}
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return Info{}, &fs.PathError{Op: "stat", Path: d.root.path + "/" + d.name + "/" + name, Err: err}
+	}
+	return infoOf(&st), nil
+}

@@ -1,0 +1,101 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pbsfs/pbsfs/store/catalog"
+	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/name"
+)
+
+// maxLinkScan is the size up to which a unified archive without a usable
+// catalog is read through for its hard links. Beyond it, that would read more
+// than the user asked for.
+const maxLinkScan = 256 << 20
+
+// linkTable holds the hard links of an archive: for each file that has some,
+// how many. It is settled once, before the first attribute of a regular file is
+// given out: a count that changed later would tear links apart.
+type linkTable struct {
+	settling chan struct{} // a lock that a waiter can leave; holds one token
+	done     bool          // guarded by settling
+	extra    map[int64]int // by position of the file's name; immutable once done
+}
+
+func newLinkTable() linkTable {
+	return linkTable{settling: make(chan struct{}, 1)}
+}
+
+// LinkCount returns the number of names of the file whose name lies at pos.
+// Where the archive's links cannot be known, that is logged and every count is
+// 1.
+func (a *Archive) LinkCount(ctx context.Context, right CanRead, pos int64) (uint32, error) {
+	select {
+	case a.links.settling <- struct{}{}:
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+	defer func() { <-a.links.settling }()
+	if !a.links.done {
+		extra, err := a.countLinks(ctx, right)
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrCorrupt):
+			a.meta.snap.ds.log.Warn("hard links cannot be counted, files show a link count of 1", "error", a.wrap(err))
+		default:
+			return 0, err
+		}
+		a.links.extra, a.links.done = extra, true
+	}
+	return uint32(1 + a.links.extra[pos]), nil
+}
+
+// countLinks finds all hard links of the archive.
+func (a *Archive) countLinks(ctx context.Context, right CanRead) (map[int64]int, error) {
+	if a.format.Split() {
+		return a.format.CountLinks(ctx, a.meta.At(ctx, right))
+	}
+	extra, err := a.cataloguedLinks(ctx, right)
+	if err == nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrKeyNeeded) {
+		return extra, err
+	}
+	if a.meta.Size() > maxLinkScan {
+		return nil, fmt.Errorf("no usable catalog: %w", err)
+	}
+	return a.format.CountLinks(ctx, a.meta.At(ctx, right))
+}
+
+// cataloguedLinks looks up the paths that the snapshot's catalog lists as hard
+// links. The catalog is the client's word: a path that is none is ignored.
+func (a *Archive) cataloguedLinks(ctx context.Context, right CanRead) (map[int64]int, error) {
+	line, ok := a.meta.snap.manifest.Lookup(name.Catalog)
+	if !ok {
+		return nil, corrupt.New("the snapshot has no catalog")
+	}
+	stream, err := a.meta.snap.Stream(line)
+	if err != nil {
+		return nil, err
+	}
+	cr, ar := stream.At(ctx, right), a.meta.At(ctx, right)
+	cat, err := catalog.Open(cr, stream.Size())
+	if err != nil {
+		return nil, err
+	}
+	extra := make(map[int64]int)
+	err = cat.Walk(ctx, cr, a.meta.file.Name.String(), func(path []string, e catalog.Entry) error {
+		if e.Kind != catalog.HardLink {
+			return nil
+		}
+		pos, ok, err := a.format.LinkTarget(ar, path)
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			return err
+		}
+		if ok && err == nil {
+			extra[pos]++
+		}
+		return nil
+	})
+	return extra, err
+}

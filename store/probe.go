@@ -1,0 +1,84 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/store/internal/disk"
+	"github.com/pbsfs/pbsfs/store/name"
+)
+
+// sampledPrefixes is how many chunk directories are looked at to recognise the
+// local cache of an S3 datastore.
+const sampledPrefixes = 64
+
+// probe checks that there is a datastore that we can read, and keeps its
+// attributes.
+func (d *datastore) probe(ctx context.Context, cachedOnly bool) error {
+	r, err := d.acquire(ctx, maint.Read)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	root, err := r.Root()
+	if errors.Is(err, ErrGone) {
+		if root, oerr := disk.Open(d.path); oerr == nil {
+			return errors.Join(fmt.Errorf("%s: %w: it has no directory .chunks", d.path, ErrNotDatastore), root.Close())
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	prefixes, err := root.List(".chunks")
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s: no permission to read .chunks; only root and the group of the datastore's owner may", d.path)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.path, err)
+	}
+	if !cachedOnly && looksLikeS3Cache(root, prefixes) {
+		return fmt.Errorf("%s: %w: its chunks are in the bucket; --cached-only serves those that are here", d.path, ErrS3Cache)
+	}
+	return nil
+}
+
+// looksLikeS3Cache tells the local cache of an S3 datastore by what a
+// datastore on disk does not have: markers of the garbage collection for
+// buckets, and chunk files that were emptied when they were evicted.
+func looksLikeS3Cache(root *disk.Root, prefixes []disk.Entry) bool {
+	chunks, empty, seen := 0, 0, 0
+	for _, p := range prefixes {
+		if !p.Dir || len(p.Name) != 4 {
+			continue
+		}
+		files, err := root.List(".chunks/" + p.Name)
+		if err != nil || len(files) == 0 {
+			continue
+		}
+		for _, f := range files {
+			if strings.HasSuffix(f.Name, ".using") {
+				return true
+			}
+			if _, err := name.ParseDigest(f.Name); err != nil {
+				continue
+			}
+			info, err := root.Stat(".chunks/" + p.Name + "/" + f.Name)
+			if err != nil {
+				continue
+			}
+			chunks++
+			if info.Size == 0 {
+				empty++
+			}
+		}
+		if seen++; seen == sampledPrefixes {
+			break
+		}
+	}
+	return chunks > 0 && empty*2 > chunks
+}

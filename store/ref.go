@@ -1,0 +1,167 @@
+package store
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/store/internal/disk"
+)
+
+// Lookup is a reference to a datastore that can do no I/O. It is safe for
+// concurrent use. Its owner must Close it.
+type Lookup struct {
+	// ds is behind a type of its own so that no reference has the shape of
+	// another: structs of one shape convert into each other.
+	ds lookupOnly
+}
+
+type lookupOnly struct{ *datastore }
+
+// CanRead is the right to read. Only references of this package have it.
+type CanRead interface {
+	reading() (*right, error)
+}
+
+// CanWrite is the right to write, which includes the right to read.
+type CanWrite interface {
+	CanRead
+	writing() (*right, error)
+}
+
+// right is what a Reader and a Writer have in common: a guard of maint, and
+// the datastore it is for.
+type right struct {
+	ds       *datastore
+	guard    *maint.Guard
+	released atomic.Bool
+}
+
+// Root returns the open directory of the datastore.
+func (r *right) Root() (*disk.Root, error) {
+	if r == nil || r.released.Load() {
+		return nil, ErrReleased
+	}
+	return r.ds.open()
+}
+
+// Release ends the operation. Later calls do nothing.
+func (r *right) Release() {
+	if r != nil && !r.released.Swap(true) {
+		r.guard.Release()
+	}
+}
+
+// again takes a right of the same kind, for work that may outlive r.
+func (r *right) again(ctx context.Context) (*right, error) {
+	if r == nil || r.released.Load() {
+		return nil, ErrReleased
+	}
+	return r.ds.acquire(ctx, maint.Read)
+}
+
+// Reader is a reference that may read. It counts as one read operation until
+// it is released, and is safe for concurrent use until then.
+type Reader struct {
+	r *right
+}
+
+// Writer is a reference that may read and write. It counts as one write
+// operation until it is released.
+type Writer struct {
+	w *right
+}
+
+func (r *Reader) reading() (*right, error) {
+	if r == nil {
+		return nil, ErrReleased
+	}
+	return r.r.checked()
+}
+
+func (w *Writer) reading() (*right, error) {
+	if w == nil {
+		return nil, ErrReleased
+	}
+	return w.w.checked()
+}
+
+func (w *Writer) writing() (*right, error) { return w.reading() }
+
+func (r *right) checked() (*right, error) {
+	if r == nil || r.released.Load() {
+		return nil, ErrReleased
+	}
+	return r, nil
+}
+
+// Release ends the read operation. Everything that was got through r must no
+// longer be used. Release may be called more than once.
+func (r *Reader) Release() {
+	if r != nil {
+		r.r.Release()
+	}
+}
+
+// Release ends the write operation. It may be called more than once.
+func (w *Writer) Release() {
+	if w != nil {
+		w.w.Release()
+	}
+}
+
+// Acquire begins a read operation, for a handle that stays open. It fails with
+// an error of package maint when the maintenance mode forbids reading or the
+// operation cannot be counted. The caller must Release the reader.
+func (l *Lookup) Acquire(ctx context.Context) (*Reader, error) {
+	r, err := l.acquire(ctx, maint.Read)
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{r: r}, nil
+}
+
+// AcquireWriter begins a write operation. The caller must Release the writer.
+func (l *Lookup) AcquireWriter(ctx context.Context) (*Writer, error) {
+	w, err := l.acquire(ctx, maint.Write)
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{w: w}, nil
+}
+
+// View begins a read operation, calls fn with it and ends it, also when fn
+// panics. The reader must not be used after fn has returned.
+func (l *Lookup) View(ctx context.Context, fn func(*Reader) error) error {
+	r, err := l.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	return fn(r)
+}
+
+func (l *Lookup) acquire(ctx context.Context, op maint.Operation) (*right, error) {
+	if l == nil || l.ds.datastore == nil {
+		return nil, ErrReleased
+	}
+	return l.ds.acquire(ctx, op)
+}
+
+// Name returns the datastore's name: that of its configuration, or one made
+// from its path.
+func (l *Lookup) Name() string { return l.ds.name }
+
+// Path returns the datastore's directory, absolute.
+func (l *Lookup) Path() string { return l.ds.path }
+
+// Operations returns what this process has open on the datastore now.
+func (l *Lookup) Operations() maint.Counts { return l.ds.ops.Counts() }
+
+// Close gives the datastore up. It fails while operations are active.
+func (l *Lookup) Close() error {
+	if l == nil || l.ds.datastore == nil {
+		return ErrReleased
+	}
+	return l.ds.close()
+}

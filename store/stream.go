@@ -1,0 +1,165 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/pbsfs/pbsfs/store/blob"
+	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/index"
+	"github.com/pbsfs/pbsfs/store/internal/chunk"
+	"github.com/pbsfs/pbsfs/store/keys"
+	"github.com/pbsfs/pbsfs/store/manifest"
+	"github.com/pbsfs/pbsfs/store/name"
+)
+
+// maxIndex bounds an index file: 32 million chunks, 128 TiB of image.
+const maxIndex = 1 << 30
+
+// Stream says where the content behind an index lies. It is a value in memory
+// and holds nothing open: every method that reads takes a right.
+type Stream struct {
+	snap *Snapshot
+	file manifest.File
+	mode blob.Mode
+	key  *keys.Key
+}
+
+// Stream returns the content of an index that the manifest lists. It fails,
+// with an error that matches ErrKeyNeeded, when the key for it is missing.
+func (s *Snapshot) Stream(f manifest.File) (*Stream, error) {
+	key, err := s.key(f)
+	if err != nil {
+		return nil, s.ds.damaged(s.name, f.Name, -1, err)
+	}
+	if f.Name.Format() == name.Blob {
+		return nil, s.ds.damaged(s.name, f.Name, -1, errors.New("a blob, not an index"))
+	}
+	return &Stream{snap: s, file: f, mode: f.BlobMode(), key: key}, nil
+}
+
+// Size returns the length of the content in bytes, as the manifest has it.
+func (s *Stream) Size() int64 { return s.file.Size }
+
+// File returns the stored name of the index.
+func (s *Stream) File() name.File { return s.file.Name }
+
+// Snapshot returns the snapshot the stream belongs to.
+func (s *Stream) Snapshot() *Snapshot { return s.snap }
+
+// Check loads the index, so that what is wrong with it is known.
+func (s *Stream) Check(ctx context.Context, right CanRead) error {
+	_, err := s.index(ctx, right)
+	return err
+}
+
+// index returns the checked index, from memory where it is there. The cache is
+// keyed by checksum: what is in it is right whatever has happened to the file.
+func (s *Stream) index(ctx context.Context, right CanRead) (*index.Index, error) {
+	d := s.snap.ds
+	key := indexKey{csum: s.file.Csum, format: s.file.Name.Format(), size: s.file.Size}
+	if x, ok := d.memory.indexes.Get(key); ok {
+		return x, nil
+	}
+	raw, err := s.snap.readFile(ctx, right, s.file.Name, maxIndex)
+	if err != nil {
+		return nil, err
+	}
+	x, err := index.Parse(s.file.Name.Format(), raw)
+	if err == nil {
+		err = checkIndex(x, s.file)
+	}
+	if err != nil {
+		return nil, s.snap.ds.damaged(s.snap.name, s.file.Name, -1, err)
+	}
+	d.memory.indexes.Put(key, x, x.MemSize())
+	return x, nil
+}
+
+// ReadAt reads len(p) bytes from offset off, less only at the end, where it
+// returns [io.EOF]. Every byte comes from a chunk that was verified.
+func (s *Stream) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, corrupt.New("negative offset %d", off)
+	}
+	x, err := s.index(ctx, right)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for n < len(p) {
+		i, ok := x.Find(off + int64(n))
+		if !ok {
+			return n, io.EOF
+		}
+		m, err := s.readSpan(ctx, right, x, x.Span(i), p[n:], off+int64(n))
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// readSpan copies what one span holds from offset off on.
+func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, span index.Span, p []byte, off int64) (int, error) {
+	if zero, ok := s.hole(x); ok && isHole(span, zero, x.ChunkSize()) {
+		n := int(min(int64(len(p)), span.End-off))
+		clear(p[:n])
+		return n, nil
+	}
+	want := chunk.Want{Digest: span.Digest, Size: int(span.End - span.Off), Mode: s.mode, Key: s.key}
+	b, err := s.block(ctx, right, want)
+	if err != nil {
+		return 0, s.explain(right, span, err)
+	}
+	defer b.Release()
+	return copy(p, b.Bytes()[off-span.Off:]), nil
+}
+
+// block gets a chunk. The loader that may be needed takes a right of its own,
+// of the kind that never fails while the caller's is held.
+func (s *Stream) block(ctx context.Context, right CanRead, want chunk.Want) (*chunk.Block, error) {
+	r, err := right.reading()
+	if err != nil {
+		return nil, err
+	}
+	return s.snap.ds.chunks.Get(ctx, want, func() (chunk.Hold, error) { return r.again(ctx) })
+}
+
+// explain adds the place to an error of a chunk. When the snapshot has been
+// removed, its chunks may go too, and that is the answer.
+func (s *Stream) explain(right CanRead, span index.Span, err error) error {
+	var bad *chunk.Error
+	if !errors.As(err, &bad) {
+		return err
+	}
+	if r, rerr := right.reading(); rerr == nil {
+		if root, oerr := r.Root(); oerr == nil {
+			if gone := s.snap.ds.failed(root, bad.Err); errors.Is(gone, ErrGone) {
+				return gone
+			}
+			if _, serr := s.snap.ds.stampOf(root, s.snap.name); serr != nil {
+				return serr
+			}
+		}
+	}
+	return s.snap.ds.damaged(s.snap.name, s.file.Name, span.Off, err)
+}
+
+// At returns the stream as an [io.ReaderAt] for one call of a decoder.
+func (s *Stream) At(ctx context.Context, right CanRead) io.ReaderAt {
+	return bound{ctx: ctx, right: right, s: s}
+}
+
+// bound is a stream with the right and context of one call.
+type bound struct {
+	ctx   context.Context
+	right CanRead
+	s     *Stream
+}
+
+func (b bound) ReadAt(p []byte, off int64) (int, error) { return b.s.ReadAt(b.ctx, b.right, p, off) }
+
+var _ chunk.Hold = (*right)(nil)

@@ -1,0 +1,214 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/pxar"
+)
+
+// errNotThere is the answer for a name that does not exist.
+var errNotThere = fmt.Errorf("no such entry: %w", fs.ErrNotExist)
+
+// content is what the nodes of one archive share.
+type content struct {
+	a    *store.Archive
+	root ID // of the archive's top directory
+}
+
+// folder is a directory inside an archive.
+type folder struct {
+	c   *content
+	dir pxar.Dir
+}
+
+// payload is a regular file inside an archive.
+type payload struct {
+	c *content
+	p pxar.Payload
+}
+
+// fillRoot makes n the top directory of an archive.
+func fillRoot(ctx context.Context, right store.CanRead, n *Node, a *store.Archive) error {
+	e, err := a.Root(ctx, right)
+	if err != nil {
+		return err
+	}
+	c := &content{a: a, root: n.id}
+	return c.fill(ctx, right, n, e, where{})
+}
+
+// where is how an entry was reached, kept only by nodes whose extended
+// attributes are too large to be kept.
+type where struct {
+	dir  pxar.Dir
+	name string
+}
+
+// fill makes n the node of an entry.
+func (c *content) fill(ctx context.Context, right store.CanRead, n *Node, e *pxar.Entry, w where) error {
+	n.frozen = true
+	n.attr = Attr{Mode: e.Mode, Nlink: 1, UID: e.UID, GID: e.GID, Mtime: e.Mtime}
+	n.xattrs = c.xattrsOf(e, w)
+	switch n.Type() {
+	case unix.S_IFDIR:
+		n.body = &folder{c, e.Dir}
+	case unix.S_IFREG:
+		links, err := c.a.LinkCount(ctx, right, e.NamePos)
+		if err != nil {
+			return err
+		}
+		n.attr.Nlink = links
+		n.setSize(e.Payload.Size)
+		n.body = &payload{c, e.Payload}
+	case unix.S_IFLNK:
+		n.target = e.Target
+		n.attr.Size = int64(len(e.Target))
+	case unix.S_IFCHR, unix.S_IFBLK:
+		n.attr.Rdev = rdev(e.Device)
+	}
+	return nil
+}
+
+// rdev encodes a device number as FUSE wants it: the kernel's 32-bit form.
+func rdev(d pxar.Device) uint32 {
+	return d.Minor&0xff | d.Major<<8&0xfff00 | d.Minor&^0xff<<12
+}
+
+// id returns the identity of an entry: that of its path, or for a hard link
+// that of its target's path.
+func (c *content) id(ctx context.Context, right store.CanRead, parent ID, name string, e *pxar.Entry) (ID, error) {
+	if !e.Link {
+		return parent.child(name, nil), nil
+	}
+	path, err := c.a.PathOf(ctx, right, e.NamePos)
+	if err != nil {
+		return ID{}, err
+	}
+	id := c.root
+	for _, p := range path {
+		id = id.child(p, nil)
+	}
+	return id, nil
+}
+
+func (c *content) node(ctx context.Context, right store.CanRead, parent *Node, dir pxar.Dir, name string, e *pxar.Entry) (*Node, error) {
+	id, err := c.id(ctx, right, parent.id, name, e)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{id: id}
+	if err := c.fill(ctx, right, n, e, where{dir, name}); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+func (d *folder) lookup(ctx context.Context, right store.CanRead, n *Node, name string) (*Node, error) {
+	e, err := d.c.a.Lookup(ctx, right, d.dir, name)
+	if err != nil {
+		return nil, err
+	}
+	return d.c.node(ctx, right, n, d.dir, name, e)
+}
+
+func (d *folder) list(ctx context.Context, right store.CanRead, n *Node) (Listing, error) {
+	t, err := d.c.a.Table(ctx, right, d.dir)
+	if err != nil {
+		return nil, err
+	}
+	return &folderListing{d: d, n: n, t: t}, nil
+}
+
+// folderListing is the children of a directory in an archive, read one by one
+// as they are asked for.
+type folderListing struct {
+	d *folder
+	n *Node
+	t *pxar.Table
+}
+
+func (l *folderListing) Len() int { return l.t.Len() }
+
+func (l *folderListing) Err() error { return l.d.c.a.Complain(l.t.Err()) }
+
+func (l *folderListing) At(ctx context.Context, right store.CanRead, i int) (Entry, error) {
+	name, e, err := l.d.c.a.Child(ctx, right, l.t, i)
+	if err == nil {
+		var n *Node
+		if n, err = l.d.c.node(ctx, right, l.n, l.d.dir, name, e); err == nil {
+			return Entry{Name: name, Type: n.Type(), ID: n.id, Node: n}, nil
+		}
+	}
+	if ofSnapshot(err) {
+		return Entry{Name: name, Err: err}, nil
+	}
+	return Entry{}, err
+}
+
+func (b *payload) open(ctx context.Context, right store.CanRead) (File, error) {
+	return b.c.a.Content(ctx, right, b.p)
+}
+
+// maxKeptXattrs is how many bytes of extended attributes a node keeps. Larger
+// ones are read again when they are asked for.
+const maxKeptXattrs = 1024
+
+// xattrs are the extended attributes of a node.
+type xattrs struct {
+	small []pxar.Attribute
+	// large is set instead when they are too many bytes to be kept.
+	large *largeXattrs
+}
+
+type largeXattrs struct {
+	c *content
+	w where
+}
+
+func (c *content) xattrsOf(e *pxar.Entry, w where) xattrs {
+	all := e.Attributes()
+	size := 0
+	for _, a := range all {
+		size += len(a.Name) + len(a.Value)
+	}
+	if size <= maxKeptXattrs {
+		return xattrs{small: all}
+	}
+	return xattrs{large: &largeXattrs{c, w}}
+}
+
+// Xattrs returns the extended attributes that are in memory, and whether those
+// are all; if not, [Node.ReadXattrs] has them.
+func (n *Node) Xattrs() ([]pxar.Attribute, bool) {
+	return n.xattrs.small, n.xattrs.large == nil
+}
+
+// ReadXattrs returns all extended attributes.
+func (n *Node) ReadXattrs(ctx context.Context, right store.CanRead) ([]pxar.Attribute, error) {
+	large := n.xattrs.large
+	if large == nil {
+		return n.xattrs.small, nil
+	}
+	e, err := large.read(ctx, right)
+	if err != nil {
+		return nil, err
+	}
+	return e.Attributes(), nil
+}
+
+func (l *largeXattrs) read(ctx context.Context, right store.CanRead) (*pxar.Entry, error) {
+	if l.w.name == "" {
+		return l.c.a.Root(ctx, right)
+	}
+	e, err := l.c.a.Lookup(ctx, right, l.w.dir, l.w.name)
+	if errors.Is(err, fs.ErrNotExist) { // it was there a moment ago, and nothing changes here
+		return nil, fmt.Errorf("%s: entry has vanished from an archive", l.w.name)
+	}
+	return e, err
+}

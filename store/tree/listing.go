@@ -1,0 +1,50 @@
+package tree
+
+import (
+	"context"
+
+	"github.com/pbsfs/pbsfs/store"
+)
+
+// Entry is one line of a listing.
+type Entry struct {
+	// Name is "" for an entry whose name cannot be shown; Err says why.
+	Name string
+	// Type is the S_IFMT bits, 0 when unknown.
+	Type uint32
+	// ID is the identity of the object; the zero ID when unknown.
+	ID ID
+	// Node is the object itself, when it was read to make this entry.
+	Node *Node
+	// Err is what is wrong with the entry. Its listing is then not complete.
+	Err error
+}
+
+// Listing is the children of a directory. The order is the same whenever the
+// directory has not changed, and each entry is found in O(1).
+type Listing interface {
+	// Len returns the number of entries, damaged ones included.
+	Len() int
+	// At returns the i-th entry. An error means that the entry could not be
+	// looked at now; a damaged one is an Entry with Err set.
+	At(ctx context.Context, right store.CanRead, i int) (Entry, error)
+	// Err returns why the listing is not complete, apart from its damaged
+	// entries.
+	Err() error
+}
+
+// names is a listing that is known whole.
+type names struct {
+	entries []Entry
+	err     error
+}
+
+func (l *names) Len() int   { return len(l.entries) }
+func (l *names) Err() error { return l.err }
+func (l *names) At(_ context.Context, _ store.CanRead, i int) (Entry, error) {
+	return l.entries[i], nil
+}
+
+func (l *names) add(n *Node, name string, typ uint32, salt []byte) {
+	l.entries = append(l.entries, Entry{Name: name, Type: typ, ID: n.id.child(name, salt)})
+}

@@ -1,0 +1,235 @@
+package tree
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/internal/lru"
+	"github.com/pbsfs/pbsfs/store/pxar"
+)
+
+// ID identifies an object of the tree.
+type ID [sha256.Size]byte
+
+// child returns the ID of what is called name below id. salt is what sets this
+// state of the name apart from others, if anything does.
+func (id ID) child(name string, salt []byte) ID {
+	h := sha256.New()
+	h.Write(id[:])
+	h.Write([]byte(name))
+	if len(salt) > 0 {
+		h.Write([]byte{0})
+		h.Write(salt)
+	}
+	var out ID
+	h.Sum(out[:0])
+	return out
+}
+
+// Attr are the attributes of a node.
+type Attr struct {
+	Mode  uint32 // st_mode: type and permissions
+	Nlink uint32
+	UID   uint32
+	GID   uint32
+	Rdev  uint32 // as the kernel's interface for FUSE has it
+	Size  int64
+	// Blocks is what the content takes, in units of 512 bytes.
+	Blocks int64
+	Mtime  pxar.Timestamp
+}
+
+// Node is one object of the tree. It is immutable.
+type Node struct {
+	id     ID
+	attr   Attr
+	frozen bool
+	target string
+	xattrs xattrs
+	body   body
+}
+
+// body is what a node does beyond being described.
+type body interface{}
+
+// directory is the body of nodes that have children.
+type directory interface {
+	lookup(ctx context.Context, right store.CanRead, n *Node, name string) (*Node, error)
+	list(ctx context.Context, right store.CanRead, n *Node) (Listing, error)
+}
+
+// file is the body of nodes that have content.
+type file interface {
+	open(ctx context.Context, right store.CanRead) (File, error)
+}
+
+// ID returns the node's identity.
+func (n *Node) ID() ID { return n.id }
+
+// Attr returns the node's attributes.
+func (n *Node) Attr() Attr { return n.attr }
+
+// Frozen reports whether the node, and all below it, will never change.
+func (n *Node) Frozen() bool { return n.frozen }
+
+// Target returns where a symbolic link leads, as stored.
+func (n *Node) Target() string { return n.target }
+
+// Type returns the S_IFMT bits of the node.
+func (n *Node) Type() uint32 { return n.attr.Mode & unix.S_IFMT }
+
+// IsDir reports whether the node is a directory.
+func (n *Node) IsDir() bool { return n.Type() == unix.S_IFDIR }
+
+// Counted reports whether an open directory handle of the node is an operation
+// of its own: those inside a snapshot are.
+func (n *Node) Counted() bool {
+	switch n.body.(type) {
+	case *namespace, *namespaces, *backupType, *group:
+		return false
+	}
+	return true
+}
+
+// Lookup returns the child called name; [fs.ErrNotExist] when there is none.
+func (n *Node) Lookup(ctx context.Context, right store.CanRead, name string) (*Node, error) {
+	d, ok := n.body.(directory)
+	if !ok {
+		return nil, unix.ENOTDIR
+	}
+	return d.lookup(ctx, right, n, name)
+}
+
+// List returns the children. What it returns is to be used with a right that
+// is held at that time; not necessarily this one.
+func (n *Node) List(ctx context.Context, right store.CanRead) (Listing, error) {
+	d, ok := n.body.(directory)
+	if !ok {
+		return nil, unix.ENOTDIR
+	}
+	return d.list(ctx, right, n)
+}
+
+// Open returns the content of a file.
+func (n *Node) Open(ctx context.Context, right store.CanRead) (File, error) {
+	f, ok := n.body.(file)
+	switch {
+	case ok:
+		return f.open(ctx, right)
+	case n.IsDir():
+		return nil, unix.EISDIR
+	}
+	return nil, fmt.Errorf("open: %w", fs.ErrInvalid)
+}
+
+// broken is a node that is there but cannot be entered or opened.
+type broken struct{ err error }
+
+func (b *broken) lookup(context.Context, store.CanRead, *Node, string) (*Node, error) {
+	return nil, b.err
+}
+func (b *broken) list(context.Context, store.CanRead, *Node) (Listing, error) { return nil, b.err }
+func (b *broken) open(context.Context, store.CanRead) (File, error)           { return nil, b.err }
+
+// Broken returns why the node cannot be entered or opened, nil if it can.
+func (n *Node) Broken() error {
+	if b, ok := n.body.(*broken); ok {
+		return b.err
+	}
+	return nil
+}
+
+// ofSnapshot reports whether err is the trouble of one snapshot, which its
+// nodes then show, and not one of the whole datastore or of this request.
+func ofSnapshot(err error) bool {
+	var own *store.Error
+	return errors.As(err, &own)
+}
+
+// Tree is the tree of one datastore. It holds no right to read and is safe for
+// concurrent use.
+type Tree struct {
+	ref *store.Lookup
+	// items remembers the nodes of files of snapshots, whose attributes cost
+	// reading them.
+	items *lru.Cache[itemKey, *Node]
+}
+
+// itemCount bounds Tree.items.
+const itemCount = 4096
+
+// New returns the tree of a datastore.
+func New(ref *store.Lookup) *Tree {
+	return &Tree{ref: ref, items: lru.New[itemKey, *Node](itemCount)}
+}
+
+// Root returns the top of the tree, as it was last seen. It does no I/O.
+func (t *Tree) Root() *Node {
+	return &Node{
+		id:   ID(sha256.Sum256([]byte("pbsfs tree"))),
+		attr: dirAttr(t.ref.Base()),
+		body: &namespace{t: t},
+	}
+}
+
+// dirMode is the mode of directories above the archives: everybody may pass,
+// as on the server's own disk, so that the permissions in an archive decide.
+const dirMode = unix.S_IFDIR | 0o555
+
+// dirAttr makes the attributes of a directory of the datastore. One link means
+// "unknown" for a directory, which keeps find(1) from counting on it.
+func dirAttr(a store.Attr) Attr {
+	return Attr{Mode: dirMode, Nlink: 1, UID: a.UID, GID: a.GID, Mtime: stampOf(a)}
+}
+
+func stampOf(a store.Attr) pxar.Timestamp {
+	if a.Mtime.IsZero() {
+		return pxar.Timestamp{}
+	}
+	return pxar.Timestamp{Sec: a.Mtime.Unix(), Nsec: uint32(a.Mtime.Nanosecond())}
+}
+
+// maxSymlinks is how many symbolic links Walk follows.
+const maxSymlinks = 40
+
+// Walk returns the node at path, which is what a user would type below the
+// mount point. Symbolic links on the way are followed where they stay inside
+// the tree; the last one is only if a slash comes after it.
+func (t *Tree) Walk(ctx context.Context, right store.CanRead, path string) (*Node, error) {
+	stack := []*Node{t.Root()}
+	todo := strings.Split(path, "/")
+	for links := 0; len(todo) > 0; {
+		name := todo[0]
+		todo = todo[1:]
+		switch name {
+		case "", ".":
+			continue
+		case "..":
+			stack = stack[:max(1, len(stack)-1)]
+			continue
+		}
+		child, err := stack[len(stack)-1].Lookup(ctx, right, name)
+		if err != nil {
+			return nil, err
+		}
+		if child.Type() != unix.S_IFLNK || len(todo) == 0 {
+			stack = append(stack, child)
+			continue
+		}
+		if links++; links > maxSymlinks {
+			return nil, unix.ELOOP
+		}
+		if strings.HasPrefix(child.target, "/") {
+			return nil, fmt.Errorf("%s: symbolic link to %s leads out of the tree: %w", name, child.target, fs.ErrNotExist)
+		}
+		todo = append(strings.Split(child.target, "/"), todo...)
+	}
+	return stack[len(stack)-1], nil
+}

@@ -1,0 +1,302 @@
+package tree
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/manifest"
+	"github.com/pbsfs/pbsfs/store/name"
+	"github.com/pbsfs/pbsfs/store/pxar"
+)
+
+// item is something a snapshot's directory shows.
+type item struct {
+	shown string
+	kind  itemKind
+	file  manifest.File // the stored file; zero for those without a line in the manifest
+}
+
+type itemKind uint8
+
+const (
+	manifestItem itemKind = iota
+	logItem
+	blobItem
+	streamItem // an index whose content is shown as it is
+	pxarItem
+)
+
+// itemsOf returns what the snapshot's directory shows, by name. Names are those
+// the official client has; where two stored files would have one, each keeps
+// its stored name.
+func itemsOf(s *store.Snapshot) []item {
+	out := []item{{shown: name.Manifest.Stem(), kind: manifestItem}}
+	if s.HasClientLog() {
+		out = append(out, item{shown: name.ClientLog.Stem(), kind: logItem})
+	}
+	m := s.Manifest()
+	for _, f := range m.Files {
+		switch f.Name {
+		case name.Manifest, name.ClientLog:
+			continue
+		}
+		if it, ok := itemOf(m, f); ok {
+			out = append(out, it)
+		}
+	}
+	count := make(map[string]int, len(out))
+	for _, it := range out {
+		count[it.shown]++
+	}
+	for i, it := range out {
+		if count[it.shown] > 1 && it.kind > logItem {
+			out[i].shown = it.file.Name.String()
+		}
+	}
+	slices.SortFunc(out, func(a, b item) int { return cmp.Compare(a.shown, b.shown) })
+	return out
+}
+
+// itemOf returns how a stored file is shown; not at all if it is the payload
+// half of an archive whose metadata half is there.
+func itemOf(m *manifest.Manifest, f manifest.File) (item, bool) {
+	it := item{shown: f.Name.Stem(), kind: streamItem, file: f}
+	if f.Name.Format() == name.Blob {
+		it.kind = blobItem
+		return it, true
+	}
+	switch f.Name.Content() {
+	case name.Pxar:
+		it.kind = pxarItem
+	case name.PxarMeta:
+		it.kind, it.shown = pxarItem, f.Name.ArchiveName()
+	case name.PxarPayload:
+		for _, other := range m.Files {
+			if half, ok := other.Name.Payload(); ok && half == f.Name {
+				return item{}, false
+			}
+		}
+	case name.Stream:
+	}
+	return it, true
+}
+
+// salt sets apart two states of an item under one name. Only what is frozen
+// needs it.
+func (it item) salt() []byte {
+	if it.kind == pxarItem || it.kind == streamItem {
+		return it.file.Csum[:]
+	}
+	return nil
+}
+
+// fileType returns the S_IFMT bits of an item.
+func (it item) fileType() uint32 {
+	if it.kind == pxarItem {
+		return unix.S_IFDIR
+	}
+	return unix.S_IFREG
+}
+
+// snapshot is the directory of a snapshot.
+type snapshot struct {
+	t *Tree
+	s *store.Snapshot
+}
+
+// snapshotNode returns the directory of s. One whose manifest is damaged is
+// there, but cannot be entered.
+func (t *Tree) snapshotNode(ctx context.Context, right store.CanRead, parent *Node, s name.Snapshot) (*Node, error) {
+	n := &Node{id: parent.id.child(s.Time().String(), nil), attr: dirAttr(t.ref.Base())}
+	n.attr.Mtime = pxar.Timestamp{Sec: s.Time().Unix()}
+	snap, err := store.LoadSnapshot(ctx, right, s)
+	switch {
+	case err == nil:
+		n.xattrs, n.body = snapshotXattrs(snap), &snapshot{t, snap}
+	case ofSnapshot(err):
+		n.body = &broken{err}
+	default:
+		return nil, err
+	}
+	return n, nil
+}
+
+// snapshotXattrs returns what a manifest says that has no file of its own.
+func snapshotXattrs(s *store.Snapshot) xattrs {
+	m := s.Manifest()
+	var x xattrs
+	add := func(name, value string) {
+		if value != "" {
+			x.small = append(x.small, pxar.Attribute{Name: "user.pbs." + name, Value: []byte(value)})
+		}
+	}
+	add("comment", m.Notes)
+	if m.Encrypted() {
+		add("encrypted", "yes")
+	} else {
+		add("encrypted", "no")
+	}
+	if fp, ok := m.KeyFingerprint(); ok {
+		add("fingerprint", fp.String())
+	}
+	if s.Protected() {
+		add("protected", "yes")
+	}
+	add("verify-state", m.VerifyState)
+	return x
+}
+
+func (d *snapshot) list(_ context.Context, _ store.CanRead, n *Node) (Listing, error) {
+	l := &names{}
+	for _, it := range itemsOf(d.s) {
+		l.add(n, it.shown, it.fileType(), it.salt())
+	}
+	for _, p := range d.s.Manifest().Problems {
+		l.entries = append(l.entries, Entry{Err: d.s.Wrap(name.Manifest, -1, p)})
+	}
+	return l, nil
+}
+
+// itemKey finds the node of an item again as long as its snapshot has not
+// changed.
+type itemKey struct {
+	snap *store.Snapshot
+	name string
+}
+
+func (d *snapshot) lookup(ctx context.Context, right store.CanRead, n *Node, s string) (*Node, error) {
+	key := itemKey{d.s, s}
+	if known, ok := d.t.items.Get(key); ok {
+		return known, nil
+	}
+	items := itemsOf(d.s)
+	i := slices.IndexFunc(items, func(it item) bool { return it.shown == s })
+	if i < 0 {
+		return nil, errNotThere
+	}
+	child := &Node{id: n.id.child(s, items[i].salt())}
+	if err := d.fill(ctx, right, child, items[i]); err != nil {
+		return nil, err
+	}
+	if child.Broken() == nil {
+		d.t.items.Put(key, child, 1)
+	}
+	return child, nil
+}
+
+// fill makes n the node of an item.
+func (d *snapshot) fill(ctx context.Context, right store.CanRead, n *Node, it item) error {
+	base := d.t.ref.Base()
+	n.attr = Attr{
+		// Whoever may read the chunks may read what is made of them.
+		Mode: unix.S_IFREG | 0o440, Nlink: 1, UID: base.UID, GID: base.GID,
+		Size: it.file.Size, Blocks: blocks(it.file.Size),
+		Mtime: pxar.Timestamp{Sec: d.s.Name().Time().Unix()},
+	}
+	switch it.kind {
+	case manifestItem:
+		n.attr.Mode = unix.S_IFREG | 0o444
+		n.setSize(int64(len(d.s.Manifest().Raw)))
+		n.body = &decodedManifest{d.s}
+		return nil
+	case logItem:
+		n.body = &clientLog{d.s}
+		text, err := d.s.ReadClientLog(ctx, right)
+		return n.sized(text, err)
+	case blobItem:
+		n.body = &blobFile{d.s, it.file}
+		data, err := d.s.ReadBlob(ctx, right, it.file)
+		return n.sized(data, err)
+	case streamItem:
+		return d.fillStream(ctx, right, n, it)
+	case pxarItem:
+		return d.fillArchive(ctx, right, n, it)
+	}
+	return errNotThere
+}
+
+func (n *Node) setSize(size int64) {
+	n.attr.Size, n.attr.Blocks = size, blocks(size)
+}
+
+// sized sets the size of n from its decoded content. When that cannot be had,
+// n keeps the size it has and is broken.
+func (n *Node) sized(content []byte, err error) error {
+	switch {
+	case err == nil:
+		n.setSize(int64(len(content)))
+	case ofSnapshot(err):
+		n.body = &broken{err}
+	default:
+		return err
+	}
+	return nil
+}
+
+func (d *snapshot) fillStream(ctx context.Context, right store.CanRead, n *Node, it item) error {
+	stream, err := d.s.Stream(it.file)
+	if err != nil {
+		n.body = &broken{err}
+		return nil
+	}
+	allocated, err := stream.Allocated(ctx, right)
+	switch {
+	case err == nil:
+		n.attr.Blocks, n.frozen, n.body = blocks(allocated), true, &streamFile{stream}
+	case ofSnapshot(err):
+		n.body = &broken{err}
+	default:
+		return err
+	}
+	return nil
+}
+
+func (d *snapshot) fillArchive(ctx context.Context, right store.CanRead, n *Node, it item) error {
+	a, err := d.s.Archive(ctx, right, it.file)
+	if err == nil {
+		err = fillRoot(ctx, right, n, a)
+	}
+	if err == nil || !ofSnapshot(err) {
+		return err
+	}
+	n.attr.Mode = unix.S_IFDIR | 0o500
+	n.body = &broken{err}
+	return nil
+}
+
+// decodedManifest is index.json.
+type decodedManifest struct{ s *store.Snapshot }
+
+func (b *decodedManifest) open(context.Context, store.CanRead) (File, error) {
+	return bytesFile(b.s.Manifest().Raw), nil
+}
+
+// clientLog is client.log.
+type clientLog struct{ s *store.Snapshot }
+
+func (b *clientLog) open(ctx context.Context, right store.CanRead) (File, error) {
+	text, err := b.s.ReadClientLog(ctx, right)
+	return bytesFile(text), err
+}
+
+// blobFile is a blob, decoded.
+type blobFile struct {
+	s *store.Snapshot
+	f manifest.File
+}
+
+func (b *blobFile) open(ctx context.Context, right store.CanRead) (File, error) {
+	data, err := b.s.ReadBlob(ctx, right, b.f)
+	return bytesFile(data), err
+}
+
+// streamFile is an image, or another index whose content is shown as it is.
+type streamFile struct{ s *store.Stream }
+
+func (b *streamFile) open(ctx context.Context, right store.CanRead) (File, error) {
+	return b.s, b.s.Check(ctx, right)
+}
