@@ -1,0 +1,153 @@
+package fs
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/tree"
+)
+
+const (
+	// shortly is how long the kernel remembers what can change.
+	shortly = 500 * time.Millisecond
+	// fresh is how old an answer from our own memory may be while the disk
+	// could be asked. With shortly it stays below the second within which
+	// changes must show.
+	fresh = 250 * time.Millisecond
+	// forever is how long the kernel remembers what cannot change.
+	forever = 10 * 365 * 24 * time.Hour
+)
+
+// filesystem is what the inodes and handles of one mount share.
+type filesystem struct {
+	ref      *store.Lookup
+	tree     *tree.Tree
+	owner    ownership
+	problems problems
+	// identify makes the numbers that go-fuse knows an object by.
+	identify func(*tree.Node) gofs.StableAttr
+
+	// mu is a leaf lock and guards the fields below.
+	mu       sync.Mutex
+	stopping bool
+	handles  map[*handle]struct{}
+	figures  unix.Statfs_t // of the last statfs that succeeded
+}
+
+func newFilesystem(ref *store.Lookup, owner ownership, log *slog.Logger) *filesystem {
+	return &filesystem{
+		ref:      ref,
+		tree:     tree.New(ref),
+		owner:    owner,
+		problems: problems{log: log},
+		identify: stableAttr,
+		handles:  make(map[*handle]struct{}),
+	}
+}
+
+// handle is an open file or directory that counts as a read operation.
+type handle struct {
+	fsys  *filesystem
+	inode *inode
+	right *store.Reader
+	pid   uint32 // who opened it; a thread
+	since time.Time
+}
+
+// open acquires the right of a new handle. The caller must release it.
+func (f *filesystem) open(ctx context.Context, i *inode) (*handle, error) {
+	if f.isStopping() {
+		return nil, errStopping
+	}
+	right, err := f.ref.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h := &handle{fsys: f, inode: i, right: right, since: time.Now()}
+	if caller, ok := fuse.FromContext(ctx); ok {
+		h.pid = caller.Pid
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.handles[h] = struct{}{}
+	return h, nil
+}
+
+// release gives the right of a handle back.
+func (h *handle) release() {
+	h.fsys.mu.Lock()
+	delete(h.fsys.handles, h)
+	h.fsys.mu.Unlock()
+	h.right.Release()
+}
+
+func (f *filesystem) isStopping() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stopping
+}
+
+// stop refuses new handles from now on.
+func (f *filesystem) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopping = true
+}
+
+// Handle describes an open file or directory.
+type Handle struct {
+	// Path is the path below the mount point.
+	Path string
+	// PID is the thread that opened it, which may have ended since.
+	PID   uint32
+	Since time.Time
+}
+
+// open handles, by path.
+func (f *filesystem) openHandles() []Handle {
+	f.mu.Lock()
+	open := make([]*handle, 0, len(f.handles))
+	for h := range f.handles {
+		open = append(open, h)
+	}
+	f.mu.Unlock()
+	out := make([]Handle, 0, len(open))
+	for _, h := range open {
+		out = append(out, Handle{Path: h.inode.Path(nil), PID: h.pid, Since: h.since})
+	}
+	slices.SortFunc(out, func(a, b Handle) int { return cmp.Compare(a.Path, b.Path) })
+	return out
+}
+
+// fail reports err and returns its errno.
+func (f *filesystem) fail(err error) syscall.Errno {
+	errno := errnoOf(err)
+	f.problems.report(err, errno)
+	return errno
+}
+
+// statfs returns the figures of the datastore's file system, those last known
+// when it cannot be asked.
+func (f *filesystem) statfs(ctx context.Context) unix.Statfs_t {
+	var now unix.Statfs_t
+	err := f.ref.View(ctx, func(r *store.Reader) (err error) {
+		now, err = store.Statfs(r)
+		return err
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		f.figures = now
+	}
+	return f.figures
+}

@@ -1,0 +1,217 @@
+package fs
+
+import (
+	"context"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/tree"
+)
+
+// inode is an object the kernel knows. Idle, it holds names and values only.
+type inode struct {
+	gofs.Inode
+	fsys *filesystem
+	node atomic.Pointer[tree.Node] // replaced when looked up again
+	seen atomic.Int64              // when it was last looked up; since start, in ns
+}
+
+// start is what inode.seen counts from. A monotonic clock has no other zero.
+var start = time.Now()
+
+func (f *filesystem) newInode(n *tree.Node) *inode {
+	i := &inode{fsys: f}
+	i.remember(n)
+	return i
+}
+
+// remember makes n what is known of the inode.
+func (i *inode) remember(n *tree.Node) {
+	i.node.Store(n)
+	i.seen.Store(int64(time.Since(start)))
+}
+
+// isFresh reports whether the inode was looked up a moment ago, or can never
+// change.
+func (i *inode) isFresh() bool {
+	return time.Since(start)-time.Duration(i.seen.Load()) < fresh
+}
+
+// Lookup finds a child.
+func (i *inode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	if len(name) > maxName { // the kernel lets longer ones pass
+		return nil, syscall.ENAMETOOLONG
+	}
+	parent := i.node.Load()
+	known, _ := i.child(name)
+	if known != nil && (parent.Frozen() || known.isFresh()) {
+		known.entry(parent, out)
+		return known.EmbeddedInode(), 0
+	}
+	var n *tree.Node
+	err := i.fsys.ref.View(ctx, func(r *store.Reader) (err error) {
+		n, err = parent.Lookup(ctx, r, name)
+		return err
+	})
+	if err != nil && known != nil && memoryMayAnswer(err) {
+		known.entry(parent, out)
+		return known.EmbeddedInode(), 0
+	}
+	if err != nil {
+		return nil, i.fsys.fail(err)
+	}
+	return i.attach(ctx, parent, name, n, out)
+}
+
+// child returns what the kernel knows under that name.
+func (i *inode) child(name string) (*inode, bool) {
+	c := i.GetChild(name)
+	if c == nil {
+		return nil, false
+	}
+	known, ok := c.Operations().(*inode)
+	return known, ok
+}
+
+// attach makes n the child called name, as the inode that the kernel knows it
+// by if there is one already.
+func (i *inode) attach(ctx context.Context, parent *tree.Node, name string, n *tree.Node, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	fresh := i.fsys.newInode(n)
+	got, ok := i.NewInode(ctx, fresh, i.fsys.identify(n)).Operations().(*inode)
+	if !ok || got.node.Load().ID() != n.ID() {
+		return nil, i.fsys.fail(&collision{path: i.Path(nil), name: name})
+	}
+	got.remember(n)
+	got.entry(parent, out)
+	return got.EmbeddedInode(), 0
+}
+
+// entry fills out for the inode as a child of parent.
+func (i *inode) entry(parent *tree.Node, out *fuse.EntryOut) {
+	n := i.node.Load()
+	i.fsys.owner.attr(n, &out.Attr)
+	out.SetAttrTimeout(timeout(n))
+	out.SetEntryTimeout(timeout(parent))
+}
+
+// timeout returns how long the kernel may remember what belongs to n.
+func timeout(n *tree.Node) time.Duration {
+	if n.Frozen() {
+		return forever
+	}
+	return shortly
+}
+
+// Getattr answers from memory: it neither reads nor counts.
+func (i *inode) Getattr(_ context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	n := i.node.Load()
+	if i.IsRoot() {
+		n = i.fsys.tree.Root()
+	}
+	i.fsys.owner.attr(n, &out.Attr)
+	out.SetTimeout(timeout(n))
+	return 0
+}
+
+// Readlink answers from memory.
+func (i *inode) Readlink(context.Context) ([]byte, syscall.Errno) {
+	return []byte(i.node.Load().Target()), 0
+}
+
+// Access is asked only of mounts whose permissions the kernel does not check:
+// private ones, whose user may read the chunks. What nobody may do is write,
+// or run a file that nobody may run.
+func (i *inode) Access(_ context.Context, mask uint32) syscall.Errno {
+	var a fuse.Attr
+	i.fsys.owner.attr(i.node.Load(), &a)
+	switch {
+	case mask&accessWrite != 0:
+		return syscall.EROFS
+	case mask&accessExec != 0 && a.IsRegular() && a.Mode&0o111 == 0:
+		return syscall.EACCES
+	}
+	return 0
+}
+
+const (
+	accessWrite = 2
+	accessExec  = 1
+)
+
+// Statfs returns the figures of the file system that holds the datastore.
+func (i *inode) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
+	st := i.fsys.statfs(ctx)
+	out.Blocks, out.Bfree, out.Bavail = st.Blocks, st.Bfree, st.Bavail
+	out.Files, out.Ffree = st.Files, st.Ffree
+	out.Bsize, out.Frsize = uint32(st.Bsize), uint32(st.Frsize)
+	out.NameLen = maxName
+	return 0
+}
+
+// Open opens a file for reading.
+func (i *inode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	if flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0 {
+		return nil, 0, syscall.EROFS
+	}
+	h, err := i.fsys.open(ctx, i)
+	if err != nil {
+		return nil, 0, i.fsys.fail(err)
+	}
+	n := i.node.Load()
+	file, err := n.Open(ctx, h.right)
+	if err != nil {
+		h.release()
+		return nil, 0, i.fsys.fail(err)
+	}
+	if n.Frozen() {
+		return &fileHandle{handle: h, file: file}, fuse.FOPEN_KEEP_CACHE, 0
+	}
+	return &fileHandle{handle: h, file: file}, fuse.FOPEN_DIRECT_IO, 0
+}
+
+// OpendirHandle opens a directory for listing.
+func (i *inode) OpendirHandle(ctx context.Context, _ uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	n := i.node.Load()
+	if !n.Counted() {
+		return i.opendirAbove(ctx, n)
+	}
+	h, err := i.fsys.open(ctx, i)
+	if err != nil {
+		return nil, 0, i.fsys.fail(err)
+	}
+	l, err := n.List(ctx, h.right)
+	if err != nil {
+		h.release()
+		return nil, 0, i.fsys.fail(err)
+	}
+	flags := uint32(0)
+	if n.Frozen() {
+		flags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
+	}
+	return &dirHandle{inode: i, node: n, handle: h, listing: l}, flags, 0
+}
+
+// opendirAbove opens a directory above the snapshots, whose listing is read
+// whole and needs no right afterwards.
+func (i *inode) opendirAbove(ctx context.Context, n *tree.Node) (gofs.FileHandle, uint32, syscall.Errno) {
+	if i.fsys.isStopping() {
+		return nil, 0, i.fsys.fail(errStopping)
+	}
+	var l tree.Listing
+	err := i.fsys.ref.View(ctx, func(r *store.Reader) (err error) {
+		l, err = n.List(ctx, r)
+		return err
+	})
+	if err != nil {
+		return nil, 0, i.fsys.fail(err)
+	}
+	return &dirHandle{inode: i, node: n, listing: l}, 0, 0
+}
+
+// maxName is the longest name the tree has.
+const maxName = 255

@@ -1,0 +1,177 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store"
+)
+
+// TypeName is what mounts of this package are called in the mount table, after
+// "fuse.".
+const TypeName = "pbsfs"
+
+// Options say how a tree is mounted.
+type Options struct {
+	// AllowOther lets other users use the mount.
+	AllowOther bool
+	// UID, GID and Umask replace what is stored; negative values do not.
+	UID, GID, Umask int64
+	// Extra are mount options for the kernel, as given to -o.
+	Extra []string
+	// Log gets the problems, each cause once.
+	Log *slog.Logger
+	// Debug logs every request.
+	Debug bool
+}
+
+// NoReplacement is the value of [Options.UID], GID and Umask that leaves what
+// is stored.
+const NoReplacement = -1
+
+// Mount is a mounted tree. It ends by [Mount.Stop], or by somebody's umount.
+type Mount struct {
+	server *fuse.Server
+	fsys   *filesystem
+	where  string
+	ended  chan struct{} // closed when the kernel has let go
+}
+
+// maxBackground is how many requests the kernel has under way that nobody
+// waits for. RELEASE is among them, behind read-ahead: with go-fuse's default
+// of 12, a few slow reads kept files counted as open for seconds.
+const maxBackground = 256
+
+// maxRequest is the largest read the kernel asks for at once.
+const maxRequest = 1 << 20
+
+// New mounts the tree of a datastore at mountpoint and serves it. It returns
+// when the kernel has the mount. When the mount has ended, see [Mount.Ended], ref
+// may be closed.
+func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	fsys := newFilesystem(ref, ownership{opts.UID, opts.GID, opts.Umask}, opts.Log)
+	root := fsys.newInode(fsys.tree.Root())
+	attr := fsys.identify(fsys.tree.Root())
+	raw := gofs.NewNodeFS(root, &gofs.Options{
+		NullPermissions: true,
+		RootStableAttr:  &attr,
+		Logger:          slog.NewLogLogger(opts.Log.Handler(), slog.LevelWarn),
+	})
+	server, err := fuse.NewServer(raw, mountpoint, mountOptions(ref, opts))
+	if err != nil {
+		return nil, fmt.Errorf("mounting on %s: %w", mountpoint, err)
+	}
+	m := &Mount{server: server, fsys: fsys, where: mountpoint, ended: make(chan struct{})}
+	go func() {
+		defer close(m.ended)
+		server.Serve()
+	}()
+	if err := server.WaitMount(); err != nil {
+		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), unmount(mountpoint, true))
+	}
+	return m, nil
+}
+
+// mountOptions are those of every mount, and the permission checks: by the
+// kernel, with ACLs, for root and with allow_other; none for a private mount of
+// a user, who may read the chunks that everything is made of.
+func mountOptions(ref *store.Lookup, opts Options) *fuse.MountOptions {
+	root := os.Geteuid() == 0
+	m := &fuse.MountOptions{
+		AllowOther:           opts.AllowOther,
+		FsName:               ref.Path(),
+		Name:                 TypeName,
+		MaxBackground:        maxBackground,
+		MaxWrite:             maxRequest,
+		MaxReadAhead:         maxRequest,
+		DisableSplice:        true, // a reply of 1 MiB and its header overflow the pipe
+		EnableSymlinkCaching: true,
+		DirectMountStrict:    root,
+		DirectMountFlags:     unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV,
+		Logger:               slog.NewLogLogger(opts.Log.Handler(), slog.LevelWarn),
+		Debug:                opts.Debug,
+		Options:              append([]string{}, opts.Extra...),
+	}
+	if !root { // fusermount3 takes them as options; it forbids suid and dev itself
+		m.Options = append(m.Options, "ro", "nosuid", "nodev")
+	}
+	if root || opts.AllowOther {
+		m.Options = append(m.Options, "default_permissions")
+		m.EnableAcl = true
+	}
+	return m
+}
+
+// Ended returns a channel that is closed when the mount has ended, whoever
+// ended it.
+func (m *Mount) Ended() <-chan struct{} { return m.ended }
+
+// Handles returns what is open, by path.
+func (m *Mount) Handles() []Handle { return m.fsys.openHandles() }
+
+// Problems returns the last problems, oldest first.
+func (m *Mount) Problems() []Problem { return m.fsys.problems.recent() }
+
+// drainPoll is how often Stop looks whether the last handle was closed.
+const drainPoll = 20 * time.Millisecond
+
+// Stop ends the mount: it refuses to open anything more, waits until ctx ends
+// for what is open to be closed, and unmounts. What is still open then is cut
+// off: the mount is taken away under it, requests for it fail, and Stop returns
+// what it was.
+func (m *Mount) Stop(ctx context.Context) ([]Handle, error) {
+	m.fsys.stop()
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	for {
+		if len(m.Handles()) == 0 && unmount(m.where, false) == nil {
+			<-m.ended
+			return nil, nil
+		}
+		select {
+		case <-m.ended:
+			return nil, nil
+		case <-tick.C:
+		case <-ctx.Done():
+			left := m.Handles()
+			return left, unmount(m.where, true)
+		}
+	}
+}
+
+// unmount takes a mount of ours away; lazily, it does so although somebody uses
+// it.
+func unmount(where string, lazy bool) error {
+	if os.Geteuid() == 0 {
+		flags := unix.UMOUNT_NOFOLLOW
+		if lazy {
+			flags |= unix.MNT_DETACH
+		}
+		if err := unix.Unmount(where, flags); err != nil {
+			return fmt.Errorf("unmounting %s: %w", where, err)
+		}
+		return nil
+	}
+	args := []string{"-u", where}
+	if lazy {
+		args = []string{"-u", "-z", where}
+	}
+	out, err := exec.Command("fusermount3", args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("unmounting %s: %w: %s", where, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package fs
+
+import (
+	"strings"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/pbsfs/pbsfs/store/pxar"
+	"github.com/pbsfs/pbsfs/store/tree"
+)
+
+// ownership is what the options uid=, gid= and umask= put in place of what is
+// stored. Negative values leave what is stored.
+type ownership struct {
+	uid, gid, umask int64
+}
+
+// replaced reports whether anything is not as it is stored. Then stored ACLs
+// would contradict what is shown, and are hidden.
+func (o ownership) replaced() bool { return o.uid >= 0 || o.gid >= 0 || o.umask >= 0 }
+
+// attr fills out with the attributes of n.
+func (o ownership) attr(n *tree.Node, out *fuse.Attr) {
+	a := n.Attr()
+	out.Ino = inodeNumber(n.ID())
+	out.Mode = a.Mode
+	out.Nlink = a.Nlink
+	out.Uid, out.Gid = a.UID, a.GID
+	out.Rdev = a.Rdev
+	out.Size = uint64(a.Size)
+	out.Blocks = uint64(a.Blocks)
+	out.Blksize = blockSize
+	out.Mtime, out.Mtimensec = uint64(a.Mtime.Sec), a.Mtime.Nsec
+	out.Atime, out.Atimensec = out.Mtime, out.Mtimensec
+	out.Ctime, out.Ctimensec = out.Mtime, out.Mtimensec
+	if o.uid >= 0 {
+		out.Uid = uint32(o.uid)
+	}
+	if o.gid >= 0 {
+		out.Gid = uint32(o.gid)
+	}
+	if o.umask >= 0 {
+		out.Mode &^= uint32(o.umask) & 0o777
+	}
+}
+
+// blockSize is what programs are advised to read at once.
+const blockSize = 128 << 10
+
+// visible reports whether a caller sees an extended attribute in a list.
+// trusted.* is for those who can read it.
+func (o ownership) visible(a pxar.Attribute, privileged bool) bool {
+	switch {
+	case strings.HasPrefix(a.Name, "trusted."):
+		return privileged
+	case strings.HasPrefix(a.Name, "system.posix_acl_"):
+		return !o.replaced()
+	}
+	return true
+}

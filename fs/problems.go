@@ -1,0 +1,81 @@
+package fs
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pbsfs/pbsfs/store"
+)
+
+// Problem is something that went wrong while serving the tree.
+type Problem struct {
+	Time time.Time
+	Text string
+}
+
+// Bounds of what is remembered of problems.
+const (
+	problemsKept   = 20
+	causesReported = 10_000
+)
+
+// problems reports each cause once. It is safe for concurrent use.
+type problems struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	causes map[string]struct{}
+	last   []Problem
+}
+
+// report logs err unless its cause was reported before. Answers that are no
+// problem are left out: something that is not there, a request that was given
+// up, a refusal by the maintenance mode.
+func (p *problems) report(err error, errno syscall.Errno) {
+	switch errno {
+	case syscall.EIO, syscall.EACCES, syscall.ENOMEDIUM, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE:
+	default:
+		return
+	}
+	cause := err.Error()
+	var own *store.Error
+	if errors.As(err, &own) {
+		cause = own.Cause()
+	}
+	var key *store.KeyError
+	if errors.As(err, &key) {
+		cause = key.Error()
+	}
+	if p.first(cause, err.Error()) {
+		p.log.Error("cannot be served", "error", err.Error(), "errno", errno.Error())
+	}
+}
+
+// first reports whether cause is new, and remembers it. When too many are
+// remembered, they are forgotten: better twice than never.
+func (p *problems) first(cause, text string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.causes[cause]; ok {
+		return false
+	}
+	if p.causes == nil || len(p.causes) >= causesReported {
+		p.causes = make(map[string]struct{})
+	}
+	p.causes[cause] = struct{}{}
+	p.last = append(p.last, Problem{Time: time.Now(), Text: text})
+	if n := len(p.last); n > problemsKept {
+		p.last = p.last[n-problemsKept:]
+	}
+	return true
+}
+
+// recent returns the last problems, oldest first.
+func (p *problems) recent() []Problem {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]Problem(nil), p.last...)
+}

@@ -1,0 +1,77 @@
+package fs
+
+import (
+	"context"
+	"strings"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/pxar"
+)
+
+// xattrs returns the extended attributes of the inode: from memory, unless
+// they are too large to be kept there.
+func (i *inode) xattrs(ctx context.Context) (all []pxar.Attribute, err error) {
+	n := i.node.Load()
+	all, complete := n.Xattrs()
+	if complete {
+		return all, nil
+	}
+	err = i.fsys.ref.View(ctx, func(r *store.Reader) error {
+		all, err = n.ReadXattrs(ctx, r)
+		return err
+	})
+	return all, err
+}
+
+// Getxattr returns the value of one extended attribute.
+func (i *inode) Getxattr(ctx context.Context, name string, dest []byte) (uint32, syscall.Errno) {
+	if strings.HasPrefix(name, "system.posix_acl_") && i.fsys.owner.replaced() {
+		return 0, syscall.ENODATA
+	}
+	all, err := i.xattrs(ctx)
+	if err != nil {
+		return 0, i.fsys.fail(err)
+	}
+	for _, a := range all {
+		if a.Name == name {
+			return fill(dest, len(a.Value), func(p []byte) []byte { return append(p, a.Value...) })
+		}
+	}
+	return 0, syscall.ENODATA
+}
+
+// Listxattr returns the names of the extended attributes, each with a NUL.
+func (i *inode) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errno) {
+	all, err := i.xattrs(ctx)
+	if err != nil {
+		return 0, i.fsys.fail(err)
+	}
+	caller, ok := fuse.FromContext(ctx)
+	privileged := ok && caller.Uid == 0
+	size := 0
+	for _, a := range all {
+		if i.fsys.owner.visible(a, privileged) {
+			size += len(a.Name) + 1
+		}
+	}
+	return fill(dest, size, func(p []byte) []byte {
+		for _, a := range all {
+			if i.fsys.owner.visible(a, privileged) {
+				p = append(append(p, a.Name...), 0)
+			}
+		}
+		return p
+	})
+}
+
+// fill writes size bytes to dest. What does not fit is ERANGE with the size,
+// which is also how an empty dest asks for it.
+func fill(dest []byte, size int, write func([]byte) []byte) (uint32, syscall.Errno) {
+	if size > len(dest) {
+		return uint32(size), syscall.ERANGE
+	}
+	return uint32(len(write(dest[:0]))), 0
+}
