@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/store"
+)
+
+// openOptions are the flags of every command that reads a datastore.
+type openOptions struct {
+	cachedOnly bool
+	untracked  bool
+	cacheSize  byteSize
+}
+
+func (o *openOptions) register(f *pflag.FlagSet) {
+	o.cacheSize = store.DefaultCacheSize
+	f.BoolVar(&o.cachedOnly, "cached-only", false, "serve the local cache of an S3 datastore, as far as it goes")
+	f.BoolVar(&o.untracked, "untracked", false, "read although operations cannot be registered, so that maintenance does not see them")
+	f.Var(&o.cacheSize, "cache-size", "memory for decoded chunks")
+}
+
+// target is a datastore that a command was told to work on.
+type target struct {
+	name string
+	path string
+	s3   bool
+}
+
+// resolve finds the datastore that an argument means: one with a slash is a
+// path, another the name of one that is configured.
+func resolve(host maint.Host, arg string) (target, error) {
+	if arg == "" {
+		return target{}, usagef("the datastore's name is empty")
+	}
+	configured, err := maint.Datastores(host)
+	if err != nil {
+		return target{}, err
+	}
+	if !strings.Contains(arg, "/") {
+		for _, d := range configured {
+			if d.Name == arg {
+				return target{name: d.Name, path: d.Dir(), s3: d.S3()}, nil
+			}
+		}
+		hint := ""
+		if _, err := os.Stat(arg); err == nil {
+			hint = fmt.Sprintf("; for the directory here, write ./%s", arg)
+		}
+		return target{}, fmt.Errorf("no datastore %s in %s%s", arg, strings.Join(host.ConfigFiles(), " or "), hint)
+	}
+	return resolvePath(configured, arg)
+}
+
+// resolvePath finds the name of the datastore in a directory: its configured
+// one, whatever path that is configured with, else one made from the path.
+func resolvePath(configured []maint.Datastore, arg string) (target, error) {
+	path, err := filepath.Abs(arg)
+	if err != nil {
+		return target{}, err
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	here, err := os.Stat(filepath.Join(path, ".chunks"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		if _, err := os.Stat(path); err != nil {
+			return target{}, fmt.Errorf("%s: no such directory", arg)
+		}
+		return target{}, fmt.Errorf("%s: %w: it has no directory .chunks", arg, store.ErrNotDatastore)
+	case err != nil:
+		return target{}, err
+	case !here.IsDir():
+		return target{}, fmt.Errorf("%s: %w: .chunks is not a directory", arg, store.ErrNotDatastore)
+	}
+	for _, d := range configured {
+		if there, err := os.Stat(filepath.Join(d.Dir(), ".chunks")); err == nil && os.SameFile(here, there) {
+			return target{name: d.Name, path: path, s3: d.S3()}, nil
+		}
+	}
+	return target{name: pathName(path), path: path}, nil
+}
+
+// pathName makes a datastore's name from its path: the beginning of the last
+// component, and a sum of it all, so that no two are alike.
+func pathName(path string) string {
+	base := strings.Map(func(r rune) rune {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '_', r == '.', r == '-':
+			return r
+		}
+		return '_'
+	}, filepath.Base(path))
+	base = strings.TrimLeft(base[:min(20, len(base))], ".-")
+	sum := sha256.Sum256([]byte(path))
+	return base + "-" + hex.EncodeToString(sum[:4])
+}
+
+// open opens the datastore that arg means.
+func (a *app) open(ctx context.Context, arg string, o openOptions, log *slog.Logger) (*store.Lookup, error) {
+	host, err := a.host()
+	if err != nil {
+		return nil, err
+	}
+	t, err := resolve(host, arg)
+	if err != nil {
+		return nil, err
+	}
+	if t.s3 && !o.cachedOnly {
+		return nil, fmt.Errorf("datastore %s: %s: %w: its chunks are in the bucket; --cached-only serves those that are here", t.name, t.path, store.ErrS3Cache)
+	}
+	return store.Open(ctx, store.Options{
+		Name: t.name, Path: t.path, CacheSize: int64(o.cacheSize), CachedOnly: o.cachedOnly,
+		Host: host, Untracked: o.untracked, Log: log,
+	})
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/store"
+)
+
+// The exit codes, which the help of the root command documents. They are never
+// given another meaning.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitActive  = 3
+	exitMode    = 4
+	exitDamaged = 5
+	exitKey     = 6
+)
+
+// errActive is a refusal because something is in use.
+var errActive = errors.New("in use")
+
+// exitCode is the one switch from error to exit code.
+func exitCode(err error) int {
+	var usage *usageError
+	var given *exitError
+	var mode *maint.ModeError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &given):
+		return given.code
+	case errors.As(err, &usage), isUnknownCommand(err):
+		return exitUsage
+	case errors.Is(err, errActive), errors.Is(err, maint.ErrActive):
+		return exitActive
+	case errors.As(err, &mode), errors.Is(err, store.ErrGone):
+		return exitMode
+	case errors.Is(err, store.ErrKeyNeeded):
+		return exitKey
+	case errors.Is(err, store.ErrCorrupt):
+		return exitDamaged
+	}
+	return exitFailed
+}
+
+// exitError is the failure of a process that ran on our behalf, with the code
+// it would have exited with.
+type exitError struct {
+	code int
+	text string
+}
+
+func (e *exitError) Error() string { return e.text }
+
+// isUnknownCommand recognises cobra's complaint, which has no type.
+func isUnknownCommand(err error) bool {
+	return strings.HasPrefix(err.Error(), "unknown command ")
+}
+
+// report tells people what went wrong, in one line, and returns the exit code.
+func (a *app) report(err error) int {
+	code := exitCode(err)
+	if code == exitDone {
+		return code
+	}
+	text := err.Error()
+	if errors.Is(err, context.Canceled) {
+		text = "interrupted"
+	}
+	fmt.Fprintf(a.stderr, "pbsfs: %s\n", oneLine(text))
+	return code
+}
+
+// oneLine makes one line of a text that may have several, errors.Join's above
+// all. Lines after the first that are indented are a list, and stay.
+func oneLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	out := lines[0]
+	for _, l := range lines[1:] {
+		if strings.HasPrefix(l, "  ") {
+			out += "\n" + l
+		} else {
+			out += "; " + l
+		}
+	}
+	return out
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/tree"
+)
+
+type lsOptions struct {
+	openOptions
+	long bool
+}
+
+const lsHelp = `List what lies at PATH in a datastore, without mounting it.
+
+PATH is what it would be below a mount point, such as
+ns/prod/host/NAME/latest/root.pxar/etc; without it, the top is listed. Names
+are printed one in a line, as they are; on a terminal, bytes that are no text
+are escaped. A listing that is not complete ends with an error (exit 5).`
+
+func newLsCommand(a *app) *cobra.Command {
+	o := &lsOptions{}
+	cmd := &cobra.Command{
+		Use:   "ls DATASTORE [PATH]",
+		Short: "list a directory of a datastore",
+		Long:  lsHelp,
+		Args:  usageArgs(cobra.RangeArgs(1, 2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p := ""
+			if len(args) > 1 {
+				p = args[1]
+			}
+			return a.read(cmd.Context(), args[0], o.openOptions, func(ctx context.Context, r *store.Reader, t *tree.Tree) error {
+				return a.list(ctx, r, t, p, o.long)
+			})
+		},
+	}
+	o.register(cmd.Flags())
+	cmd.Flags().BoolVarP(&o.long, "long", "l", false, "show type, permissions, links, owner, size and time as well")
+	return cmd
+}
+
+// read opens a datastore for one command and calls fn with a right to read it.
+func (a *app) read(ctx context.Context, datastore string, o openOptions, fn func(context.Context, *store.Reader, *tree.Tree) error) (err error) {
+	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	ref, err := a.open(ctx, datastore, o, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ref.Close()) }()
+	return ref.View(ctx, func(r *store.Reader) error { return fn(ctx, r, tree.New(ref)) })
+}
+
+// list prints what lies at p.
+func (a *app) list(ctx context.Context, r *store.Reader, t *tree.Tree, p string, long bool) (err error) {
+	n, err := t.Walk(ctx, r, p)
+	if err == nil && n.Type() == unix.S_IFLNK && !long { // as ls(1) does
+		n, err = t.Walk(ctx, r, p+"/")
+	}
+	if err != nil {
+		return atPath(p, err)
+	}
+	out := bufio.NewWriter(a.stdout)
+	defer func() { err = errors.Join(err, out.Flush()) }()
+	show := printer{out: out, long: long, escape: isTerminal(a.stdout)}
+	if !n.IsDir() {
+		return show.print(path.Base(p), n)
+	}
+	l, err := n.List(ctx, r)
+	if err != nil {
+		return atPath(p, err)
+	}
+	damage := l.Err()
+	for i := range l.Len() {
+		e, err := l.At(ctx, r, i)
+		if err != nil {
+			return atPath(p, err)
+		}
+		if e.Err != nil {
+			damage = e.Err
+		}
+		if e.Name == "" {
+			continue
+		}
+		child := e.Node
+		if child == nil && long && e.Err == nil {
+			if child, err = n.Lookup(ctx, r, e.Name); err != nil {
+				damage = err
+			}
+		}
+		if err := show.print(e.Name, child); err != nil {
+			return err
+		}
+	}
+	if damage != nil {
+		return fmt.Errorf("listing is not complete: %w", atPath(p, damage))
+	}
+	return nil
+}
+
+// atPath adds the path a command was asked about.
+func atPath(p string, err error) error { return fmt.Errorf("/%s: %w", strings.Trim(p, "/"), err) }
+
+// printer prints lines of a listing.
+type printer struct {
+	out    *bufio.Writer
+	long   bool
+	escape bool
+}
+
+// print prints a line. n may be nil for what could not be looked at.
+func (p printer) print(name string, n *tree.Node) error {
+	if p.long {
+		if _, err := fmt.Fprintf(p.out, "%s ", longLine(n)); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprint(p.out, p.text(name))
+	if err == nil && p.long && n != nil && n.Type() == unix.S_IFLNK {
+		_, err = fmt.Fprintf(p.out, " -> %s", p.text(n.Target()))
+	}
+	if err == nil {
+		err = p.out.WriteByte('\n')
+	}
+	return err
+}
+
+// text returns a name as it is, or fit for a terminal.
+func (p printer) text(name string) string {
+	if !p.escape {
+		return name
+	}
+	q := strconv.Quote(name)
+	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+}
+
+// longLine describes a node as ls -l does.
+func longLine(n *tree.Node) string {
+	if n == nil {
+		return "?????????? ? ? ? ? ?"
+	}
+	attr := n.Attr()
+	size := strconv.FormatInt(attr.Size, 10)
+	if t := n.Type(); t == unix.S_IFCHR || t == unix.S_IFBLK {
+		size = fmt.Sprintf("%d,%d", attr.Rdev>>8&0xfff, attr.Rdev&0xff|attr.Rdev>>12&^0xff)
+	}
+	when := time.Unix(attr.Mtime.Sec, int64(attr.Mtime.Nsec)).UTC().Format("2006-01-02T15:04:05Z")
+	return fmt.Sprintf("%s %3d %5d %5d %12s %s", modeString(attr.Mode), attr.Nlink, attr.UID, attr.GID, size, when)
+}
+
+// modeString writes type and permissions as ls -l does.
+func modeString(mode uint32) string {
+	types := map[uint32]byte{
+		unix.S_IFREG: '-', unix.S_IFDIR: 'd', unix.S_IFLNK: 'l', unix.S_IFIFO: 'p',
+		unix.S_IFSOCK: 's', unix.S_IFCHR: 'c', unix.S_IFBLK: 'b',
+	}
+	out := []byte("?rwxrwxrwx")
+	if c, ok := types[mode&unix.S_IFMT]; ok {
+		out[0] = c
+	}
+	for i := range 9 {
+		if mode&(1<<(8-i)) == 0 {
+			out[1+i] = '-'
+		}
+	}
+	for _, special := range []struct {
+		bit  uint32
+		at   int
+		char byte
+	}{{unix.S_ISUID, 3, 's'}, {unix.S_ISGID, 6, 's'}, {unix.S_ISVTX, 9, 't'}} {
+		if mode&special.bit != 0 {
+			c := special.char
+			if out[special.at] == '-' {
+				c -= 'a' - 'A'
+			}
+			out[special.at] = c
+		}
+	}
+	return string(out)
+}
+
+// isTerminal reports whether w is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}

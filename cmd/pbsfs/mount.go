@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbsfs/pbsfs/fs"
+	"github.com/pbsfs/pbsfs/store"
+)
+
+// mountOptions are what the mount command was told.
+type mountOptions struct {
+	openOptions
+	datastore   string
+	mountpoint  string // absolute
+	lists       []string
+	flags       mountFlags
+	foreground  bool
+	stopTimeout time.Duration
+	logTo       string
+	debug       bool
+}
+
+const mountHelp = `Mount a datastore as one read-only tree.
+
+The command returns when the tree answers, and a process of its own serves it
+from then on. SIGTERM ends that process: nothing more is opened, open files are
+waited for (--stop-timeout), then the mount is taken away. It exits with 1 and
+says what was cut off if files were still open; a second signal does not wait.
+
+Mount options (-o, separated by commas):
+  allow_other     let other users use the mount; the kernel checks permissions
+  uid=N, gid=N    show everything as belonging to this user, or group
+  umask=OCTAL     take these permissions away; hides ACLs, as uid and gid do
+  nonempty        mount over a directory that is not empty
+  noexec          do not run programs from the mount
+Those of mount(8) that say what is the case anyway (ro, nosuid, nodev, ...) are
+accepted.
+
+The log goes to the journal or to syslog, if there is one, else to a file in the
+run directory; with --foreground to the standard error.`
+
+func newMountCommand(a *app) *cobra.Command {
+	o := &mountOptions{}
+	cmd := &cobra.Command{
+		Use:   "mount DATASTORE MOUNTPOINT",
+		Short: "mount a datastore as one read-only tree",
+		Long:  mountHelp,
+		Args:  usageArgs(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.complete(args); err != nil {
+				return err
+			}
+			if ready := readyPipe(a.getenv); ready != nil {
+				return serveDetached(cmd.Context(), a, o, ready)
+			}
+			if o.foreground {
+				return a.serve(cmd.Context(), o, func() error { return nil })
+			}
+			return a.detach(o)
+		},
+	}
+	f := cmd.Flags()
+	o.register(f)
+	f.StringArrayVarP(&o.lists, "options", "o", nil, "mount options, separated by commas")
+	f.BoolVar(&o.flags.allowOther, "allow-other", false, "let other users use the mount, as -o allow_other")
+	f.BoolVarP(&o.foreground, "foreground", "f", false, "serve in this process, until it is unmounted or interrupted")
+	f.DurationVar(&o.stopTimeout, "stop-timeout", 10*time.Second, "how long SIGTERM waits for open files")
+	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE")
+	f.BoolVar(&o.debug, "debug", false, "log each request of the kernel")
+	return cmd
+}
+
+// complete checks what can be checked on the command line alone.
+func (o *mountOptions) complete(args []string) error {
+	allowOther := o.flags.allowOther
+	if err := o.flags.parse(o.lists); err != nil {
+		return err
+	}
+	o.flags.allowOther = o.flags.allowOther || allowOther
+	if o.stopTimeout < 0 {
+		return usagef("--stop-timeout %s: cannot be negative", o.stopTimeout)
+	}
+	if args[1] == "" {
+		return usagef("the mount point is empty")
+	}
+	where, err := filepath.Abs(args[1])
+	if err != nil {
+		return err
+	}
+	o.datastore, o.mountpoint = args[0], where
+	return nil
+}
+
+// serve mounts and serves until the mount ends. ready is called when the tree
+// answers.
+func (a *app) serve(ctx context.Context, o *mountOptions, ready func() error) error {
+	host, err := a.host()
+	if err != nil {
+		return err
+	}
+	t, err := resolve(host, o.datastore)
+	if err != nil {
+		return err
+	}
+	if err := checkMountpoint(o.mountpoint, t.path, o.flags.nonempty); err != nil {
+		return err
+	}
+	log, closeLog, err := a.openLog(o, host)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	ref, err := a.open(ctx, o.datastore, o.openOptions, log)
+	if err != nil {
+		return err
+	}
+	log = log.With("datastore", ref.Name(), "mountpoint", o.mountpoint)
+	m, err := fs.New(ref, o.mountpoint, fs.Options{
+		AllowOther: o.flags.allowOther, UID: o.flags.uid, GID: o.flags.gid, Umask: o.flags.umask,
+		Extra: o.flags.kernel, Log: log, Debug: o.debug,
+	})
+	if err != nil {
+		_ = ref.Close()
+		return err
+	}
+	record, err := writeRecord(host, ref, o.mountpoint)
+	if err != nil {
+		log.Warn("'pbsfs unmount' will not find this mount by its datastore", "error", err)
+	}
+	defer record.remove()
+	stop := stopSignals()
+	if err := ready(); err != nil {
+		log.Warn("the process that asked for the mount has gone", "error", err)
+	}
+	log.Info("mounted", "path", ref.Path(), "version", version())
+	return a.wait(m, ref, o, stop, log)
+}
+
+// stopSignals returns a channel that gets the signals that end a mount. The
+// first one no longer ends the process by itself.
+func stopSignals() chan os.Signal {
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	return stop
+}
+
+// wait returns when the mount has ended, by itself or by a signal.
+func (a *app) wait(m *fs.Mount, ref *store.Lookup, o *mountOptions, stop chan os.Signal, log *slog.Logger) error {
+	var cut []fs.Handle
+	select {
+	case <-m.Ended():
+	case s := <-stop:
+		log.Info("ending", "signal", s.String(), "open", len(m.Handles()))
+		ctx, cancel := context.WithTimeout(context.Background(), o.stopTimeout)
+		defer cancel()
+		go func() { // a second signal does not wait
+			select {
+			case <-stop:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		var err error
+		if cut, err = m.Stop(ctx); err != nil {
+			return err
+		}
+	}
+	if len(cut) > 0 {
+		return cutOff(cut, log)
+	}
+	log.Info("unmounted")
+	return ref.Close()
+}
+
+// cutOff says which handles were open when the mount was taken away.
+func cutOff(cut []fs.Handle, log *slog.Logger) error {
+	text := fmt.Sprintf("unmounted while %d files or directories were open; cut off:", len(cut))
+	for _, h := range cut {
+		log.Warn("cut off", "path", h.Path, "opened_by", h.PID)
+		text += fmt.Sprintf("\n  /%s, opened by process %d", h.Path, h.PID)
+	}
+	return &exitError{code: exitFailed, text: text}
+}

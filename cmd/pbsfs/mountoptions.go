@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pbsfs/pbsfs/fs"
+)
+
+// mountFlags are the options of a mount as -o takes them.
+type mountFlags struct {
+	allowOther bool
+	nonempty   bool
+	uid        int64
+	gid        int64
+	umask      int64
+	kernel     []string // passed on
+}
+
+// accepted are options that mount(8), fstab and other FUSE programs know and
+// that are the case here anyway, or say nothing to us.
+var accepted = map[string]bool{
+	"ro": true, "nosuid": true, "nodev": true, "defaults": true, "auto": true, "noauto": true,
+	"user": true, "nouser": true, "users": true, "owner": true, "group": true, "_netdev": true,
+	"noatime": true, "relatime": true, "nodiratime": true, "norelatime": true, "strictatime": true,
+	"async": true, "sync": true, "dirsync": true, "exec": true, "default_permissions": true,
+	"kernel_cache": true, "auto_cache": true, "large_read": true, "hard_remove": true, "use_ino": true,
+}
+
+// refused are options that would need the tree to be what it is not.
+var refused = map[string]string{
+	"rw":            "the tree is read-only",
+	"suid":          "set-user-id files of a backup are not to be trusted",
+	"dev":           "device files of a backup are not to be trusted",
+	"allow_root":    "use allow_other",
+	"auto_unmount":  "pbsfs unmounts when it ends; 'pbsfs unmount' cleans up after a crash",
+	"remount":       "unmount, and mount again",
+	"writeback":     "the tree is read-only",
+	"big_writes":    "the tree is read-only",
+	"direct_io":     "files that can change are read directly, the others are cached",
+	"entry_timeout": "time-outs follow from what can change",
+	"attr_timeout":  "time-outs follow from what can change",
+}
+
+// parse reads the arguments of -o, each a list with commas.
+func (m *mountFlags) parse(lists []string) error {
+	m.uid, m.gid, m.umask = fs.NoReplacement, fs.NoReplacement, fs.NoReplacement
+	for _, list := range lists {
+		for opt := range strings.SplitSeq(list, ",") {
+			if err := m.set(opt); err != nil {
+				return &usageError{err}
+			}
+		}
+	}
+	return nil
+}
+
+func (m *mountFlags) set(opt string) (err error) {
+	key, value, hasValue := strings.Cut(opt, "=")
+	switch {
+	case opt == "" || accepted[opt] || strings.HasPrefix(opt, "x-") || strings.HasPrefix(opt, "comment="):
+	case refused[key] != "":
+		return fmt.Errorf("mount option %s is not possible: %s", opt, refused[key])
+	case opt == "allow_other":
+		m.allowOther = true
+	case opt == "nonempty":
+		m.nonempty = true
+	case opt == "noexec":
+		m.kernel = append(m.kernel, opt)
+	case hasValue && key == "uid":
+		m.uid, err = number(opt, value, 10, 32)
+	case hasValue && key == "gid":
+		m.gid, err = number(opt, value, 10, 32)
+	case hasValue && key == "umask":
+		m.umask, err = number(opt, value, 8, 9)
+	default:
+		return fmt.Errorf("unknown mount option %s", opt)
+	}
+	return err
+}
+
+// number reads the value of an option, an unsigned number of that many bits.
+func number(opt, value string, base, bits int) (int64, error) {
+	n, err := strconv.ParseUint(value, base, bits)
+	if err != nil {
+		var why *strconv.NumError
+		if errors.As(err, &why) {
+			err = why.Err
+		}
+		return 0, fmt.Errorf("mount option %s: %w", opt, err)
+	}
+	return int64(n), nil
+}

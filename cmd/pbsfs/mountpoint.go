@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkMountpoint says what is wrong with mounting the datastore in path on
+// where, which is absolute.
+func checkMountpoint(where, path string, nonempty bool) error {
+	info, err := os.Stat(where)
+	switch {
+	case errors.Is(err, unix.ENOTCONN):
+		return fmt.Errorf("%s: a mount whose process has ended is in the way; 'pbsfs unmount %s' takes it away", where, where)
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s: no such directory to mount on", where)
+	case err != nil:
+		return fmt.Errorf("cannot mount on %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("%s: cannot mount on what is not a directory", where)
+	}
+	real, err := filepath.EvalSymlinks(where)
+	if err != nil {
+		return fmt.Errorf("cannot mount on %w", err)
+	}
+	if mounted, err := mountAt(real); err != nil {
+		return err
+	} else if mounted.fstype == fuseType {
+		return fmt.Errorf("%s: %s is mounted there already", where, mounted.source)
+	}
+	if err := apart(where, real, path); err != nil {
+		return err
+	}
+	if nonempty {
+		return nil
+	}
+	return checkEmpty(where)
+}
+
+// apart refuses a mount point on, in or above the datastore: the mount would
+// hide the datastore from itself, or show itself.
+func apart(where, real, path string) error {
+	if p, err := filepath.EvalSymlinks(path); err == nil {
+		path = p
+	}
+	switch {
+	case real == path:
+		return fmt.Errorf("%s: cannot mount a datastore on itself", where)
+	case below(real, path):
+		return fmt.Errorf("%s: cannot mount inside the datastore %s", where, path)
+	case below(path, real):
+		return fmt.Errorf("%s: cannot mount above the datastore %s, which would be hidden", where, path)
+	}
+	// The same directory may be reached by another path, a bind mount's.
+	ds, err := os.Stat(path)
+	if err != nil {
+		return nil
+	}
+	for dir := real; ; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err == nil && os.SameFile(info, ds) {
+			return fmt.Errorf("%s: cannot mount on or inside the datastore %s", where, path)
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
+}
+
+// below reports whether path lies below dir. Both are absolute and clean.
+func below(path, dir string) bool {
+	return strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+func checkEmpty(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("cannot mount on %w", err)
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	switch _, err = f.Readdirnames(1); {
+	case err == nil:
+		return fmt.Errorf("%s: not empty; -o nonempty mounts over what is there", dir)
+	case errors.Is(err, io.EOF):
+		return nil
+	}
+	return fmt.Errorf("cannot mount on %s: %w", dir, err)
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbsfs/pbsfs/maint"
+)
+
+// app is the world around the commands.
+type app struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) string
+
+	// configDir and runDir are the values of the flags.
+	configDir, runDir string
+}
+
+const rootHelp = `pbsfs shows a Proxmox Backup Server datastore as one read-only tree of files:
+
+  MOUNTPOINT/host/NAME/TIME/root.pxar/      files of a host or container
+  MOUNTPOINT/vm/ID/TIME/drive-scsi0.img     disk image of a virtual machine
+  MOUNTPOINT/vm/ID/latest                   link to the newest snapshot
+  MOUNTPOINT/ns/NAME/...                    namespaces, the same again
+
+DATASTORE is the name of a datastore in datastore.cfg, or the path of a
+directory that has .chunks; an argument with a slash is a path. PATH is the path
+below the mount point.
+
+Exit codes:
+  0  done
+  1  failed
+  2  the command line is wrong
+  3  refused: operations are active
+  4  refused by the maintenance mode, or the datastore is not there
+  5  damaged data found
+  6  a key is missing or wrong`
+
+func newRootCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "pbsfs",
+		Short:         "show a Proxmox Backup Server datastore as a tree of files",
+		Long:          rootHelp,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usagef("no command given; see 'pbsfs --help'")
+		},
+	}
+	cmd.SetIn(a.stdin)
+	cmd.SetOut(a.stdout)
+	cmd.SetErr(a.stderr)
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	cmd.PersistentFlags().StringVar(&a.configDir, "config-dir", "", "directory of datastore.cfg (environment: PBSFS_CONFIG_DIR)")
+	cmd.PersistentFlags().StringVar(&a.runDir, "run-dir", "", "directory of operations, locks and mount records (environment: PBSFS_RUN_DIR)")
+	cmd.AddCommand(
+		newMountCommand(a),
+		newUnmountCommand(a),
+		newLsCommand(a),
+		newCatCommand(a),
+		newVersionCommand(a),
+	)
+	return cmd
+}
+
+// host returns where this host keeps its state.
+func (a *app) host() (maint.Host, error) {
+	return maint.NewHost(maint.HostOptions{
+		ConfigDir: a.configDir, RunDir: a.runDir, Getenv: a.getenv, UID: os.Geteuid(),
+	})
+}
+
+// usageArgs makes a wrong number of arguments a usage error of one line.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usagef("%s: %w; usage: %s", cmd.Name(), err, cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// usageError is what is wrong on the command line alone.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
