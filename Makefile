@@ -1,0 +1,78 @@
+# pbsfs: build, test and measure. Each target sets up what it needs.
+#
+#   make            build bin/pbsfs, one static binary
+#   make test       all tests, with the race detector
+#   make lint       vet, staticcheck, golangci-lint
+#   make fuzz       fuzz each decoder (FUZZTIME each, 30s by default)
+#   make bench      measure the mount beside a baseline
+
+GO       ?= go
+FUZZTIME ?= 30s
+TOOL     := $(GO) tool -modfile=.ci/tools.mod
+
+# What the tests and benchmarks run, by the Debian package that has it. The
+# first column is a file that tells whether it is installed.
+PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
+            gcc:gcc rsync:rsync qemu-img:qemu-utils getfattr:attr getfacl:acl zstd:zstd \
+            squashfuse:squashfuse mksquashfs:squashfs-tools setcap:libcap2-bin
+NEEDED_TO_MOUNT := fusermount3:fuse3
+
+.PHONY: all build setup setup-mount mount test lint fuzz bench clean
+
+all: build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/pbsfs ./cmd/pbsfs
+
+# install-missing names or installs the packages of $(1) whose file is missing.
+define install-missing
+	@missing=; for p in $(1); do \
+		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${p%%:*}" >/dev/null || missing="$$missing $${p##*:}"; \
+	done; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing$$missing"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null; \
+	else \
+		echo "missing packages; please install:$$missing" >&2; exit 1; \
+	fi
+endef
+
+setup:
+	$(call install-missing,$(PACKAGES))
+
+setup-mount:
+	$(call install-missing,$(NEEDED_TO_MOUNT))
+
+# make mount DATASTORE=/path MOUNTPOINT=/mnt/pbs
+mount: setup-mount build
+	@[ -n "$(DATASTORE)" ] && [ -n "$(MOUNTPOINT)" ] || { echo "usage: make mount DATASTORE=DIR MOUNTPOINT=DIR" >&2; exit 2; }
+	mkdir -p "$(MOUNTPOINT)"
+	bin/pbsfs mount "$(DATASTORE)" "$(MOUNTPOINT)"
+	ls "$(MOUNTPOINT)"
+
+test: setup
+	@[ -n "$(PBSFS_FIXTURES)" ] || echo "not covered: datastores of a real server (set PBSFS_FIXTURES to a directory of them)"
+	@[ "$$(id -u)" = 0 ] || echo "not covered: tests that need root (loop devices, other users)"
+	$(GO) test -race -timeout 15m ./...
+
+lint:
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(TOOL) golangci-lint run ./...
+
+# Go fuzzes one target of one package at a time.
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 200x $$pkg; \
+		done; \
+	done
+
+bench: setup build
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./store/...
+	$(GO) test -run '^TestBench' -bench-mount -v -timeout 60m ./integration/
+
+clean:
+	rm -rf bin
