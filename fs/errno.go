@@ -24,6 +24,7 @@ var errnos = []struct {
 	{maint.ErrUncounted, syscall.EIO},
 	{errStopping, syscall.EHOSTDOWN},
 	{store.ErrGone, syscall.ENOMEDIUM},
+	{store.ErrBusy, syscall.EBUSY},
 	{store.ErrKeyNeeded, syscall.EACCES},
 	{store.ErrCorrupt, syscall.EIO},
 	{syscall.ENOTDIR, syscall.ENOTDIR},

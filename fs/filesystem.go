@@ -10,7 +10,6 @@ import (
 	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store"
@@ -34,6 +33,8 @@ type filesystem struct {
 	tree     *tree.Tree
 	owner    ownership
 	problems problems
+	openers  openers
+	objects  objects
 	// identify makes the numbers that go-fuse knows an object by.
 	identify func(*tree.Node) gofs.StableAttr
 
@@ -57,14 +58,15 @@ func newFilesystem(ref *store.Lookup, owner ownership, log *slog.Logger) *filesy
 
 // handle is an open file or directory that counts as a read operation.
 type handle struct {
-	fsys  *filesystem
-	inode *inode
-	right *store.Reader
-	pid   uint32 // who opened it; a thread
-	since time.Time
+	fsys   *filesystem
+	inode  *inode
+	right  *store.Reader
+	opener Opener
+	since  time.Time
 }
 
-// open acquires the right of a new handle. The caller must release it.
+// open begins the operation of a new handle, and locks the snapshot it is in.
+// The caller must release it.
 func (f *filesystem) open(ctx context.Context, i *inode) (*handle, error) {
 	if f.isStopping() {
 		return nil, errStopping
@@ -73,10 +75,13 @@ func (f *filesystem) open(ctx context.Context, i *inode) (*handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handle{fsys: f, inode: i, right: right, since: time.Now()}
-	if caller, ok := fuse.FromContext(ctx); ok {
-		h.pid = caller.Pid
+	if s, ok := i.node.Load().Snapshot(); ok {
+		if err := right.Lock(ctx, s); err != nil {
+			right.Release()
+			return nil, err
+		}
 	}
+	h := &handle{fsys: f, inode: i, right: right, since: time.Now(), opener: f.openers.of(ctx)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.handles[h] = struct{}{}
@@ -107,13 +112,12 @@ func (f *filesystem) stop() {
 // Handle describes an open file or directory.
 type Handle struct {
 	// Path is the path below the mount point.
-	Path string
-	// PID is the thread that opened it, which may have ended since.
-	PID   uint32
-	Since time.Time
+	Path   string
+	Opener Opener
+	Since  time.Time
 }
 
-// open handles, by path.
+// openHandles returns what is open, by path.
 func (f *filesystem) openHandles() []Handle {
 	f.mu.Lock()
 	open := make([]*handle, 0, len(f.handles))
@@ -123,7 +127,7 @@ func (f *filesystem) openHandles() []Handle {
 	f.mu.Unlock()
 	out := make([]Handle, 0, len(open))
 	for _, h := range open {
-		out = append(out, Handle{Path: h.inode.Path(nil), PID: h.pid, Since: h.since})
+		out = append(out, Handle{Path: h.inode.Path(nil), Opener: h.opener, Since: h.since})
 	}
 	slices.SortFunc(out, func(a, b Handle) int { return cmp.Compare(a.Path, b.Path) })
 	return out

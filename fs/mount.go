@@ -80,7 +80,7 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 		server.Serve()
 	}()
 	if err := server.WaitMount(); err != nil {
-		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), unmount(mountpoint, true))
+		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), Unmount(mountpoint, true))
 	}
 	return m, nil
 }
@@ -137,7 +137,7 @@ func (m *Mount) Stop(ctx context.Context) ([]Handle, error) {
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
 	for {
-		if len(m.Handles()) == 0 && unmount(m.where, false) == nil {
+		if len(m.Handles()) == 0 && Unmount(m.where, false) == nil {
 			<-m.ended
 			return nil, nil
 		}
@@ -147,14 +147,15 @@ func (m *Mount) Stop(ctx context.Context) ([]Handle, error) {
 		case <-tick.C:
 		case <-ctx.Done():
 			left := m.Handles()
-			return left, unmount(m.where, true)
+			return left, Unmount(m.where, true)
 		}
 	}
 }
 
-// unmount takes a mount of ours away; lazily, it does so although somebody uses
-// it.
-func unmount(where string, lazy bool) error {
+// Unmount takes a mount of a tree away. An error that matches EBUSY says that
+// somebody uses it; lazily, it is taken away all the same. The mount is not
+// looked into: its process may be dead or hang.
+func Unmount(where string, lazy bool) error {
 	if os.Geteuid() == 0 {
 		flags := unix.UMOUNT_NOFOLLOW
 		if lazy {
@@ -170,8 +171,12 @@ func unmount(where string, lazy bool) error {
 		args = []string{"-u", "-z", where}
 	}
 	out, err := exec.Command("fusermount3", args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("unmounting %s: %w: %s", where, err, strings.TrimSpace(string(out)))
+	if err == nil {
+		return nil
 	}
-	return nil
+	text := strings.TrimSpace(string(out))
+	if strings.Contains(strings.ToLower(text), "busy") {
+		return fmt.Errorf("unmounting %s: %w", where, unix.EBUSY)
+	}
+	return fmt.Errorf("unmounting %s: %s: %w", where, text, err)
 }

@@ -57,7 +57,7 @@ func bumpGeneration(host Host) error {
 	if err != nil {
 		return fmt.Errorf("map %s: %w", path, err)
 	}
-	defer unix.Munmap(m)
+	defer func() { _ = unix.Munmap(m) }()
 	if binary.BigEndian.Uint64(m) != generationMagic {
 		return fmt.Errorf("%s does not hold PBS's counters", path)
 	}
@@ -81,7 +81,7 @@ func tellProxy(ctx context.Context, host Host, store string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	deadline, _ := ctx.Deadline()
 	if err := conn.SetDeadline(deadline); err != nil {
 		return err

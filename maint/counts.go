@@ -45,11 +45,8 @@ func Processes(host Host, store string) ([]ProcessCount, error) {
 // operationsFiles are those that count for us.
 func operationsFiles(host Host, store string) []string {
 	files := []string{host.OperationsFile(store)}
-	if host.usersRun != "" {
-		users, _ := filepath.Glob(filepath.Join(host.usersRun, "active-operations"))
-		for _, dir := range users {
-			files = append(files, filepath.Join(dir, store))
-		}
+	for _, dir := range host.UsersRunDirs() {
+		files = append(files, filepath.Join(dir, "active-operations", store))
 	}
 	return files
 }

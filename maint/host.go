@@ -176,7 +176,7 @@ func (h *Host) placeRun(dir string, getenv func(string) string) error {
 		return nil
 	}
 	h.ownRun = ownRunDir
-	if h.uid != 0 && !(h.pbs && h.uid == backupOwner().uid) {
+	if h.uid != 0 && (!h.pbs || h.uid != backupOwner().uid) {
 		xdg := getenv("XDG_RUNTIME_DIR")
 		if !filepath.IsAbs(xdg) {
 			return errors.New("XDG_RUNTIME_DIR is not set, so there is no place to count operations in: log in with a session, or give --run-dir")
@@ -254,6 +254,16 @@ func (h Host) OldLockingFile() string { return filepath.Join(h.runDir, "old-lock
 
 // OwnRunDir is where pbsfs keeps what is its own: sockets, mount records, logs.
 func (h Host) OwnRunDir() string { return h.ownRun }
+
+// UsersRunDirs are the run directories of ordinary users whose operations count
+// for root; none elsewhere.
+func (h Host) UsersRunDirs() []string {
+	if h.usersRun == "" {
+		return nil
+	}
+	dirs, _ := filepath.Glob(h.usersRun)
+	return dirs
+}
 
 // IsPBS says whether a PBS shares these places.
 func (h Host) IsPBS() bool { return h.pbs }

@@ -30,6 +30,23 @@ func LookProcess(pid int) (Process, bool) {
 	return p, true
 }
 
+// ProcessOf returns the process that a thread belongs to; the thread itself if
+// that cannot be told any more.
+func ProcessOf(tid int) int {
+	data, err := os.ReadFile(procPath(tid, "status"))
+	if err != nil {
+		return tid
+	}
+	for line := range strings.Lines(string(data)) {
+		if value, ok := strings.CutPrefix(line, "Tgid:"); ok {
+			if pid, err := strconv.Atoi(strings.TrimSpace(value)); err == nil {
+				return pid
+			}
+		}
+	}
+	return tid
+}
+
 // self is the process we are, as the operations file has to name it.
 func self() (Process, error) {
 	p, ok := LookProcess(os.Getpid())

@@ -24,7 +24,7 @@ func (o *Operations) look() Mode {
 // startWatch starts the watcher if there is somebody to tell: operations look
 // at the mode themselves, and what lingers goes within 100 ms anyhow.
 func (o *Operations) startWatch() {
-	if o.opts.Changed == nil && o.opts.DropCaches == nil && !(o.opts.Host.pbs && !o.opts.Untracked) {
+	if o.opts.Changed == nil && o.opts.DropCaches == nil && (!o.opts.Host.pbs || o.opts.Untracked) {
 		return
 	}
 	last := o.mode
@@ -39,7 +39,7 @@ func (o *Operations) watch(last Mode) {
 	var errs chan error
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
-		defer watcher.Close()
+		defer func() { _ = watcher.Close() }()
 		events, errs = watcher.Events, watcher.Errors
 	} else {
 		o.opts.Log.Debug("no inotify, polling only", "err", err)
@@ -70,7 +70,8 @@ func (o *Operations) nextNews(events <-chan fsnotify.Event, errs <-chan error, t
 			if slices.Contains(names, filepath.Base(e.Name)) {
 				return true
 			}
-		case <-errs: // events were lost
+		case err := <-errs:
+			o.opts.Log.Debug("events of the configuration directory were lost", "error", err)
 			return true
 		case <-tick:
 			return true
@@ -96,7 +97,7 @@ func rewatch(watcher *fsnotify.Watcher, dirs []string) {
 	list := watcher.WatchList()
 	for _, dir := range dirs {
 		if !slices.Contains(list, dir) {
-			watcher.Add(dir) // the poll does what inotify cannot
+			_ = watcher.Add(dir) // the poll does what inotify cannot
 		}
 	}
 }

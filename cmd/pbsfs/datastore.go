@@ -81,11 +81,11 @@ func resolvePath(configured []maint.Datastore, arg string) (target, error) {
 		if _, err := os.Stat(path); err != nil {
 			return target{}, fmt.Errorf("%s: no such directory", arg)
 		}
-		return target{}, fmt.Errorf("%s: %w: it has no directory .chunks", arg, store.ErrNotDatastore)
+		return target{}, notDatastore(arg)
 	case err != nil:
 		return target{}, err
 	case !here.IsDir():
-		return target{}, fmt.Errorf("%s: %w: .chunks is not a directory", arg, store.ErrNotDatastore)
+		return target{}, notDatastore(arg)
 	}
 	for _, d := range configured {
 		if there, err := os.Stat(filepath.Join(d.Dir(), ".chunks")); err == nil && os.SameFile(here, there) {
@@ -93,6 +93,11 @@ func resolvePath(configured []maint.Datastore, arg string) (target, error) {
 		}
 	}
 	return target{name: pathName(path), path: path}, nil
+}
+
+// notDatastore says that a directory holds no datastore.
+func notDatastore(path string) error {
+	return fmt.Errorf("%s: %w: it has no directory .chunks", path, store.ErrNotDatastore)
 }
 
 // pathName makes a datastore's name from its path: the beginning of the last

@@ -41,7 +41,7 @@ func (a *app) detach(o *mountOptions) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close() //nolint:errcheck // only read from
+	defer r.Close()
 	self, err := os.Executable()
 	if err != nil {
 		return errors.Join(err, w.Close())

@@ -35,9 +35,9 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.As(err, &given):
 		return given.code
-	case errors.As(err, &usage), isUnknownCommand(err):
+	case errors.As(err, &usage), errors.Is(err, maint.ErrBadMessage), isUnknownCommand(err):
 		return exitUsage
-	case errors.Is(err, errActive), errors.Is(err, maint.ErrActive):
+	case errors.Is(err, errActive), errors.Is(err, maint.ErrActive), errors.Is(err, maint.ErrConflict):
 		return exitActive
 	case errors.As(err, &mode), errors.Is(err, store.ErrGone):
 		return exitMode

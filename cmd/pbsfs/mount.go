@@ -137,6 +137,11 @@ func (a *app) serve(ctx context.Context, o *mountOptions, ready func() error) er
 		log.Warn("'pbsfs unmount' will not find this mount by its datastore", "error", err)
 	}
 	defer record.remove()
+	answers, err := serveControl(record, m, ref)
+	if err != nil {
+		log.Warn("'pbsfs status' will not see what is open here", "error", err)
+	}
+	defer answers.close()
 	stop := stopSignals()
 	if err := ready(); err != nil {
 		log.Warn("the process that asked for the mount has gone", "error", err)
@@ -186,8 +191,8 @@ func (a *app) wait(m *fs.Mount, ref *store.Lookup, o *mountOptions, stop chan os
 func cutOff(cut []fs.Handle, log *slog.Logger) error {
 	text := fmt.Sprintf("unmounted while %d files or directories were open; cut off:", len(cut))
 	for _, h := range cut {
-		log.Warn("cut off", "path", h.Path, "opened_by", h.PID)
-		text += fmt.Sprintf("\n  /%s, opened by process %d", h.Path, h.PID)
+		log.Warn("cut off", "path", h.Path, "opened_by", h.Opener.PID, "name", h.Opener.Name)
+		text += fmt.Sprintf("\n  /%s, opened by process %d (%s)", h.Path, h.Opener.PID, h.Opener.Name)
 	}
 	return &exitError{code: exitFailed, text: text}
 }

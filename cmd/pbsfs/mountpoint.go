@@ -9,7 +9,13 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/fs"
+	"github.com/pbsfs/pbsfs/maint"
 )
+
+// fuseType is the type of our mounts in the mount table.
+const fuseType = "fuse." + fs.TypeName
 
 // checkMountpoint says what is wrong with mounting the datastore in path on
 // where, which is absolute.
@@ -29,10 +35,12 @@ func checkMountpoint(where, path string, nonempty bool) error {
 	if err != nil {
 		return fmt.Errorf("cannot mount on %w", err)
 	}
-	if mounted, err := mountAt(real); err != nil {
+	mounted, err := maint.FindMount(real)
+	if err != nil && !errors.Is(err, maint.ErrNotMounted) {
 		return err
-	} else if mounted.fstype == fuseType {
-		return fmt.Errorf("%s: %s is mounted there already", where, mounted.source)
+	}
+	if mounted.FSType == fuseType {
+		return fmt.Errorf("%s: %s is mounted there already", where, mounted.Source)
 	}
 	if err := apart(where, real, path); err != nil {
 		return err
@@ -58,16 +66,29 @@ func apart(where, real, path string) error {
 		return fmt.Errorf("%s: cannot mount above the datastore %s, which would be hidden", where, path)
 	}
 	// The same directory may be reached by another path, a bind mount's.
-	ds, err := os.Stat(path)
-	if err != nil {
-		return nil
+	switch {
+	case hasAncestor(real, path):
+		return fmt.Errorf("%s: cannot mount on or inside the datastore %s", where, path)
+	case hasAncestor(path, real):
+		return fmt.Errorf("%s: cannot mount above the datastore %s, which may be hidden", where, path)
 	}
-	for dir := real; ; dir = filepath.Dir(dir) {
-		if info, err := os.Stat(dir); err == nil && os.SameFile(info, ds) {
-			return fmt.Errorf("%s: cannot mount on or inside the datastore %s", where, path)
+	return nil
+}
+
+// hasAncestor reports whether dir, or a directory above it, is the same as
+// ancestor, whatever that is called. What cannot be looked at is not: opening
+// the datastore says it better.
+func hasAncestor(dir, ancestor string) bool {
+	want, err := os.Stat(ancestor)
+	if err != nil {
+		return false
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err == nil && os.SameFile(info, want) {
+			return true
 		}
 		if dir == filepath.Dir(dir) {
-			return nil
+			return false
 		}
 	}
 }
@@ -82,7 +103,7 @@ func checkEmpty(dir string) error {
 	if err != nil {
 		return fmt.Errorf("cannot mount on %w", err)
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	switch _, err = f.Readdirnames(1); {
 	case err == nil:
 		return fmt.Errorf("%s: not empty; -o nonempty mounts over what is there", dir)

@@ -4,11 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
@@ -23,9 +27,13 @@ type mountRecord struct {
 	Path       string    `json:"path"`
 	Mountpoint string    `json:"mountpoint"`
 	Since      time.Time `json:"since"`
+	Untracked  bool      `json:"untracked,omitempty"`
 
 	file string
 }
+
+// socket is where the process that left the record answers; see control.go.
+func (r *mountRecord) socket() string { return strings.TrimSuffix(r.file, ".json") + ".sock" }
 
 func recordDir(host maint.Host) string { return filepath.Join(host.OwnRunDir(), "mounts") }
 
@@ -37,7 +45,7 @@ func writeRecord(host maint.Host, ref *store.Lookup, mountpoint string) (*mountR
 	}
 	r := &mountRecord{
 		PID: self.PID, StartTime: self.StartTime, Datastore: ref.Name(), Path: ref.Path(),
-		Mountpoint: mountpoint, Since: time.Now().UTC().Truncate(time.Second),
+		Mountpoint: mountpoint, Since: time.Now().UTC().Truncate(time.Second), Untracked: ref.Untracked(),
 	}
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -54,6 +62,7 @@ func writeRecord(host maint.Host, ref *store.Lookup, mountpoint string) (*mountR
 // remove takes the record away. The nil record has none.
 func (r *mountRecord) remove() {
 	if r != nil && r.file != "" {
+		_ = os.Remove(r.socket())
 		_ = os.Remove(r.file)
 	}
 }
@@ -64,27 +73,65 @@ func (r *mountRecord) alive() bool {
 	return ok && p.StartTime == r.StartTime
 }
 
-// records returns those of processes that run; records of others are removed.
+// records returns those of processes that run, our own and, for root, those of
+// other users. Our own of processes that have ended are removed; in a directory
+// of another user nothing is, for it may lead anywhere.
 func records(host maint.Host) ([]*mountRecord, error) {
-	entries, err := os.ReadDir(recordDir(host))
+	out, err := recordsIn(recordDir(host), true)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
+		return nil, err
+	}
+	for _, dir := range host.UsersRunDirs() {
+		found, err := recordsIn(filepath.Join(dir, "mounts"), false)
+		if err != nil {
+			return nil, err
 		}
+		out = append(out, found...)
+	}
+	return out, nil
+}
+
+func recordsIn(dir string, own bool) ([]*mountRecord, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("reading the records of mounts: %w", err)
 	}
 	var out []*mountRecord
 	for _, e := range entries {
-		r := &mountRecord{file: filepath.Join(recordDir(host), e.Name())}
-		text, err := os.ReadFile(r.file)
-		if err != nil || json.Unmarshal(text, r) != nil {
-			continue // being written, or not ours
-		}
-		if !r.alive() {
-			r.remove()
+		if filepath.Ext(e.Name()) != ".json" {
 			continue
 		}
-		out = append(out, r)
+		r, err := readRecord(filepath.Join(dir, e.Name()))
+		switch {
+		case err != nil: // being written, or not ours
+		case r.alive():
+			out = append(out, r)
+		case own:
+			r.remove()
+		}
 	}
 	return out, nil
+}
+
+// maxRecord bounds a record's file.
+const maxRecord = 64 << 10
+
+// readRecord reads a record. Another user may have put anything in its place.
+func readRecord(file string) (*mountRecord, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fs.ErrInvalid)
+	}
+	r := &mountRecord{file: file}
+	if err := json.NewDecoder(io.LimitReader(f, maxRecord)).Decode(r); err != nil {
+		return nil, err
+	}
+	return r, nil
 }

@@ -62,6 +62,9 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd.AddCommand(
 		newMountCommand(a),
 		newUnmountCommand(a),
+		newStatusCommand(a),
+		newMaintenanceCommand(a),
+		newDatastoreCommand(a),
 		newLsCommand(a),
 		newCatCommand(a),
 		newVersionCommand(a),

@@ -4,31 +4,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint"
 )
 
 const unmountHelp = `Unmount a tree: the one at MOUNTPOINT, or all those of DATASTORE.
 
-It is refused (exit 3) while files are open in the mount, after waiting for
---wait. The command returns when the process that served the mount has ended.`
+It is refused (exit 3), with a list of who is in the way, while files are open in
+the mount or a process has its working directory there, after waiting for
+--wait. The command returns when the process that served the mount has ended.
 
-// endTimeout is how long a serving process gets to end after its mount has.
-const endTimeout = 10 * time.Second
+--force takes the mount away from under those who use it, lazily: what is open
+stays readable for them, and the serving process stays until the last of them
+has closed it.`
 
-// retryAfter is how often what is busy is tried again.
-const retryAfter = 50 * time.Millisecond
+const (
+	// endTimeout is how long a serving process gets to end after its mount has.
+	endTimeout = 10 * time.Second
+	// retryAfter is how often what is busy is tried again.
+	retryAfter = 50 * time.Millisecond
+	// defaultWait is how long commands wait for who is in the way: a file that
+	// was just closed takes a moment to be known as closed.
+	defaultWait = 2 * time.Second
+)
+
+type unmountOptions struct {
+	wait  time.Duration
+	force bool
+}
 
 func newUnmountCommand(a *app) *cobra.Command {
-	var wait time.Duration
+	var o unmountOptions
 	cmd := &cobra.Command{
 		Use:     "unmount MOUNTPOINT|DATASTORE",
 		Aliases: []string{"umount"},
@@ -36,17 +49,18 @@ func newUnmountCommand(a *app) *cobra.Command {
 		Long:    unmountHelp,
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if wait < 0 {
-				return usagef("--wait %s: cannot be negative", wait)
+			if o.wait < 0 {
+				return usagef("--wait %s: cannot be negative", o.wait)
 			}
-			return a.unmount(cmd.Context(), args[0], wait)
+			return a.unmount(cmd.Context(), args[0], o)
 		},
 	}
-	cmd.Flags().DurationVar(&wait, "wait", 2*time.Second, "how long to wait for open files")
+	cmd.Flags().DurationVar(&o.wait, "wait", defaultWait, "how long to wait for who is in the way")
+	cmd.Flags().BoolVar(&o.force, "force", false, "unmount lazily although it is in use")
 	return cmd
 }
 
-func (a *app) unmount(ctx context.Context, arg string, wait time.Duration) error {
+func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 	host, err := a.host()
 	if err != nil {
 		return err
@@ -59,18 +73,33 @@ func (a *app) unmount(ctx context.Context, arg string, wait time.Duration) error
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	wait, cancel := context.WithTimeout(ctx, o.wait)
 	defer cancel()
 	for _, m := range mounts {
-		if err := unmountBusy(ctx, m); err != nil {
+		err := unmountBusy(wait, m)
+		if errors.Is(err, errActive) && o.force {
+			if err := a.unmountLazily(ctx, m); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
 			return err
 		}
-		for _, r := range known {
-			if r.Mountpoint == m.where && r.Path == m.source {
-				if err := r.waitEnd(); err != nil {
-					return err
-				}
+		if r := recordOf(known, m); r != nil {
+			if err := r.waitEnd(ctx); err != nil {
+				return err
 			}
+		}
+	}
+	return nil
+}
+
+// recordOf returns the record of a mount, nil if there is none.
+func recordOf(known []*mountRecord, m maint.Mount) *mountRecord {
+	for _, r := range known {
+		if r.Mountpoint == m.Point && r.Path == m.Source {
+			return r
 		}
 	}
 	return nil
@@ -78,8 +107,8 @@ func (a *app) unmount(ctx context.Context, arg string, wait time.Duration) error
 
 // findMounts returns the mounts that arg means: one at that place, or those of
 // that datastore, the last made first.
-func findMounts(host maint.Host, arg string) ([]mountEntry, error) {
-	table, err := mountTable()
+func findMounts(host maint.Host, arg string) ([]maint.Mount, error) {
+	ours, err := ourMounts()
 	if err != nil {
 		return nil, err
 	}
@@ -90,17 +119,14 @@ func findMounts(host maint.Host, arg string) ([]mountEntry, error) {
 	if dir, err := filepath.EvalSymlinks(filepath.Dir(where)); err == nil {
 		where = filepath.Join(dir, filepath.Base(where)) // the mount itself is not touched: it may hang
 	}
-	var at, of []mountEntry
+	var at, of []maint.Mount
 	t, rerr := resolve(host, arg)
-	for _, e := range table {
-		if e.fstype != fuseType {
-			continue
+	for _, m := range ours {
+		if m.Point == where {
+			at = []maint.Mount{m}
 		}
-		if e.where == where {
-			at = []mountEntry{e}
-		}
-		if rerr == nil && e.source == t.path {
-			of = append([]mountEntry{e}, of...)
+		if rerr == nil && m.Source == t.path {
+			of = append([]maint.Mount{m}, of...)
 		}
 	}
 	switch {
@@ -112,49 +138,77 @@ func findMounts(host maint.Host, arg string) ([]mountEntry, error) {
 	return nil, fmt.Errorf("%s: not mounted", arg)
 }
 
+// ourMounts returns the mounts of pbsfs that this process sees, in the order
+// they were made.
+func ourMounts() ([]maint.Mount, error) {
+	all, err := maint.Mounts()
+	if err != nil {
+		return nil, fmt.Errorf("reading the mount table: %w", err)
+	}
+	return slices.DeleteFunc(all, func(m maint.Mount) bool { return m.FSType != fuseType }), nil
+}
+
 // unmountBusy unmounts, trying again until ctx ends as long as the mount is in
-// use.
-func unmountBusy(ctx context.Context, m mountEntry) error {
+// use. Then the error matches errActive and lists who uses it.
+func unmountBusy(ctx context.Context, m maint.Mount) error {
 	for {
-		err := unmountOnce(m.where)
+		err := fs.Unmount(m.Point, false)
 		if !errors.Is(err, unix.EBUSY) {
 			return err
 		}
 		select {
 		case <-time.After(retryAfter):
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %w: files are open there, or a process has its working directory there", m.where, errActive)
+			return busyError(m)
 		}
 	}
 }
 
-// unmountOnce unmounts; an error that matches EBUSY says that it is in use.
-func unmountOnce(where string) error {
-	if os.Geteuid() == 0 {
-		if err := unix.Unmount(where, unix.UMOUNT_NOFOLLOW); err != nil {
-			return fmt.Errorf("unmounting %s: %w", where, err)
-		}
-		return nil
+// busyError says that a mount is in use, and by whom.
+func busyError(m maint.Mount) error {
+	holders, err := maint.Holders(context.Background(), m.Point)
+	if err != nil {
+		return fmt.Errorf("%s is %w; who uses it cannot be told: %w", m.Point, errActive, err)
 	}
-	out, err := exec.Command("fusermount3", "-u", where).CombinedOutput()
-	if err == nil {
-		return nil
+	text := ""
+	for _, h := range holders {
+		text += "\n  " + h.String()
 	}
-	text := strings.TrimSpace(string(out))
-	if strings.Contains(text, unix.EBUSY.Error()) || strings.Contains(text, "busy") {
-		return fmt.Errorf("unmounting %s: %w", where, unix.EBUSY)
+	if text == "" {
+		text = " by somebody who cannot be seen from here"
 	}
-	return fmt.Errorf("unmounting %s: %s: %w", where, text, err)
+	return fmt.Errorf("%s is %w%s", m.Point, errActive, text)
+}
+
+// unmountLazily takes a mount away from under those who use it, and says what
+// that leaves behind.
+func (a *app) unmountLazily(ctx context.Context, m maint.Mount) error {
+	holders, err := maint.Holders(ctx, m.Point)
+	if err != nil {
+		return err
+	}
+	if err := fs.Unmount(m.Point, true); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "pbsfs: %s is unmounted; still in use, and counted as operations until closed, by:\n", m.Point)
+	for _, h := range holders {
+		fmt.Fprintf(a.stderr, "  %s\n", h)
+	}
+	return nil
 }
 
 // waitEnd waits until the process that served a mount has ended.
-func (r *mountRecord) waitEnd() error {
-	deadline := time.Now().Add(endTimeout)
+func (r *mountRecord) waitEnd(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	tick := time.NewTicker(retryAfter)
+	defer tick.Stop()
 	for r.alive() {
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
 			return fmt.Errorf("%s is unmounted, but process %d, which served it, has not ended", r.Mountpoint, r.PID)
 		}
-		time.Sleep(retryAfter)
 	}
 	r.remove()
 	return nil

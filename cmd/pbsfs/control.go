@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/pbsfs/pbsfs/fs"
+	"github.com/pbsfs/pbsfs/store"
+)
+
+// A serving process says what it has open to whoever connects to its socket,
+// which only its user can: it writes one mountState and closes.
+
+// mountState is what a serving process knows of itself.
+type mountState struct {
+	Handles  []handleState  `json:"handles"`
+	Locked   []lockedState  `json:"locked"`
+	Problems []problemState `json:"problems"`
+}
+
+type handleState struct {
+	Path   string    `json:"path"`
+	Opener fs.Opener `json:"opener"`
+	Since  time.Time `json:"since"`
+}
+
+type lockedState struct {
+	Snapshot string    `json:"snapshot"`
+	Since    time.Time `json:"since"`
+}
+
+type problemState struct {
+	Time time.Time `json:"time"`
+	Text string    `json:"text"`
+}
+
+// controlTimeout bounds one conversation on the socket.
+const controlTimeout = 5 * time.Second
+
+// control answers on the socket of a record until it is closed.
+type control struct {
+	listener net.Listener
+	done     chan struct{}
+}
+
+// serveControl begins to answer. The caller must Close it.
+func serveControl(r *mountRecord, m *fs.Mount, ref *store.Lookup) (*control, error) {
+	if r == nil {
+		return nil, errors.New("the mount has no record")
+	}
+	_ = os.Remove(r.socket())
+	l, err := net.Listen("unix", r.socket())
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(r.socket(), 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	c := &control{listener: l, done: make(chan struct{})}
+	go func() {
+		defer close(c.done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.SetDeadline(time.Now().Add(controlTimeout))
+			_ = json.NewEncoder(conn).Encode(stateOf(m, ref))
+			_ = conn.Close()
+		}
+	}()
+	return c, nil
+}
+
+// close ends the answering. It may be called on nil.
+func (c *control) close() {
+	if c != nil {
+		_ = c.listener.Close()
+		<-c.done
+	}
+}
+
+func stateOf(m *fs.Mount, ref *store.Lookup) mountState {
+	var s mountState
+	for _, h := range m.Handles() {
+		s.Handles = append(s.Handles, handleState(h))
+	}
+	for _, l := range ref.Locked() {
+		s.Locked = append(s.Locked, lockedState{Snapshot: l.Snapshot.String(), Since: l.Since})
+	}
+	for _, p := range m.Problems() {
+		s.Problems = append(s.Problems, problemState(p))
+	}
+	return s
+}
+
+// ask returns the state of the process that left a record.
+func (r *mountRecord) ask(ctx context.Context) (mountState, error) {
+	var s mountState
+	d := net.Dialer{Timeout: controlTimeout}
+	conn, err := d.DialContext(ctx, "unix", r.socket())
+	if err != nil {
+		return s, fmt.Errorf("asking process %d, which serves %s: %w", r.PID, r.Mountpoint, err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
+	if err := json.NewDecoder(conn).Decode(&s); err != nil {
+		return s, fmt.Errorf("asking process %d, which serves %s: %w", r.PID, r.Mountpoint, err)
+	}
+	return s, nil
+}

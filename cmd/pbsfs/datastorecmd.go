@@ -1,0 +1,149 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbsfs/pbsfs/maint"
+)
+
+const datastoreHelp = `List the datastores that are configured, and change that list.
+
+On a host with a Proxmox Backup Server, the list is the server's, and only the
+server changes it (proxmox-backup-manager datastore).`
+
+func newDatastoreCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "datastore",
+		Short: "list, add or remove configured datastores",
+		Long:  datastoreHelp,
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			return usagef("datastore: say list, add or remove")
+		},
+	}
+	cmd.AddCommand(newDatastoreListCommand(a), newDatastoreAddCommand(a), newDatastoreRemoveCommand(a))
+	return cmd
+}
+
+// datastoreJSON is a configured datastore as programs get it.
+type datastoreJSON struct {
+	Name          string  `json:"name"`
+	Path          string  `json:"path"`
+	BackingDevice string  `json:"backing_device,omitempty"`
+	Comment       string  `json:"comment,omitempty"`
+	Type          *string `json:"maintenance"`
+}
+
+func newDatastoreListCommand(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "list configured datastores",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			host, err := a.host()
+			if err != nil {
+				return err
+			}
+			return a.listDatastores(host, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, `print [{"name","path","backing_device","comment","maintenance"}]`)
+	return cmd
+}
+
+func (a *app) listDatastores(host maint.Host, asJSON bool) error {
+	list, err := maint.Datastores(host)
+	if err != nil {
+		return err
+	}
+	out := make([]datastoreJSON, 0, len(list))
+	for _, d := range list {
+		mode, err := modeOf(host, d.Name)
+		if err != nil {
+			return err
+		}
+		out = append(out, datastoreJSON{d.Name, d.Dir(), d.BackingDevice, d.Comment, mode.Type})
+	}
+	if asJSON {
+		return json.NewEncoder(a.stdout).Encode(out)
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	for _, d := range out {
+		mode := "-"
+		if d.Type != nil {
+			mode = *d.Type
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Name, mode, d.Path)
+	}
+	return w.Flush()
+}
+
+func newDatastoreAddCommand(a *app) *cobra.Command {
+	var device, comment string
+	cmd := &cobra.Command{
+		Use:   "add NAME PATH",
+		Short: "configure a datastore under a name",
+		Long: `Configure a datastore under a name, so that it can have a maintenance mode.
+
+PATH is its directory; with --backing-device the directory on that file system,
+relative to its top.`,
+		Args: usageArgs(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			host, err := a.host()
+			if err != nil {
+				return err
+			}
+			d := maint.Datastore{Name: args[0], Path: args[1], BackingDevice: device, Comment: comment}
+			if device == "" {
+				if d.Path, err = datastoreDir(args[1]); err != nil {
+					return err
+				}
+			}
+			return maint.AddDatastore(cmd.Context(), host, d)
+		},
+	}
+	cmd.Flags().StringVar(&device, "backing-device", "", "UUID of the file system, for a datastore on a removable disk")
+	cmd.Flags().StringVar(&comment, "comment", "", "a comment")
+	return cmd
+}
+
+// datastoreDir returns the absolute path of a directory that holds a datastore.
+func datastoreDir(arg string) (string, error) {
+	path, err := filepath.Abs(arg)
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(filepath.Join(path, ".chunks"))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "", notDatastore(path)
+	case err != nil:
+		return "", err
+	case !info.IsDir():
+		return "", notDatastore(path)
+	}
+	return path, nil
+}
+
+func newDatastoreRemoveCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove NAME",
+		Short: "remove a datastore from the list; its data stays",
+		Args:  usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			host, err := a.host()
+			if err != nil {
+				return err
+			}
+			return maint.RemoveDatastore(cmd.Context(), host, args[0])
+		},
+	}
+}

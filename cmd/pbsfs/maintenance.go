@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbsfs/pbsfs/maint"
+)
+
+const maintenanceHelp = `Show, set or clear the maintenance mode of a datastore.
+
+In read-only, backups and everything else that writes is refused; in offline,
+reading too: nothing below the datastore is opened any more, and its disk can be
+unmounted. The mode is PBS's own, in datastore.cfg.`
+
+func newMaintenanceCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "maintenance",
+		Short: "show, set or clear the maintenance mode of a datastore",
+		Long:  maintenanceHelp,
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			return usagef("maintenance: say show, set or clear")
+		},
+	}
+	cmd.AddCommand(newMaintenanceShowCommand(a), newMaintenanceSetCommand(a), newMaintenanceClearCommand(a))
+	return cmd
+}
+
+// modeJSON is the mode of a datastore as programs get it; Type is null without
+// a mode.
+type modeJSON struct {
+	Datastore string  `json:"datastore"`
+	Type      *string `json:"type"`
+	Message   string  `json:"message"`
+}
+
+// modeOf returns the mode of a datastore for programs.
+func modeOf(host maint.Host, store string) (modeJSON, error) {
+	m, err := maint.ReadMode(host, store)
+	if err != nil {
+		return modeJSON{}, err
+	}
+	out := modeJSON{Datastore: store, Message: m.Message}
+	if m.Type != maint.None {
+		t := string(m.Type)
+		out.Type = &t
+	}
+	if m.Problem != "" {
+		out.Message = m.Problem
+	}
+	return out, nil
+}
+
+// text returns the mode for people.
+func (m modeJSON) text() string {
+	switch {
+	case m.Type == nil:
+		return "none"
+	case m.Message == "":
+		return *m.Type
+	}
+	return *m.Type + ": " + m.Message
+}
+
+// showMode prints the mode of a datastore.
+func (a *app) showMode(host maint.Host, store string, asJSON bool) error {
+	m, err := modeOf(host, store)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return json.NewEncoder(a.stdout).Encode(m)
+	}
+	_, err = fmt.Fprintf(a.stdout, "%s\n", m.text())
+	return err
+}
+
+func newMaintenanceShowCommand(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show DATASTORE",
+		Short: "show the maintenance mode",
+		Args:  usageArgs(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			host, err := a.host()
+			if err != nil {
+				return err
+			}
+			t, err := resolve(host, args[0])
+			if err != nil {
+				return err
+			}
+			return a.showMode(host, t.name, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, `print {"datastore","type","message"}; type is null without a mode`)
+	return cmd
+}
+
+type setOptions struct {
+	message string
+	wait    time.Duration
+	waitSet bool
+	drain   bool
+	json    bool
+}
+
+const maintenanceSetHelp = `Set the maintenance mode of a datastore.
+
+It is refused (exit 3) while operations are active that the mode would forbid,
+after waiting for --wait, with a list of who has them; then nothing has changed.
+
+With --drain the mode is set first, so that nothing new begins, and then what is
+active is waited for: without limit, unless --wait is given. When the wait ends
+early, by --wait or Ctrl-C, the mode stays set (exit 3).
+
+It is refused (exit 4) while PBS has set delete, unmount or s3-refresh.`
+
+func newMaintenanceSetCommand(a *app) *cobra.Command {
+	var o setOptions
+	cmd := &cobra.Command{
+		Use:   "set DATASTORE read-only|offline",
+		Short: "set the maintenance mode",
+		Long:  maintenanceSetHelp,
+		Args:  usageArgs(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.waitSet = cmd.Flags().Changed("wait")
+			mode := maint.ModeType(args[1])
+			switch {
+			case mode != maint.ReadOnly && mode != maint.Offline:
+				return usagef("maintenance mode %q cannot be set, only read-only and offline", args[1])
+			case o.wait < 0:
+				return usagef("--wait %s: cannot be negative", o.wait)
+			}
+			return a.setMode(cmd.Context(), args[0], mode, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.message, "message", "", "for who is refused by the mode; 64 characters at most")
+	f.DurationVar(&o.wait, "wait", defaultWait, "how long to wait for active operations")
+	f.BoolVar(&o.drain, "drain", false, "set the mode first, then wait for active operations")
+	f.BoolVar(&o.json, "json", false, `print {"datastore","type","message"}`)
+	return cmd
+}
+
+func (a *app) setMode(ctx context.Context, arg string, mode maint.ModeType, o setOptions) error {
+	host, err := a.host()
+	if err != nil {
+		return err
+	}
+	t, err := resolve(host, arg)
+	if err != nil {
+		return err
+	}
+	err = maint.SetMode(ctx, host, t.name, mode, maint.SetOptions{Message: o.message, Wait: o.wait, Drain: o.drain})
+	if errors.Is(err, maint.ErrNotConfigured) {
+		return fmt.Errorf("%s is not in %s; first: pbsfs datastore add NAME %s", arg, host.ConfigFiles()[0], t.path)
+	}
+	if err == nil && o.drain {
+		err = a.drain(ctx, host, t, mode, o)
+	}
+	if err != nil {
+		return withHolders(err, t)
+	}
+	return a.showSet(host, t, o.json)
+}
+
+// showSet says that a mode was set; to people only on request, for it is what
+// they asked for.
+func (a *app) showSet(host maint.Host, t target, asJSON bool) error {
+	if !asJSON {
+		return nil
+	}
+	return a.showMode(host, t.name, true)
+}
+
+// drain waits for the operations that a mode, set already, forbids, and shows
+// what it waits for.
+func (a *app) drain(ctx context.Context, host maint.Host, t target, mode maint.ModeType, o setOptions) error {
+	if o.waitSet {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.wait)
+		defer cancel()
+	}
+	return maint.WaitIdle(ctx, host, t.name, mode, func(procs []maint.ProcessCount) {
+		fmt.Fprintf(a.stderr, "%s is set %s; waiting for:\n%s", t.name, mode, processLines(procs))
+	})
+}
+
+// processLines lists processes with what they have active.
+func processLines(procs []maint.ProcessCount) string {
+	var b strings.Builder
+	for _, p := range procs {
+		fmt.Fprintf(&b, "  process %d %s: %d read, %d write\n", p.PID, p.Name, p.Read, p.Write)
+	}
+	return b.String()
+}
+
+// withHolders makes a refusal for active operations one that names who holds
+// what: the processes that are counted, and who has files open in our mounts.
+// Other errors stay as they are.
+func withHolders(err error, t target) error {
+	var conflict *maint.ConflictError
+	if !errors.As(err, &conflict) {
+		return err
+	}
+	head := fmt.Sprintf("datastore %s stays as it is: operations are active that %s would forbid", t.name, conflict.Type)
+	if conflict.Set {
+		head = fmt.Sprintf("datastore %s is set %s, and stays so; still active are", t.name, conflict.Type)
+	}
+	return &exitError{code: exitActive, text: head + "\n" + processLines(conflict.Processes) + holderLines(t)}
+}
+
+// holderLines lists who has something open in our mounts of a datastore. Who is
+// merely there, with a working directory, is in nobody's way but umount's.
+func holderLines(t target) string {
+	ours, err := ourMounts()
+	if err != nil {
+		return ""
+	}
+	var b strings.Builder
+	for _, m := range ours {
+		if m.Source != t.path {
+			continue
+		}
+		holders, err := maint.Holders(context.Background(), m.Point)
+		if err != nil {
+			fmt.Fprintf(&b, "  in %s: %v\n", m.Point, err)
+		}
+		for _, h := range holders {
+			switch h.How {
+			case maint.HowDescriptor, maint.HowMapping, maint.HowLoop:
+				fmt.Fprintf(&b, "  %s\n", h)
+			}
+		}
+	}
+	return b.String()
+}
+
+func newMaintenanceClearCommand(a *app) *cobra.Command {
+	var force, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "clear DATASTORE",
+		Short: "end the maintenance",
+		Long: `End the maintenance of a datastore.
+
+It is refused (exit 4) while PBS has set delete, unmount or s3-refresh; --force
+clears an unmount that is stuck, and nothing else.`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			host, err := a.host()
+			if err != nil {
+				return err
+			}
+			t, err := resolve(host, args[0])
+			if err != nil {
+				return err
+			}
+			err = maint.ClearMode(cmd.Context(), host, t.name, maint.SetOptions{Force: force})
+			if errors.Is(err, maint.ErrNotConfigured) {
+				return fmt.Errorf("%s is not in %s, so it has no maintenance mode", args[0], host.ConfigFiles()[0])
+			}
+			if err != nil {
+				return err
+			}
+			return a.showSet(host, t, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "clear an unmount that is stuck")
+	cmd.Flags().BoolVar(&asJSON, "json", false, `print {"datastore","type","message"}`)
+	return cmd
+}

@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbsfs/pbsfs/maint"
+)
+
+const statusHelp = `Show what goes on with a datastore, or with all that are configured or mounted:
+its maintenance mode, where it is mounted, the operations of each process, who
+has what open, which snapshots are locked, and the last problems.
+
+--json prints
+  [{"datastore","path","mode","message","mounts":[{"mountpoint","pid","since"}],
+    "processes":[{"pid","starttime","name","read","write"}],
+    "handles":[{"path","pid","name","how","age_s"}],
+    "locked_snapshots":[{"snapshot","mountpoint","since"}],
+    "problems":[{"time","text"}]}]
+mode is null without one; age_s is null where it is not known. More fields may be
+added.`
+
+// watchEvery is how often status --watch looks again.
+const watchEvery = time.Second
+
+// longOpen is the age from which an open handle is marked.
+const longOpen = 24 * time.Hour
+
+func newStatusCommand(a *app) *cobra.Command {
+	var asJSON, watch bool
+	cmd := &cobra.Command{
+		Use:   "status [DATASTORE]",
+		Short: "show modes, mounts, operations and open files",
+		Long:  statusHelp,
+		Args:  usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			host, err := a.host()
+			if err != nil {
+				return err
+			}
+			if !watch {
+				return a.showStatus(cmd.Context(), host, args, asJSON)
+			}
+			return a.watchStatus(cmd.Context(), host, args, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&watch, "watch", false, "look again each second until interrupted")
+	return cmd
+}
+
+// storeStatus is what is known of one datastore.
+type storeStatus struct {
+	Datastore string               `json:"datastore"`
+	Path      string               `json:"path"`
+	Mode      *string              `json:"mode"`
+	Message   string               `json:"message"`
+	Mounts    []mountStatus        `json:"mounts"`
+	Processes []maint.ProcessCount `json:"processes"`
+	Handles   []handleStatus       `json:"handles"`
+	Locked    []lockedStatus       `json:"locked_snapshots"`
+	Problems  []problemState       `json:"problems"`
+}
+
+type mountStatus struct {
+	Mountpoint string    `json:"mountpoint"`
+	PID        int       `json:"pid"`
+	Since      time.Time `json:"since"`
+	Untracked  bool      `json:"untracked,omitempty"`
+}
+
+type handleStatus struct {
+	Path string   `json:"path"`
+	PID  int      `json:"pid"`
+	Name string   `json:"name"`
+	How  string   `json:"how"`
+	Age  *float64 `json:"age_s"`
+}
+
+type lockedStatus struct {
+	Snapshot   string    `json:"snapshot"`
+	Mountpoint string    `json:"mountpoint"`
+	Since      time.Time `json:"since"`
+}
+
+func (a *app) watchStatus(ctx context.Context, host maint.Host, args []string, asJSON bool) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		if isTerminal(a.stdout) && !asJSON {
+			fmt.Fprint(a.stdout, "\033[H\033[J")
+		}
+		if err := a.showStatus(ctx, host, args, asJSON); err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (a *app) showStatus(ctx context.Context, host maint.Host, args []string, asJSON bool) error {
+	targets, err := statusTargets(host, args)
+	if err != nil {
+		return err
+	}
+	all := make([]storeStatus, 0, len(targets))
+	for _, t := range targets {
+		s, err := statusOf(ctx, host, t)
+		if err != nil {
+			return err
+		}
+		all = append(all, s)
+	}
+	if asJSON {
+		return json.NewEncoder(a.stdout).Encode(all)
+	}
+	for _, s := range all {
+		if _, err := fmt.Fprint(a.stdout, s.text()); err != nil {
+			return err
+		}
+	}
+	if len(all) == 0 {
+		fmt.Fprintln(a.stderr, "no datastore is configured or mounted")
+	}
+	return nil
+}
+
+// statusTargets returns the datastore that was named, or all that are
+// configured or mounted.
+func statusTargets(host maint.Host, args []string) ([]target, error) {
+	if len(args) == 1 {
+		t, err := resolve(host, args[0])
+		return []target{t}, err
+	}
+	configured, err := maint.Datastores(host)
+	if err != nil {
+		return nil, err
+	}
+	var out []target
+	for _, d := range configured {
+		out = append(out, target{name: d.Name, path: d.Dir()})
+	}
+	known, err := records(host)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range known {
+		if !slices.ContainsFunc(out, func(t target) bool { return t.name == r.Datastore }) {
+			out = append(out, target{name: r.Datastore, path: r.Path})
+		}
+	}
+	return out, nil
+}
+
+func statusOf(ctx context.Context, host maint.Host, t target) (storeStatus, error) {
+	s := storeStatus{
+		Datastore: t.name, Path: t.path,
+		Mounts: []mountStatus{}, Handles: []handleStatus{}, Locked: []lockedStatus{}, Problems: []problemState{},
+	}
+	mode, err := modeOf(host, t.name)
+	if err != nil {
+		return s, err
+	}
+	s.Mode, s.Message = mode.Type, mode.Message
+	if s.Processes, err = maint.Processes(host, t.name); err != nil {
+		return s, err
+	}
+	if s.Processes == nil {
+		s.Processes = []maint.ProcessCount{}
+	}
+	known, err := records(host)
+	if err != nil {
+		return s, err
+	}
+	for _, r := range known {
+		if r.Datastore == t.name {
+			s.addMount(ctx, r)
+		}
+	}
+	return s, nil
+}
+
+// addMount adds what is known of one mount. A process that does not answer is a
+// problem to be shown, not a reason to show nothing.
+func (s *storeStatus) addMount(ctx context.Context, r *mountRecord) {
+	s.Mounts = append(s.Mounts, mountStatus{r.Mountpoint, r.PID, r.Since, r.Untracked})
+	state, err := r.ask(ctx)
+	if err != nil {
+		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
+	}
+	holders, err := maint.Holders(ctx, r.Mountpoint)
+	if err != nil && !errors.Is(err, maint.ErrNotMounted) {
+		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
+	}
+	s.Handles = append(s.Handles, handlesOf(r.Mountpoint, state.Handles, holders)...)
+	for _, l := range state.Locked {
+		s.Locked = append(s.Locked, lockedStatus{l.Snapshot, r.Mountpoint, l.Since})
+	}
+	s.Problems = append(s.Problems, state.Problems...)
+}
+
+// handlesOf says who has what open. Holders are found; what the serving process
+// has open and nobody is found to hold is told by who opened it.
+func handlesOf(mountpoint string, open []handleState, holders []maint.Holder) []handleStatus {
+	since := make(map[string]time.Time)
+	for _, h := range open {
+		path := filepath.Join(mountpoint, h.Path)
+		if old, ok := since[path]; !ok || h.Since.Before(old) {
+			since[path] = h.Since
+		}
+	}
+	var out []handleStatus
+	held := make(map[string]bool)
+	for _, h := range holders {
+		held[h.Path] = true
+		line := handleStatus{Path: h.Path, PID: h.PID, Name: h.Name, How: h.How}
+		if t, ok := since[h.Path]; ok {
+			age := time.Since(t).Seconds()
+			line.Age = &age
+		}
+		out = append(out, line)
+	}
+	for _, h := range open {
+		path := filepath.Join(mountpoint, h.Path)
+		if held[path] {
+			continue
+		}
+		age := time.Since(h.Since).Seconds()
+		out = append(out, handleStatus{Path: path, PID: h.Opener.PID, Name: h.Opener.Name, How: "opened by (gone)", Age: &age})
+	}
+	return out
+}
+
+// text returns the status for people.
+func (s storeStatus) text() string {
+	var b strings.Builder
+	mode := modeJSON{Type: s.Mode, Message: s.Message}
+	fmt.Fprintf(&b, "%s  %s\n  mode: %s\n", s.Datastore, s.Path, mode.text())
+	for _, m := range s.Mounts {
+		note := ""
+		if m.Untracked {
+			note = ", UNTRACKED: maintenance does not see its operations"
+		}
+		fmt.Fprintf(&b, "  mounted: %s, by process %d since %s%s\n", m.Mountpoint, m.PID, m.Since.Local().Format(time.DateTime), note)
+	}
+	for _, p := range s.Processes {
+		fmt.Fprintf(&b, "  operations: process %d %s: %d read, %d write\n", p.PID, p.Name, p.Read, p.Write)
+	}
+	for _, h := range s.Handles {
+		fmt.Fprintf(&b, "  open: %s\n", h.text())
+	}
+	for _, l := range s.Locked {
+		fmt.Fprintf(&b, "  locked: %s, since %s\n", l.Snapshot, l.Since.Local().Format(time.DateTime))
+	}
+	for _, p := range s.Problems {
+		fmt.Fprintf(&b, "  problem: %s %s\n", p.Time.Local().Format(time.DateTime), p.Text)
+	}
+	return b.String()
+}
+
+// text returns an open handle for people.
+func (h handleStatus) text() string {
+	who := fmt.Sprintf("process %d %s (%s)", h.PID, h.Name, h.How)
+	if h.PID == 0 {
+		who = fmt.Sprintf("%s (%s)", h.Name, h.How)
+	}
+	if h.Age == nil {
+		return fmt.Sprintf("%q by %s", h.Path, who)
+	}
+	age := time.Duration(*h.Age * float64(time.Second))
+	mark := ""
+	if age > longOpen {
+		mark = " (more than a day!)"
+	}
+	return fmt.Sprintf("%q by %s, for %s%s", h.Path, who, age.Round(time.Second), mark)
+}

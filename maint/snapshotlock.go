@@ -1,0 +1,119 @@
+package maint
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxLockName is the longest name a lock file may have; longer ones are
+	// hashed, keeping hashedEnds bytes at both ends.
+	maxLockName = 255
+	hashedEnds  = 80
+)
+
+// SnapshotLock is a shared lock on a snapshot, as a newer PBS takes it: a flock
+// on a file in its run directory. Older ones lock the snapshot's directory,
+// which is not ours to open. See reference "operations-and-maintenance",
+// section 5.
+type SnapshotLock struct{ f *os.File }
+
+// Release gives the lock back. It may be called on nil.
+func (l *SnapshotLock) Release() {
+	if l != nil && l.f != nil {
+		_ = l.f.Close()
+		l.f = nil
+	}
+}
+
+// LockSnapshot takes the shared lock of a snapshot without waiting; when it is
+// held exclusively, the error matches [ErrLocked]. path is "type/id/time" and
+// namespace the components of its namespace. On a host without PBS there is
+// nobody to lock out in this way, and the lock is nil.
+func LockSnapshot(host Host, store string, namespace []string, path string) (*SnapshotLock, error) {
+	if !host.IsPBS() {
+		return nil, nil
+	}
+	if err := checkStore(store); err != nil {
+		return nil, err
+	}
+	file := snapshotLockFile(host.LocksDir(), store, namespace, path)
+	if err := makeLockDirs(host, filepath.Dir(file)); err != nil {
+		return nil, fmt.Errorf("lock snapshot %s: %w", path, err)
+	}
+	// The file is removed together with its snapshot: a lock on one that is
+	// gone locks nothing.
+	for range 3 {
+		f, err := openLock(file, host.files, lockMode)
+		if err != nil {
+			return nil, fmt.Errorf("lock snapshot %s: %w", path, err)
+		}
+		err = flock(f, unix.LOCK_SH|unix.LOCK_NB)
+		if err == nil && sameFile(f, file) {
+			return &SnapshotLock{f: f}, nil
+		}
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, &LockError{File: file, Holder: lockHolder(file)}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock snapshot %s: %w", path, err)
+		}
+	}
+	return nil, &LockError{File: file}
+}
+
+// makeLockDirs makes the directories of a lock file below the run directory,
+// PBS's own: one that root owned would keep the server from making locks.
+func makeLockDirs(host Host, dir string) error {
+	rel, err := filepath.Rel(host.RunDir(), dir)
+	if err != nil {
+		return err
+	}
+	at := host.RunDir()
+	for part := range strings.SplitSeq(rel, string(filepath.Separator)) {
+		at = filepath.Join(at, part)
+		if err := makeDir(at, host.files, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// snapshotLockFile returns where PBS keeps the lock of a snapshot.
+func snapshotLockFile(dir, store string, namespace []string, path string) string {
+	at := filepath.Join(dir, store)
+	if len(namespace) > 0 {
+		at = filepath.Join(at, strings.Join(namespace, ":"))
+	}
+	name := escapeUnit(path)
+	if len(name) < maxLockName {
+		return filepath.Join(at, name)
+	}
+	sum := sha256.Sum256([]byte(path))
+	return filepath.Join(at, "hashed", name[:hashedEnds]+"..."+name[len(name)-hashedEnds:]+"-"+hex.EncodeToString(sum[:]))
+}
+
+// escapeUnit escapes a path as systemd does for the name of a unit.
+func escapeUnit(path string) string {
+	var b strings.Builder
+	for i := range len(path) {
+		c := path[i]
+		switch {
+		case c == '/':
+			b.WriteByte('-')
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '.' && i > 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		}
+	}
+	return b.String()
+}
