@@ -18,8 +18,10 @@
 // # Identity
 //
 // Inode number and generation are 128 bits of [tree.ID]. go-fuse takes equal
-// ones for the same file; whenever it gives us an inode that we already had,
-// the full ID is compared, and a different object gets EIO.
+// ones for the same file: of several inodes that we give it, it uses the first,
+// and does not say so. So the inodes of one identity share one object, in which
+// each lookup leaves what it found; the full ID is compared there, and whatever
+// comes out equal to a different object in use gets EIO.
 //
 // # Caching
 //

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"syscall"
@@ -100,6 +101,17 @@ func (f *filesystem) isStopping() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.stopping
+}
+
+// releaseAll releases what is open after the last request was answered: the
+// kernel sends no RELEASE for what it drops with a mount.
+func (f *filesystem) releaseAll() {
+	f.mu.Lock()
+	open := slices.Collect(maps.Keys(f.handles))
+	f.mu.Unlock()
+	for _, h := range open {
+		h.release()
+	}
 }
 
 // stop refuses new handles from now on.

@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -16,30 +15,18 @@ import (
 // inode is an object the kernel knows. Idle, it holds names and values only.
 type inode struct {
 	gofs.Inode
+	*object
 	fsys *filesystem
-	node atomic.Pointer[tree.Node] // replaced when looked up again
-	seen atomic.Int64              // when it was last looked up; since start, in ns
 }
 
-// start is what inode.seen counts from. A monotonic clock has no other zero.
-var start = time.Now()
-
+// newInode returns an inode for n; nil when another object that is in use comes
+// out equal.
 func (f *filesystem) newInode(n *tree.Node) *inode {
-	i := &inode{fsys: f}
-	i.remember(n)
-	return i
-}
-
-// remember makes n what is known of the inode.
-func (i *inode) remember(n *tree.Node) {
-	i.node.Store(n)
-	i.seen.Store(int64(time.Since(start)))
-}
-
-// isFresh reports whether the inode was looked up a moment ago, or can never
-// change.
-func (i *inode) isFresh() bool {
-	return time.Since(start)-time.Duration(i.seen.Load()) < fresh
+	o := f.objects.of(f.identify(n), n)
+	if o == nil {
+		return nil
+	}
+	return &inode{object: o, fsys: f}
 }
 
 // Lookup finds a child.
@@ -78,17 +65,15 @@ func (i *inode) child(name string) (*inode, bool) {
 	return known, ok
 }
 
-// attach makes n the child called name, as the inode that the kernel knows it
-// by if there is one already.
+// attach makes n the child called name. go-fuse takes the inode that the kernel
+// knows it by, if there is one already; that one has the same object.
 func (i *inode) attach(ctx context.Context, parent *tree.Node, name string, n *tree.Node, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
-	fresh := i.fsys.newInode(n)
-	got, ok := i.NewInode(ctx, fresh, i.fsys.identify(n)).Operations().(*inode)
-	if !ok || got.node.Load().ID() != n.ID() {
+	child := i.fsys.newInode(n)
+	if child == nil {
 		return nil, i.fsys.fail(&collision{path: i.Path(nil), name: name})
 	}
-	got.remember(n)
-	got.entry(parent, out)
-	return got.EmbeddedInode(), 0
+	child.entry(parent, out)
+	return i.NewInode(ctx, child, i.fsys.identify(n)), 0
 }
 
 // entry fills out for the inode as a child of parent.

@@ -78,6 +78,7 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 	go func() {
 		defer close(m.ended)
 		server.Serve()
+		fsys.releaseAll()
 	}()
 	if err := server.WaitMount(); err != nil {
 		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), Unmount(mountpoint, true))

@@ -31,6 +31,9 @@ type Archive struct {
 // Archive opens the pxar archive whose stored file is f: a .pxar, or the
 // metadata half of a split one.
 func (s *Snapshot) Archive(ctx context.Context, right CanRead, f manifest.File) (*Archive, error) {
+	if _, err := held(right); err != nil {
+		return nil, err
+	}
 	key := archiveKey{snap: s.name, file: f.Name, csum: f.Csum}
 	if a, ok := s.ds.memory.archives.Get(key); ok {
 		return a, nil
@@ -97,6 +100,9 @@ func (a *Archive) Root(ctx context.Context, right CanRead) (*pxar.Entry, error) 
 
 // Table returns the children of a directory, from memory where they are there.
 func (a *Archive) Table(ctx context.Context, right CanRead, dir pxar.Dir) (*pxar.Table, error) {
+	if _, err := held(right); err != nil {
+		return nil, err
+	}
 	tables := a.meta.snap.ds.memory.tables
 	key := tableKey{archive: a.meta.file.Csum, dir: dir}
 	if t, ok := tables.Get(key); ok {
@@ -164,6 +170,9 @@ type Extent struct {
 // Content finds the content of a regular file, after checking that what is
 // stored there is what the file refers to.
 func (a *Archive) Content(ctx context.Context, right CanRead, p pxar.Payload) (Extent, error) {
+	if _, err := held(right); err != nil {
+		return Extent{}, err
+	}
 	if !p.Ref {
 		return Extent{stream: a.meta, off: p.Off, size: p.Size}, nil
 	}

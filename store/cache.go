@@ -1,11 +1,8 @@
 package store
 
 import (
-	"sync"
-
 	"github.com/pbsfs/pbsfs/store/index"
 	"github.com/pbsfs/pbsfs/store/internal/lru"
-	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/name"
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
@@ -54,35 +51,4 @@ func newMemory() memory {
 		snapshots: lru.New[name.Snapshot, *Snapshot](snapshotCount),
 		archives:  lru.New[archiveKey, *Archive](archiveCount),
 	}
-}
-
-// keyring holds the keys that snapshots are opened with.
-type keyring struct {
-	mu   sync.RWMutex
-	keys map[keys.Fingerprint]*keys.Key
-}
-
-func newKeyring(list []*keys.Key) *keyring {
-	r := &keyring{keys: make(map[keys.Fingerprint]*keys.Key)}
-	for _, k := range list {
-		r.keys[k.Fingerprint()] = k
-	}
-	return r
-}
-
-// find returns the key with that fingerprint, nil when there is none. A
-// manifest that names no key is served by the only one, if there is one: what
-// it does not fit fails its digests.
-func (r *keyring) find(fp keys.Fingerprint, known bool) *keys.Key {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if known {
-		return r.keys[fp]
-	}
-	if len(r.keys) == 1 {
-		for _, k := range r.keys {
-			return k
-		}
-	}
-	return nil
 }

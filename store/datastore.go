@@ -32,8 +32,11 @@ type Options struct {
 	// CacheSize bounds the decoded chunks that are kept, in bytes; 0 means
 	// DefaultCacheSize.
 	CacheSize int64
-	// Keys open encrypted snapshots.
-	Keys []*keys.Key
+	// Keys open encrypted snapshots; Masters recover the keys of others.
+	Keys    []*keys.Key
+	Masters []*keys.Master
+	// IgnoreSignature serves snapshots whose manifest has a wrong signature.
+	IgnoreSignature bool
 	// CachedOnly serves the local cache of an S3 datastore as far as it goes.
 	CachedOnly bool
 	// Host is where operations are registered and maintenance modes read.
@@ -48,6 +51,7 @@ type Options struct {
 type datastore struct {
 	name string
 	path string
+	host maint.Host
 	ops  *maint.Operations
 	log  *slog.Logger
 
@@ -55,6 +59,9 @@ type datastore struct {
 	memory memory
 	keys   *keyring
 	zeros  zeroChunks
+	locks  snapshotLocks
+
+	ignoreSignature bool
 
 	// mu guards the fields below. It is a leaf lock.
 	mu    sync.Mutex
@@ -86,10 +93,13 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 	d := &datastore{
 		name:   opts.Name,
 		path:   path,
+		host:   opts.Host,
 		log:    opts.Log,
 		chunks: chunk.NewSource(opts.CacheSize),
 		memory: newMemory(),
-		keys:   newKeyring(opts.Keys),
+		keys:   newKeyring(opts.Keys, opts.Masters),
+
+		ignoreSignature: opts.IgnoreSignature,
 	}
 	d.ops, err = maint.NewOperations(maint.Options{
 		Store:      opts.Name,
@@ -109,8 +119,10 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 	return &Lookup{ds: lookupOnly{d}}, nil
 }
 
-// close ends the counting, which closes what lingers.
+// close ends the counting, which closes what lingers. Loads that a reader has
+// given up on count until they end.
 func (d *datastore) close() error {
+	d.chunks.Wait()
 	if err := d.ops.Close(); err != nil {
 		return fmt.Errorf("datastore %s: %w", d.name, err)
 	}
@@ -128,7 +140,9 @@ func (d *datastore) acquire(ctx context.Context, op maint.Operation) (*right, er
 	if err != nil {
 		return nil, fmt.Errorf("datastore %s: %w", d.name, err)
 	}
-	return &right{ds: d, guard: guard}, nil
+	o := &operation{guard: guard}
+	o.shares.Store(1)
+	return &right{ds: d, op: o}, nil
 }
 
 // open returns the open directory, opening it when this is the first
@@ -168,6 +182,7 @@ func (d *datastore) open() (*disk.Root, error) {
 // drop closes what is open. maint calls it when no operation is active, before
 // it says so to anybody.
 func (d *datastore) drop() {
+	d.locks.drop()
 	d.mu.Lock()
 	root := d.root
 	d.root = nil
@@ -195,6 +210,9 @@ func attrOf(i disk.Info) Attr {
 // Base returns the attributes of the datastore's directory as they were last
 // seen.
 func (l *Lookup) Base() Attr {
+	if l.isZero() {
+		return Attr{}
+	}
 	l.ds.mu.Lock()
 	defer l.ds.mu.Unlock()
 	return l.ds.base
@@ -202,7 +220,7 @@ func (l *Lookup) Base() Attr {
 
 // Statfs returns the figures of the file system that holds the datastore.
 func Statfs(right CanRead) (unix.Statfs_t, error) {
-	r, err := right.reading()
+	r, err := held(right)
 	if err != nil {
 		return unix.Statfs_t{}, err
 	}

@@ -32,6 +32,9 @@ func newLinkTable() linkTable {
 // Where the archive's links cannot be known, that is logged and every count is
 // 1.
 func (a *Archive) LinkCount(ctx context.Context, right CanRead, pos int64) (uint32, error) {
+	if _, err := held(right); err != nil {
+		return 0, err
+	}
 	select {
 	case a.links.settling <- struct{}{}:
 	case <-ctx.Done():

@@ -22,7 +22,7 @@ import (
 // list reads a directory below the datastore. A directory that is not there is
 // reported as [fs.ErrNotExist], unless the datastore itself is gone.
 func list(ctx context.Context, right CanRead, dir string) (*disk.Root, []disk.Entry, error) {
-	r, err := right.reading()
+	r, err := held(right)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -46,10 +46,11 @@ func (d *datastore) failed(root *disk.Root, err error) error {
 	if _, serr := root.Stat(".chunks"); serr != nil {
 		return d.gone(serr)
 	}
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOTDIR) {
+	if disk.NoFile(err) {
 		// What is no directory, or is reached through a link, does not
-		// belong to the datastore.
-		return fmt.Errorf("datastore %s: %w: %w", d.name, fs.ErrNotExist, err)
+		// belong to the datastore. The cause is not to be matched: a name
+		// that leads to it does not exist.
+		return fmt.Errorf("datastore %s: %w: %v", d.name, fs.ErrNotExist, err) //nolint:errorlint // see above
 	}
 	return fmt.Errorf("datastore %s: %w", d.name, err)
 }
@@ -57,7 +58,7 @@ func (d *datastore) failed(root *disk.Root, err error) error {
 // Stat returns the attributes of a directory above the snapshots. dir is one
 // that a method Dir of package name gave.
 func Stat(ctx context.Context, right CanRead, dir string) (Attr, error) {
-	r, err := right.reading()
+	r, err := held(right)
 	if err != nil {
 		return Attr{}, err
 	}
@@ -154,7 +155,7 @@ func Snapshots(ctx context.Context, right CanRead, g name.Group) ([]name.Snapsho
 	if derr != nil {
 		return nil, errors.Join(err, derr)
 	}
-	defer dir.Close() //nolint:errcheck // nothing was written
+	defer dir.Close()
 	out := all[:0]
 	for _, s := range all {
 		if cerr := ctx.Err(); cerr != nil {
@@ -181,7 +182,7 @@ func Latest(ctx context.Context, right CanRead, g name.Group) (name.Snapshot, bo
 	if err != nil {
 		return name.Snapshot{}, false, err
 	}
-	defer dir.Close() //nolint:errcheck // nothing was written
+	defer dir.Close()
 	for _, s := range slices.Backward(all) {
 		if done, err := finished(dir, s); done || err != nil {
 			return s, done, err
@@ -212,7 +213,7 @@ func snapshotDirs(ctx context.Context, right CanRead, g name.Group) ([]name.Snap
 }
 
 func groupDir(right CanRead, g name.Group) (*disk.Dir, error) {
-	r, err := right.reading()
+	r, err := held(right)
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +252,7 @@ const (
 // ReadGroupFile returns the content of a group's file, as stored. A file that
 // does not exist is [fs.ErrNotExist].
 func ReadGroupFile(ctx context.Context, right CanRead, g name.Group, f GroupFile) ([]byte, Attr, error) {
-	r, err := right.reading()
+	r, err := held(right)
 	if err != nil {
 		return nil, Attr{}, err
 	}

@@ -2,10 +2,12 @@ package store
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
+	"github.com/pbsfs/pbsfs/store/name"
 )
 
 // Lookup is a reference to a datastore that can do no I/O. It is safe for
@@ -29,12 +31,30 @@ type CanWrite interface {
 	writing() (*right, error)
 }
 
-// right is what a Reader and a Writer have in common: a guard of maint, and
-// the datastore it is for.
+// held returns the right that was handed in, if it is one that is held.
+func held(r CanRead) (*right, error) {
+	if r == nil {
+		return nil, ErrReleased
+	}
+	return r.reading()
+}
+
+// right is what a Reader and a Writer have in common: a share in an operation,
+// and the datastore it is for.
 type right struct {
 	ds       *datastore
-	guard    *maint.Guard
+	op       *operation
 	released atomic.Bool
+
+	mu     sync.Mutex      // a leaf lock
+	locked []name.Snapshot // whose locks go with this right; guarded by mu
+}
+
+// operation is a guard of maint that several rights share. It ends with the
+// last of them.
+type operation struct {
+	guard  *maint.Guard
+	shares atomic.Int64
 }
 
 // Root returns the open directory of the datastore.
@@ -47,17 +67,37 @@ func (r *right) Root() (*disk.Root, error) {
 
 // Release ends the operation. Later calls do nothing.
 func (r *right) Release() {
-	if r != nil && !r.released.Swap(true) {
-		r.guard.Release()
+	if r == nil || r.released.Swap(true) {
+		return
+	}
+	r.mu.Lock()
+	locked := r.locked
+	r.locked = nil
+	r.mu.Unlock()
+	for _, s := range locked {
+		r.ds.locks.give(s)
+	}
+	if r.op.shares.Add(-1) == 0 {
+		r.op.guard.Release()
 	}
 }
 
-// again takes a right of the same kind, for work that may outlive r.
-func (r *right) again(ctx context.Context) (*right, error) {
-	if r == nil || r.released.Load() {
-		return nil, ErrReleased
+// again returns a right that shares the operation of r, for work that may
+// outlive r. It begins no operation, which a maintenance mode could refuse: what
+// is open can be read to its end.
+func (r *right) again() (*right, error) {
+	if _, err := r.checked(); err != nil {
+		return nil, err
 	}
-	return r.ds.acquire(ctx, maint.Read)
+	for {
+		n := r.op.shares.Load()
+		if n == 0 {
+			return nil, ErrReleased
+		}
+		if r.op.shares.CompareAndSwap(n, n+1) {
+			return &right{ds: r.ds, op: r.op}, nil
+		}
+	}
 }
 
 // Reader is a reference that may read. It counts as one read operation until
@@ -142,7 +182,7 @@ func (l *Lookup) View(ctx context.Context, fn func(*Reader) error) error {
 }
 
 func (l *Lookup) acquire(ctx context.Context, op maint.Operation) (*right, error) {
-	if l == nil || l.ds.datastore == nil {
+	if l.isZero() {
 		return nil, ErrReleased
 	}
 	return l.ds.acquire(ctx, op)
@@ -150,17 +190,39 @@ func (l *Lookup) acquire(ctx context.Context, op maint.Operation) (*right, error
 
 // Name returns the datastore's name: that of its configuration, or one made
 // from its path.
-func (l *Lookup) Name() string { return l.ds.name }
+func (l *Lookup) Name() string {
+	if l.isZero() {
+		return ""
+	}
+	return l.ds.name
+}
 
 // Path returns the datastore's directory, absolute.
-func (l *Lookup) Path() string { return l.ds.path }
+func (l *Lookup) Path() string {
+	if l.isZero() {
+		return ""
+	}
+	return l.ds.path
+}
 
 // Operations returns what this process has open on the datastore now.
-func (l *Lookup) Operations() maint.Counts { return l.ds.ops.Counts() }
+func (l *Lookup) Operations() maint.Counts {
+	if l.isZero() {
+		return maint.Counts{}
+	}
+	return l.ds.ops.Counts()
+}
+
+// isZero reports whether the reference is to nothing.
+func (l *Lookup) isZero() bool { return l == nil || l.ds.datastore == nil }
+
+// Untracked reports whether our operations are not registered, so that
+// maintenance does not see them.
+func (l *Lookup) Untracked() bool { return l.ds.ops.Untracked() }
 
 // Close gives the datastore up. It fails while operations are active.
 func (l *Lookup) Close() error {
-	if l == nil || l.ds.datastore == nil {
+	if l.isZero() {
 		return ErrReleased
 	}
 	return l.ds.close()

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store/blob"
+	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/manifest"
@@ -28,6 +29,11 @@ type Snapshot struct {
 	stamp    stamp
 	clientLog,
 	protected bool
+
+	// key opens the snapshot; nil when it is not known.
+	key       *keys.Key
+	signature manifest.SignatureState
+	keyring   int // state of the keyring when this was found out
 }
 
 // stamp tells one state of a snapshot directory from the next.
@@ -42,7 +48,7 @@ type stamp struct {
 // one in memory is still the one on disk. A snapshot that does not exist, or
 // is not finished, is [fs.ErrNotExist].
 func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapshot, error) {
-	r, err := right.reading()
+	r, err := held(right)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +63,8 @@ func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapsho
 	if err != nil {
 		return nil, err
 	}
-	if known, ok := r.ds.memory.snapshots.Get(s); ok && known.stamp == now {
+	ring := r.ds.keys.state()
+	if known, ok := r.ds.memory.snapshots.Get(s); ok && known.stamp == now && known.keyring == ring {
 		return known, nil
 	}
 	raw, info, err := root.ReadFile(s.Dir()+"/"+name.Manifest.String(), maxManifest, nil)
@@ -77,11 +84,34 @@ func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapsho
 	now.manifest = info
 	snap := &Snapshot{
 		ds: r.ds, name: s, manifest: m, attr: attrOf(info), stamp: now,
-		clientLog: now.log.IsRegular(), protected: now.protected,
+		clientLog: now.log.IsRegular(), protected: now.protected, keyring: ring,
+	}
+	for _, p := range m.UnprotectedProblems {
+		r.ds.log.Warn("manifest", "datastore", r.ds.name, "snapshot", s.String(), "error", p)
+	}
+	if err := snap.authenticate(ctx, right); err != nil {
+		return nil, r.ds.damaged(s, name.Manifest, -1, err)
 	}
 	r.ds.memory.snapshots.Put(s, snap, 1)
 	return snap, nil
 }
+
+// authenticate finds the key of the snapshot and checks the signature of its
+// manifest. A wrong one is damage, unless the user wants it served.
+func (s *Snapshot) authenticate(ctx context.Context, right CanRead) error {
+	s.key = s.ds.keyOf(ctx, right, s)
+	s.signature = checkSignature(s.manifest, s.key)
+	if s.signature == manifest.Invalid && !s.ds.ignoreSignature {
+		return corrupt.New("signature of the manifest is wrong under the key %s; --ignore-signature serves it all the same", s.key.Fingerprint().Short())
+	}
+	if s.signature == manifest.Unsigned && s.key != nil && s.manifest.Encrypted() {
+		s.ds.log.Warn("manifest of an encrypted snapshot is not signed: it may have been changed", "datastore", s.ds.name, "snapshot", s.name.String())
+	}
+	return nil
+}
+
+// Signature says what is known of the manifest's signature.
+func (s *Snapshot) Signature() manifest.SignatureState { return s.signature }
 
 // stampOf looks at the files of a snapshot that can change.
 func (d *datastore) stampOf(root *disk.Root, s name.Snapshot) (stamp, error) {
@@ -89,7 +119,7 @@ func (d *datastore) stampOf(root *disk.Root, s name.Snapshot) (stamp, error) {
 	if err != nil {
 		return stamp{}, d.failed(root, err)
 	}
-	defer dir.Close() //nolint:errcheck // nothing was written
+	defer dir.Close()
 	var st stamp
 	if st.manifest, err = dir.Stat(name.Manifest.String()); err != nil {
 		return stamp{}, d.failed(root, err)
@@ -128,23 +158,23 @@ func (s *Snapshot) HasClientLog() bool { return s.clientLog }
 // Same reports whether s and t are one state of one snapshot.
 func (s *Snapshot) Same(t *Snapshot) bool { return s == t || s.name == t.name && s.stamp == t.stamp }
 
-// key returns the key that opens a file of the snapshot: nil without error for
-// what is not encrypted.
-func (s *Snapshot) key(f manifest.File) (*keys.Key, error) {
-	if f.BlobMode() != blob.MustEncrypted {
+// keyFor returns the key that opens a file of the snapshot: nil without error
+// for what is not encrypted.
+func (s *Snapshot) keyFor(f manifest.File) (*keys.Key, error) {
+	if !needsKey(f) {
 		return nil, nil
 	}
-	fp, known := s.manifest.KeyFingerprint()
-	if k := s.ds.keys.find(fp, known); k != nil {
-		return k, nil
+	if s.key == nil {
+		fp, known := s.manifest.KeyFingerprint()
+		return nil, &KeyError{Fingerprint: fp, Known: known}
 	}
-	return nil, &KeyError{Fingerprint: fp, Known: known}
+	return s.key, nil
 }
 
 // Locked returns nil when the file's content can be decoded, else an error
 // that matches ErrKeyNeeded and names the key. It does no I/O.
 func (s *Snapshot) Locked(f manifest.File) error {
-	_, err := s.key(f)
+	_, err := s.keyFor(f)
 	return s.ds.damaged(s.name, f.Name, -1, err)
 }
 
@@ -157,7 +187,7 @@ func (s *Snapshot) Wrap(f name.File, off int64, err error) error {
 // ReadBlob returns the decoded content of a blob that the manifest lists,
 // after checking its checksum and size.
 func (s *Snapshot) ReadBlob(ctx context.Context, right CanRead, f manifest.File) ([]byte, error) {
-	key, err := s.key(f)
+	key, err := s.keyFor(f)
 	if err != nil {
 		return nil, s.ds.damaged(s.name, f.Name, -1, err)
 	}
@@ -182,10 +212,9 @@ func (s *Snapshot) ReadClientLog(ctx context.Context, right CanRead) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	fp, known := s.manifest.KeyFingerprint()
-	key := s.ds.keys.find(fp, known)
-	data, err := blob.Decode(nil, raw, blob.MaxSize, blob.AnyKind, key)
+	data, err := blob.Decode(nil, raw, blob.MaxSize, blob.AnyKind, s.key)
 	if errors.Is(err, blob.ErrKeyNeeded) {
+		fp, known := s.manifest.KeyFingerprint()
 		err = &KeyError{Fingerprint: fp, Known: known}
 	}
 	return data, s.ds.damaged(s.name, name.ClientLog, -1, err)
@@ -193,7 +222,7 @@ func (s *Snapshot) ReadClientLog(ctx context.Context, right CanRead) ([]byte, er
 
 // readFile reads a whole file of the snapshot.
 func (s *Snapshot) readFile(ctx context.Context, right CanRead, f name.File, limit int64) ([]byte, error) {
-	r, err := right.reading()
+	r, err := held(right)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ type Stream struct {
 // Stream returns the content of an index that the manifest lists. It fails,
 // with an error that matches ErrKeyNeeded, when the key for it is missing.
 func (s *Snapshot) Stream(f manifest.File) (*Stream, error) {
-	key, err := s.key(f)
+	key, err := s.keyFor(f)
 	if err != nil {
 		return nil, s.ds.damaged(s.name, f.Name, -1, err)
 	}
@@ -57,6 +57,9 @@ func (s *Stream) Check(ctx context.Context, right CanRead) error {
 // index returns the checked index, from memory where it is there. The cache is
 // keyed by checksum: what is in it is right whatever has happened to the file.
 func (s *Stream) index(ctx context.Context, right CanRead) (*index.Index, error) {
+	if _, err := held(right); err != nil {
+		return nil, err
+	}
 	d := s.snap.ds
 	key := indexKey{csum: s.file.Csum, format: s.file.Name.Format(), size: s.file.Size}
 	if x, ok := d.memory.indexes.Get(key); ok {
@@ -118,14 +121,14 @@ func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, sp
 	return copy(p, b.Bytes()[off-span.Off:]), nil
 }
 
-// block gets a chunk. The loader that may be needed takes a right of its own,
-// of the kind that never fails while the caller's is held.
+// block gets a chunk. The loader that may be needed shares the operation of the
+// caller, and so can end after it.
 func (s *Stream) block(ctx context.Context, right CanRead, want chunk.Want) (*chunk.Block, error) {
-	r, err := right.reading()
+	r, err := held(right)
 	if err != nil {
 		return nil, err
 	}
-	return s.snap.ds.chunks.Get(ctx, want, func() (chunk.Hold, error) { return r.again(ctx) })
+	return s.snap.ds.chunks.Get(ctx, want, func() (chunk.Hold, error) { return r.again() })
 }
 
 // explain adds the place to an error of a chunk. When the snapshot has been
@@ -135,7 +138,7 @@ func (s *Stream) explain(right CanRead, span index.Span, err error) error {
 	if !errors.As(err, &bad) {
 		return err
 	}
-	if r, rerr := right.reading(); rerr == nil {
+	if r, rerr := held(right); rerr == nil {
 		if root, oerr := r.Root(); oerr == nil {
 			if gone := s.snap.ds.failed(root, bad.Err); errors.Is(gone, ErrGone) {
 				return gone

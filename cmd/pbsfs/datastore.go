@@ -24,6 +24,7 @@ type openOptions struct {
 	cachedOnly bool
 	untracked  bool
 	cacheSize  byteSize
+	keyOptions
 }
 
 func (o *openOptions) register(f *pflag.FlagSet) {
@@ -31,6 +32,7 @@ func (o *openOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.cachedOnly, "cached-only", false, "serve the local cache of an S3 datastore, as far as it goes")
 	f.BoolVar(&o.untracked, "untracked", false, "read although operations cannot be registered, so that maintenance does not see them")
 	f.Var(&o.cacheSize, "cache-size", "memory for decoded chunks")
+	o.keyOptions.register(f)
 }
 
 // target is a datastore that a command was told to work on.
@@ -115,8 +117,12 @@ func pathName(path string) string {
 	return base + "-" + hex.EncodeToString(sum[:4])
 }
 
-// open opens the datastore that arg means.
-func (a *app) open(ctx context.Context, arg string, o openOptions, log *slog.Logger) (*store.Lookup, error) {
+// open opens the datastore that arg means, with keys that are open.
+func (a *app) open(ctx context.Context, arg string, o openOptions, s *secrets, log *slog.Logger) (*store.Lookup, error) {
+	opened, masters, err := s.open()
+	if err != nil {
+		return nil, err
+	}
 	host, err := a.host()
 	if err != nil {
 		return nil, err
@@ -129,7 +135,8 @@ func (a *app) open(ctx context.Context, arg string, o openOptions, log *slog.Log
 		return nil, fmt.Errorf("datastore %s: %s: %w: its chunks are in the bucket; --cached-only serves those that are here", t.name, t.path, store.ErrS3Cache)
 	}
 	return store.Open(ctx, store.Options{
-		Name: t.name, Path: t.path, CacheSize: int64(o.cacheSize), CachedOnly: o.cachedOnly,
+		Name: t.name, Path: t.path, CacheSize: max(1, int64(o.cacheSize)), CachedOnly: o.cachedOnly,
 		Host: host, Untracked: o.untracked, Log: log,
+		Keys: opened, Masters: masters, IgnoreSignature: o.ignoreSignature,
 	})
 }

@@ -17,12 +17,20 @@ import (
 
 // A mount is served by a process of its own: this program again, with a pipe on
 // descriptor readyFD. It writes one line there: "ready", or "failed CODE TEXT".
-// The command waits for that line and passes it on.
+// The command waits for that line and passes it on. Opened keys come to the
+// serving process through a pipe on secretsFD, and with them nothing that says
+// how they were opened.
 
 // readyEnv tells the serving process that there is a pipe.
 const readyEnv = "PBSFS_READY_FD"
 
-const readyFD = 3
+// secretsEnv tells the serving process that keys are handed to it.
+const secretsEnv = "PBSFS_KEYS_FD"
+
+const (
+	readyFD   = 3
+	secretsFD = 4
+)
 
 // readyPipe returns the pipe to the command that started this process, nil when
 // there is none.
@@ -36,7 +44,7 @@ func readyPipe(getenv func(string) string) *os.File {
 }
 
 // detach starts the serving process and waits until the tree answers.
-func (a *app) detach(o *mountOptions) error {
+func (a *app) detach(o *mountOptions, s *secrets) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -46,14 +54,22 @@ func (a *app) detach(o *mountOptions) error {
 	if err != nil {
 		return errors.Join(err, w.Close())
 	}
+	keysRead, keysWrite, err := os.Pipe()
+	if err != nil {
+		return errors.Join(err, w.Close())
+	}
 	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), readyEnv+"="+strconv.Itoa(readyFD))
-	cmd.ExtraFiles = []*os.File{w}
+	cmd.Env = append(withoutPassphrases(os.Environ()),
+		readyEnv+"="+strconv.Itoa(readyFD), secretsEnv+"="+strconv.Itoa(secretsFD))
+	cmd.ExtraFiles = []*os.File{w, keysRead}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
-	_ = w.Close()
+	_, _ = w.Close(), keysRead.Close()
 	if err != nil {
-		return fmt.Errorf("starting the process that serves the mount: %w", err)
+		return fmt.Errorf("starting the process that serves the mount: %w", errors.Join(err, keysWrite.Close()))
+	}
+	if err := s.write(keysWrite); err != nil {
+		return fmt.Errorf("handing over the keys: %w", err)
 	}
 	line, err := bufio.NewReader(r).ReadString(0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -83,9 +99,9 @@ func answer(line string, o *mountOptions, cmd *exec.Cmd) error {
 
 // serveDetached serves the mount and tells the command that started us how it
 // went.
-func serveDetached(ctx context.Context, a *app, o *mountOptions, ready *os.File) error {
+func serveDetached(ctx context.Context, a *app, o *mountOptions, s *secrets, ready *os.File) error {
 	told := false
-	err := a.serve(ctx, o, func() error {
+	err := a.serve(ctx, o, s, func() error {
 		told = true
 		_, err := ready.WriteString("ready\x00")
 		// The working directory would keep its file system busy.
@@ -96,4 +112,50 @@ func serveDetached(ctx context.Context, a *app, o *mountOptions, ready *os.File)
 		return &exitError{code: exitCode(err), text: ""}
 	}
 	return err
+}
+
+// takeSecrets returns the keys that were handed to this process, nil when there
+// is no such pipe.
+func takeSecrets(getenv func(string) string) (*secrets, error) {
+	fd, err := strconv.Atoi(getenv(secretsEnv))
+	if err != nil {
+		return nil, nil
+	}
+	_ = os.Unsetenv(secretsEnv)
+	return readSecrets(os.NewFile(uintptr(fd), "keys"))
+}
+
+// again starts this program anew in this process, with the opened keys and
+// without the passphrases: /proc shows the environment that a program was
+// started with. It returns only on failure.
+func again(s *secrets) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	if err := s.write(w); err != nil { // fits into the pipe
+		return err
+	}
+	fd, err := unix.FcntlInt(r.Fd(), unix.F_DUPFD, secretsFD)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	env := append(withoutPassphrases(os.Environ()), secretsEnv+"="+strconv.Itoa(fd))
+	return fmt.Errorf("starting anew with the keys: %w", syscall.Exec(self, os.Args, env))
+}
+
+// guardMemory keeps the memory of a process with keys from being dumped or
+// looked into by others.
+func guardMemory() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("keeping the keys from core dumps: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("keeping the keys from core dumps: %w", err)
+	}
+	return nil
 }

@@ -30,6 +30,7 @@ func exitCode(err error) int {
 	var usage *usageError
 	var given *exitError
 	var mode *maint.ModeError
+	var key *keyError
 	switch {
 	case err == nil:
 		return exitDone
@@ -41,7 +42,7 @@ func exitCode(err error) int {
 		return exitActive
 	case errors.As(err, &mode), errors.Is(err, store.ErrGone):
 		return exitMode
-	case errors.Is(err, store.ErrKeyNeeded):
+	case errors.Is(err, store.ErrKeyNeeded), errors.As(err, &key):
 		return exitKey
 	case errors.Is(err, store.ErrCorrupt):
 		return exitDamaged

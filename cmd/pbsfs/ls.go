@@ -57,7 +57,11 @@ func newLsCommand(a *app) *cobra.Command {
 // read opens a datastore for one command and calls fn with a right to read it.
 func (a *app) read(ctx context.Context, datastore string, o openOptions, fn func(context.Context, *store.Reader, *tree.Tree) error) (err error) {
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	ref, err := a.open(ctx, datastore, o, log)
+	s, err := a.openKeys(ctx, o.keyOptions)
+	if err != nil {
+		return err
+	}
+	ref, err := a.open(ctx, datastore, o, s, log)
 	if err != nil {
 		return err
 	}

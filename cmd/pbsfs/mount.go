@@ -59,13 +59,7 @@ func newMountCommand(a *app) *cobra.Command {
 			if err := o.complete(args); err != nil {
 				return err
 			}
-			if ready := readyPipe(a.getenv); ready != nil {
-				return serveDetached(cmd.Context(), a, o, ready)
-			}
-			if o.foreground {
-				return a.serve(cmd.Context(), o, func() error { return nil })
-			}
-			return a.detach(o)
+			return a.startMount(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
@@ -77,6 +71,33 @@ func newMountCommand(a *app) *cobra.Command {
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE")
 	f.BoolVar(&o.debug, "debug", false, "log each request of the kernel")
 	return cmd
+}
+
+// startMount opens the keys and starts what serves the mount: this process, or
+// with keys or without --foreground this program anew, which never had the
+// passphrases.
+func (a *app) startMount(ctx context.Context, o *mountOptions) error {
+	handed, err := takeSecrets(a.getenv)
+	if err != nil {
+		return err
+	}
+	if ready := readyPipe(a.getenv); ready != nil {
+		return serveDetached(ctx, a, o, handed, ready)
+	}
+	if handed != nil {
+		return a.serve(ctx, o, handed, func() error { return nil })
+	}
+	s, err := a.openKeys(ctx, o.keyOptions)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !o.foreground:
+		return a.detach(o, s)
+	case !s.empty():
+		return again(s)
+	}
+	return a.serve(ctx, o, s, func() error { return nil })
 }
 
 // complete checks what can be checked on the command line alone.
@@ -102,7 +123,12 @@ func (o *mountOptions) complete(args []string) error {
 
 // serve mounts and serves until the mount ends. ready is called when the tree
 // answers.
-func (a *app) serve(ctx context.Context, o *mountOptions, ready func() error) error {
+func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func() error) error {
+	if !s.empty() {
+		if err := guardMemory(); err != nil {
+			return err
+		}
+	}
 	host, err := a.host()
 	if err != nil {
 		return err
@@ -119,7 +145,7 @@ func (a *app) serve(ctx context.Context, o *mountOptions, ready func() error) er
 		return err
 	}
 	defer closeLog()
-	ref, err := a.open(ctx, o.datastore, o.openOptions, log)
+	ref, err := a.open(ctx, o.datastore, o.openOptions, s, log)
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,11 @@ func (a *app) host() (maint.Host, error) {
 // usageArgs makes a wrong number of arguments a usage error of one line.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
+		err := check(cmd, args)
+		if err != nil && !cmd.HasParent() {
+			return &usageError{err} // a command that does not exist has no usage
+		}
+		if err != nil {
 			return usagef("%s: %w; usage: %s", cmd.Name(), err, cmd.UseLine())
 		}
 		return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/internal/lru"
+	"github.com/pbsfs/pbsfs/store/name"
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
 
@@ -98,6 +99,19 @@ func (n *Node) Counted() bool {
 	return true
 }
 
+// inSnapshot is the body of nodes whose content lies in a snapshot.
+type inSnapshot interface{ snapshot() name.Snapshot }
+
+// Snapshot returns the snapshot that the node's content lies in, and whether
+// there is one: who keeps it open locks that.
+func (n *Node) Snapshot() (name.Snapshot, bool) {
+	b, ok := n.body.(inSnapshot)
+	if !ok {
+		return name.Snapshot{}, false
+	}
+	return b.snapshot(), true
+}
+
 // Lookup returns the child called name; [fs.ErrNotExist] when there is none.
 func (n *Node) Lookup(ctx context.Context, right store.CanRead, name string) (*Node, error) {
 	d, ok := n.body.(directory)
@@ -172,11 +186,15 @@ func New(ref *store.Lookup) *Tree {
 
 // Root returns the top of the tree, as it was last seen. It does no I/O.
 func (t *Tree) Root() *Node {
-	return &Node{
+	n := &Node{
 		id:   ID(sha256.Sum256([]byte("pbsfs tree"))),
 		attr: dirAttr(t.ref.Base()),
 		body: &namespace{t: t},
 	}
+	if t.ref.Untracked() {
+		n.xattrs.small = []pxar.Attribute{{Name: "user.pbs.untracked", Value: []byte("yes")}}
+	}
+	return n
 }
 
 // dirMode is the mode of directories above the archives: everybody may pass,

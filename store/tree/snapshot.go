@@ -48,17 +48,25 @@ func itemsOf(s *store.Snapshot) []item {
 			out = append(out, it)
 		}
 	}
-	count := make(map[string]int, len(out))
-	for _, it := range out {
-		count[it.shown]++
-	}
-	for i, it := range out {
-		if count[it.shown] > 1 && it.kind > logItem {
-			out[i].shown = it.file.Name.String()
-		}
+	for keepStored(out) {
 	}
 	slices.SortFunc(out, func(a, b item) int { return cmp.Compare(a.shown, b.shown) })
 	return out
+}
+
+// keepStored gives items that would share a name their stored names, and reports
+// whether there were any: a stored name may be one that another item shows.
+func keepStored(items []item) (changed bool) {
+	count := make(map[string]int, len(items))
+	for _, it := range items {
+		count[it.shown]++
+	}
+	for i, it := range items {
+		if stored := it.file.Name.String(); count[it.shown] > 1 && it.kind > logItem && it.shown != stored {
+			items[i].shown, changed = stored, true
+		}
+	}
+	return changed
 }
 
 // itemOf returns how a stored file is shown; not at all if it is the payload
@@ -146,6 +154,7 @@ func snapshotXattrs(s *store.Snapshot) xattrs {
 	if s.Protected() {
 		add("protected", "yes")
 	}
+	add("signature", string(s.Signature()))
 	add("verify-state", m.VerifyState)
 	return x
 }
@@ -300,3 +309,11 @@ type streamFile struct{ s *store.Stream }
 func (b *streamFile) open(ctx context.Context, right store.CanRead) (File, error) {
 	return b.s, b.s.Check(ctx, right)
 }
+
+func (d *snapshot) snapshot() name.Snapshot        { return d.s.Name() }
+func (b *decodedManifest) snapshot() name.Snapshot { return b.s.Name() }
+func (b *clientLog) snapshot() name.Snapshot       { return b.s.Name() }
+func (b *blobFile) snapshot() name.Snapshot        { return b.s.Name() }
+func (b *streamFile) snapshot() name.Snapshot      { return b.s.Snapshot().Name() }
+func (d *folder) snapshot() name.Snapshot          { return d.c.a.Snapshot().Name() }
+func (b *payload) snapshot() name.Snapshot         { return b.c.a.Snapshot().Name() }

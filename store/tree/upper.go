@@ -155,7 +155,9 @@ func (d *group) latest(ctx context.Context, right store.CanRead, n *Node) (*Node
 	target := snap.Time().String()
 	base := d.t.ref.Base()
 	return &Node{
-		id: n.id.child(latestName, nil),
+		// The kernel remembers where a link leads as long as it knows the
+		// inode: one that leads elsewhere is another.
+		id: n.id.child(latestName, []byte(target)),
 		attr: Attr{
 			Mode: unix.S_IFLNK | 0o777, Nlink: 1, UID: base.UID, GID: base.GID,
 			Size: int64(len(target)), Mtime: pxar.Timestamp{Sec: snap.Time().Unix()},
@@ -191,7 +193,7 @@ func (d *group) list(ctx context.Context, right store.CanRead, n *Node) (Listing
 		l.add(n, s.Time().String(), unix.S_IFDIR, nil)
 	}
 	if len(snaps) > 0 {
-		l.add(n, latestName, unix.S_IFLNK, nil)
+		l.add(n, latestName, unix.S_IFLNK, []byte(snaps[len(snaps)-1].Time().String()))
 	}
 	files, err := store.GroupFiles(ctx, right, d.g)
 	l.err = errors.Join(l.err, err)

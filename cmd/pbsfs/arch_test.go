@@ -1,0 +1,193 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/pbsfs/pbsfs/"
+
+// listed is what go list says of a package.
+type listed struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	Imports    []string
+}
+
+// ours returns the packages of the module, by path below it.
+func ours(t *testing.T) map[string]listed {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", "./...")
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	all := make(map[string]listed)
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		err := d.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[strings.TrimPrefix(p.ImportPath, module)] = p
+	}
+}
+
+// arrows says which packages of the module a package may import. What is not
+// named may import none of them. A name with "/..." means all below it, too.
+var arrows = map[string][]string{
+	"cmd/pbsfs":            {"fs", "store", "store/...", "maint"},
+	"fs":                   {"store", "store/...", "maint"},
+	"store/tree":           {"store", "store/...", "maint"},
+	"store":                {"store/...", "maint"},
+	"store/internal/chunk": {"store/internal/disk", "store/blob", "store/corrupt", "store/keys", "store/name"},
+	"store/internal/disk":  {"store/corrupt"},
+	"store/blob":           {"store/corrupt", "store/keys", "store/name"},
+	"store/manifest":       {"store/blob", "store/corrupt", "store/keys", "store/name"},
+	"store/keys":           {"store/corrupt", "store/name"},
+	"store/index":          {"store/corrupt", "store/name"},
+	"store/catalog":        {"store/corrupt", "store/name"},
+	"store/pxar":           {"store/corrupt", "store/name"},
+	"store/storetest":      {"store/keys", "store/name", "store/pxar", "maint"},
+}
+
+// decoders open nothing: they are given bytes.
+var decoders = []string{
+	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys",
+}
+
+func TestArrowsPointDown(t *testing.T) {
+	packages := ours(t)
+	for name, p := range packages {
+		for _, path := range p.Imports {
+			to, own := strings.CutPrefix(path, module)
+			if !own || slices.ContainsFunc(arrows[name], func(rule string) bool { return matches(rule, to) }) {
+				continue
+			}
+			t.Errorf("%s imports %s", name, to)
+		}
+		for _, path := range p.Imports {
+			if strings.HasPrefix(path, "github.com/hanwen/go-fuse/") && name != "fs" {
+				t.Errorf("%s imports %s: only fs knows FUSE", name, path)
+			}
+			if slices.Contains(decoders, name) && (path == "os" || path == "syscall" || path == "golang.org/x/sys/unix" || path == "net") {
+				t.Errorf("decoder %s imports %s", name, path)
+			}
+		}
+	}
+	for _, name := range append([]string{"fs", "maint", "cmd/pbsfs", "store/tree"}, decoders...) {
+		if _, ok := packages[name]; !ok {
+			t.Errorf("there is no package %s: the rules are about nothing", name)
+		}
+	}
+}
+
+func matches(rule, path string) bool {
+	if below, ok := strings.CutSuffix(rule, "..."); ok {
+		return strings.HasPrefix(path, below)
+	}
+	return rule == path
+}
+
+// openers are calls that open, read or list files by name.
+var openers = map[string][]string{
+	"os": {
+		"Open", "OpenFile", "OpenInRoot", "OpenRoot", "ReadFile", "ReadDir", "Create", "WriteFile", "DirFS", "Stat", "Lstat", "Readlink",
+		"Mkdir", "MkdirAll", "Remove", "RemoveAll", "Rename", "Symlink", "Link", "Truncate", "Chmod", "Chown",
+	},
+	"golang.org/x/sys/unix": {"Open", "Openat", "Openat2", "Creat", "Stat", "Lstat", "Fstatat", "Statx", "Unlink", "Unlinkat", "Renameat2", "Mkdirat"},
+	"syscall":               {"Open", "Openat", "Creat", "Stat", "Lstat", "Unlink"},
+	"path/filepath":         {"Walk", "WalkDir", "Glob", "EvalSymlinks"},
+}
+
+// Only store/internal/disk opens files of a datastore.
+func TestOnlyDiskOpensFiles(t *testing.T) {
+	found := false
+	for name, p := range ours(t) {
+		if name != "fs" && name != "store" && !strings.HasPrefix(name, "store/") || name == "store/storetest" {
+			continue
+		}
+		uses(t, p, func(path, what, at string) {
+			if !slices.Contains(openers[path], what) {
+				return
+			}
+			if name == "store/internal/disk" {
+				found = true
+				return
+			}
+			t.Errorf("%s: %s uses %s.%s", at, name, path, what)
+		})
+	}
+	if !found {
+		t.Error("store/internal/disk opens nothing: the rule is about nothing")
+	}
+}
+
+// An errno is an answer to the kernel, and only fs gives those.
+func TestOnlyFSKnowsErrno(t *testing.T) {
+	found := false
+	for name, p := range ours(t) {
+		uses(t, p, func(path, what, at string) {
+			if what != "Errno" || path != "syscall" && path != "golang.org/x/sys/unix" {
+				return
+			}
+			if name == "fs" {
+				found = true
+				return
+			}
+			if name == "cmd/pbsfs" || strings.HasPrefix(name, "store") {
+				t.Errorf("%s: %s has the type %s.%s", at, name, path, what)
+			}
+		})
+	}
+	if !found {
+		t.Error("fs has no errno: the rule is about nothing")
+	}
+}
+
+// uses calls fn for each name that a package takes from another one.
+func uses(t *testing.T, p listed, fn func(path, what, at string)) {
+	t.Helper()
+	fset := token.NewFileSet()
+	for _, file := range p.GoFiles {
+		tree, err := parser.ParseFile(fset, filepath.Join(p.Dir, file), nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := make(map[string]string)
+		for _, i := range tree.Imports {
+			path, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			local := path[strings.LastIndexByte(path, '/')+1:]
+			if i.Name != nil {
+				local = i.Name.Name
+			}
+			names[local] = path
+		}
+		ast.Inspect(tree, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := s.X.(*ast.Ident); ok && names[x.Name] != "" {
+					fn(names[x.Name], s.Sel.Name, fset.Position(s.Pos()).String())
+				}
+			}
+			return true
+		})
+	}
+}

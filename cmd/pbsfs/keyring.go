@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/pbsfs/pbsfs/store/keys"
+)
+
+// keyOptions are the flags of every command that opens encrypted snapshots.
+type keyOptions struct {
+	keyFiles        []string
+	masterFiles     []string
+	ignoreSignature bool
+}
+
+func (o *keyOptions) register(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.keyFiles, "keyfile", nil, "key of encrypted snapshots: FILE[,password-file=FILE|,password-cmd=CMD]; may be repeated")
+	f.StringArrayVar(&o.masterFiles, "master-keyfile", nil, "RSA master key that recovers the keys of snapshots; may be repeated")
+	f.BoolVar(&o.ignoreSignature, "ignore-signature", false, "serve snapshots although the signature of their manifest is wrong")
+}
+
+// secrets are opened keys, as one process hands them to another.
+type secrets struct {
+	Keys    [][32]byte `json:"keys"`
+	Masters [][]byte   `json:"masters"` // PKCS#8
+}
+
+// empty reports whether there is no key.
+func (s *secrets) empty() bool { return len(s.Keys) == 0 && len(s.Masters) == 0 }
+
+// open makes keys of what was handed over.
+func (s *secrets) open() ([]*keys.Key, []*keys.Master, error) {
+	var list []*keys.Key
+	var masters []*keys.Master
+	for _, raw := range s.Keys {
+		k, err := keys.New(raw)
+		if err != nil {
+			return nil, nil, err
+		}
+		list = append(list, k)
+	}
+	for _, der := range s.Masters {
+		m, err := keys.ParseMasterDER(der)
+		if err != nil {
+			return nil, nil, err
+		}
+		masters = append(masters, m)
+	}
+	return list, masters, nil
+}
+
+// keyError is trouble with a key: exit code 6.
+type keyError struct{ err error }
+
+func (e *keyError) Error() string { return e.err.Error() }
+func (e *keyError) Unwrap() error { return e.err }
+
+func keyErrorf(format string, args ...any) error { return &keyError{fmt.Errorf(format, args...)} }
+
+// openKeys opens all keys that were named, and the official client's default
+// key if it can be opened. What was named must open.
+func (a *app) openKeys(ctx context.Context, o keyOptions) (*secrets, error) {
+	s := &secrets{}
+	pass := &passphrases{app: a, name: keyPassword}
+	for _, spec := range o.keyFiles {
+		raw, err := a.openKeyFile(ctx, spec, pass)
+		if err != nil {
+			return nil, err
+		}
+		s.Keys = append(s.Keys, raw)
+	}
+	masterPass := &passphrases{app: a, name: masterPassword}
+	for _, file := range o.masterFiles {
+		m, err := a.openMaster(ctx, file, masterPass)
+		if err != nil {
+			return nil, err
+		}
+		der, err := m.DER()
+		if err != nil {
+			return nil, err
+		}
+		s.Masters = append(s.Masters, der)
+	}
+	for _, file := range a.defaultKeys() {
+		raw, err := a.openKeyFile(ctx, file, pass)
+		switch {
+		case err == nil:
+			s.Keys = append(s.Keys, raw)
+		default:
+			fmt.Fprintf(a.stderr, "pbsfs: the default key is not used: %v\n", err)
+		}
+	}
+	return s, nil
+}
+
+// keySpec is an argument of --keyfile.
+type keySpec struct {
+	file         string
+	passwordFile string
+	passwordCmd  string
+}
+
+func parseKeySpec(s string) (keySpec, error) {
+	if file, cmd, ok := strings.Cut(s, ",password-cmd="); ok {
+		return keySpec{file: file, passwordCmd: cmd}, nil
+	}
+	file, path, _ := strings.Cut(s, ",password-file=")
+	if file == "" {
+		return keySpec{}, usagef("--keyfile %q names no file", s)
+	}
+	return keySpec{file: file, passwordFile: path}, nil
+}
+
+// openKeyFile opens the key of one --keyfile.
+func (a *app) openKeyFile(ctx context.Context, spec string, pass *passphrases) ([32]byte, error) {
+	k, err := parseKeySpec(spec)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	f, err := a.readKeyFile(k.file)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	raw, err := unlock(ctx, f, k, pass)
+	if err != nil {
+		return [32]byte{}, keyErrorf("key file %s: %w", k.file, err)
+	}
+	return raw, nil
+}
+
+// readKeyFile reads a key file, and warns when others can read it too.
+func (a *app) readKeyFile(path string) (*keys.File, error) {
+	text, err := readLimited(path, keys.MaxFile)
+	if err != nil {
+		return nil, keyErrorf("key file: %w", err)
+	}
+	a.warnReadable(path)
+	f, err := keys.ParseFile(text)
+	if err != nil {
+		return nil, keyErrorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+// warnReadable warns when others than its owner can read a file with a secret.
+func (a *app) warnReadable(path string) {
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		fmt.Fprintf(a.stderr, "pbsfs: warning: %s can be read by others (mode %04o)\n", path, info.Mode().Perm())
+	}
+}
+
+// unlock opens a key file: with what was named along with it, else with the
+// passphrase in the environment, else with one from the terminal.
+func unlock(ctx context.Context, f *keys.File, k keySpec, pass *passphrases) ([32]byte, error) {
+	if !f.NeedsPassphrase() {
+		return f.Open(nil)
+	}
+	if k.passwordFile != "" || k.passwordCmd != "" {
+		value, err := k.passphrase(ctx)
+		if err != nil {
+			return [32]byte{}, err
+		}
+		return f.Open(value)
+	}
+	value, set, err := pass.fromEnv(ctx)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	if set {
+		raw, err := f.Open(value)
+		if !errors.Is(err, keys.ErrPassphrase) {
+			return raw, err
+		}
+	}
+	asked, err := pass.ask(k.file)
+	if errors.Is(err, errNoPassphrase) && set {
+		return [32]byte{}, fmt.Errorf("%w: the one in the environment does not open it", keys.ErrPassphrase)
+	}
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return f.Open(asked)
+}
+
+// passphrase gets the passphrase that was named along with a key.
+func (k keySpec) passphrase(ctx context.Context) ([]byte, error) {
+	if k.passwordCmd != "" {
+		return fromCommand(ctx, k.passwordCmd)
+	}
+	return fromFile(k.passwordFile)
+}
+
+// openMaster opens the private half of a master key.
+func (a *app) openMaster(ctx context.Context, path string, pass *passphrases) (*keys.Master, error) {
+	text, err := readLimited(path, keys.MaxFile)
+	if err != nil {
+		return nil, keyErrorf("master key: %w", err)
+	}
+	a.warnReadable(path)
+	var value []byte
+	if keys.MasterNeedsPassphrase(text) {
+		set := false
+		if value, set, err = pass.fromEnv(ctx); err == nil && !set {
+			value, err = pass.ask(path)
+		}
+		if err != nil {
+			return nil, keyErrorf("master key %s: %w", path, err)
+		}
+	}
+	m, err := keys.ParseMaster(text, value)
+	if err != nil {
+		return nil, keyErrorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+// defaultKeys returns the official client's default key, if there is one.
+func (a *app) defaultKeys() []string {
+	home := a.getenv("XDG_CONFIG_HOME")
+	if home == "" {
+		if dir, err := os.UserHomeDir(); err == nil {
+			home = filepath.Join(dir, ".config")
+		}
+	}
+	dirs := a.getenv("XDG_CONFIG_DIRS")
+	if dirs == "" {
+		dirs = "/etc/xdg"
+	}
+	for _, dir := range append([]string{home}, filepath.SplitList(dirs)...) {
+		if !filepath.IsAbs(dir) {
+			continue
+		}
+		file := filepath.Join(dir, "proxmox-backup", "encryption-key.json")
+		if _, err := os.Stat(file); err == nil {
+			return []string{file}
+		}
+	}
+	return nil
+}
+
+// write hands the keys to another process.
+func (s *secrets) write(f *os.File) error {
+	return errors.Join(json.NewEncoder(f).Encode(s), f.Close())
+}
+
+// readSecrets takes over keys that another process has opened.
+func readSecrets(f *os.File) (*secrets, error) {
+	defer f.Close()
+	s := &secrets{}
+	if err := json.NewDecoder(f).Decode(s); err != nil {
+		return nil, fmt.Errorf("taking over the keys: %w", err)
+	}
+	return s, nil
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/kballard/go-shellquote"
+	"golang.org/x/term"
+)
+
+// A passphrase comes from a file or a program that was named with the key, from
+// the environment, or from a terminal; never from an argument, which everybody
+// can see.
+
+const (
+	// keyPassword is the variable for the passphrase of data keys, as the
+	// official client has it; masterPassword that for master keys.
+	keyPassword    = "PBS_ENCRYPTION_PASSWORD"
+	masterPassword = "PBSFS_MASTER_KEY_PASSWORD"
+	// keyCredential is systemd's name for the passphrase of data keys.
+	keyCredential = "proxmox-backup-client.encryption-password"
+)
+
+// maxPassphrase bounds what is read as one.
+const maxPassphrase = 64 << 10
+
+// errNoPassphrase says that there is nobody to ask.
+var errNoPassphrase = errors.New("needs a passphrase, and there is no terminal to ask on")
+
+// passphrases finds passphrases. The environment is asked once.
+type passphrases struct {
+	app    *app
+	name   string // of the variable
+	looked bool
+	value  []byte
+	set    bool
+	err    error
+}
+
+// fromEnv returns the passphrase in the environment, and whether one is set
+// there. The first variable that is set counts: the value, a descriptor, a
+// file, a program.
+func (p *passphrases) fromEnv(ctx context.Context) ([]byte, bool, error) {
+	if !p.looked {
+		p.looked = true
+		p.value, p.set, p.err = p.look(ctx)
+	}
+	return p.value, p.set, p.err
+}
+
+func (p *passphrases) look(ctx context.Context) ([]byte, bool, error) {
+	if v, ok := os.LookupEnv(p.name); ok {
+		return firstLine([]byte(v)), true, nil
+	}
+	if v, ok := os.LookupEnv(p.name + "_FD"); ok {
+		value, err := fromDescriptor(v)
+		return value, true, named(p.name+"_FD", err)
+	}
+	if v, ok := os.LookupEnv(p.name + "_FILE"); ok {
+		value, err := fromFile(v)
+		return value, true, named(p.name+"_FILE", err)
+	}
+	if v, ok := os.LookupEnv(p.name + "_CMD"); ok {
+		value, err := fromCommand(ctx, v)
+		return value, true, named(p.name+"_CMD", err)
+	}
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" || p.name != keyPassword {
+		return nil, false, nil
+	}
+	value, err := readLimited(filepath.Join(dir, keyCredential), maxPassphrase)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, false, nil
+	}
+	return value, true, err
+}
+
+// named adds the name of a variable to an error.
+func named(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// ask asks on the terminal.
+func (p *passphrases) ask(what string) ([]byte, error) {
+	f, ok := p.app.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil, errNoPassphrase
+	}
+	fmt.Fprintf(p.app.stderr, "Passphrase of %s: ", what)
+	value, err := term.ReadPassword(int(f.Fd()))
+	fmt.Fprintln(p.app.stderr)
+	return value, err
+}
+
+// firstLine cuts off the end of the first line and what follows.
+func firstLine(text []byte) []byte {
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	return bytes.TrimSuffix(line, []byte("\r"))
+}
+
+func fromFile(path string) ([]byte, error) {
+	text, err := readLimited(path, maxPassphrase)
+	return firstLine(text), err
+}
+
+// fromDescriptor reads a descriptor that this process inherited, and closes it.
+func fromDescriptor(text string) ([]byte, error) {
+	fd, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no descriptor", text)
+	}
+	f := os.NewFile(uintptr(fd), "passphrase")
+	defer f.Close()
+	value, err := io.ReadAll(io.LimitReader(f, maxPassphrase))
+	return firstLine(value), err
+}
+
+// fromCommand runs a program, without a shell, and reads what it prints.
+func fromCommand(ctx context.Context, line string) ([]byte, error) {
+	words, err := shellquote.Split(line)
+	if err != nil || len(words) == 0 {
+		return nil, fmt.Errorf("not a command line: %w", errors.Join(err, errors.ErrUnsupported))
+	}
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("running %s: %w", words[0], err)
+	}
+	return firstLine(out[:min(len(out), maxPassphrase)]), nil
+}
+
+// readLimited reads a file of at most limit bytes.
+func readLimited(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("%s: longer than %d bytes", path, limit)
+	}
+	return text, err
+}
+
+// withoutPassphrases returns an environment without any variable that says, or
+// says where to find, a passphrase.
+func withoutPassphrases(env []string) []string {
+	var out []string
+	for _, v := range env {
+		name, _, _ := strings.Cut(v, "=")
+		if strings.HasPrefix(name, masterPassword) || strings.HasPrefix(name, "PBS_") && strings.Contains(name, "PASSWORD") {
+			continue
+		}
+		out = append(out, v)
+	}
+	return out
+}

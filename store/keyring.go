@@ -1,0 +1,143 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/pbsfs/pbsfs/store/blob"
+	"github.com/pbsfs/pbsfs/store/keys"
+	"github.com/pbsfs/pbsfs/store/manifest"
+	"github.com/pbsfs/pbsfs/store/name"
+)
+
+// keyring holds the keys that snapshots are opened with. Keys are added, never
+// taken away. It is safe for concurrent use.
+type keyring struct {
+	masters []*keys.Master
+
+	mu         sync.RWMutex // a leaf lock
+	keys       map[keys.Fingerprint]*keys.Key
+	generation int // counts additions: what was found locked before may open now
+}
+
+func newKeyring(list []*keys.Key, masters []*keys.Master) *keyring {
+	r := &keyring{masters: masters, keys: make(map[keys.Fingerprint]*keys.Key)}
+	for _, k := range list {
+		r.keys[k.Fingerprint()] = k
+	}
+	return r
+}
+
+// add adds a key.
+func (r *keyring) add(k *keys.Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.keys[k.Fingerprint()]; !ok {
+		r.keys[k.Fingerprint()] = k
+		r.generation++
+	}
+}
+
+// state returns how many keys were added so far.
+func (r *keyring) state() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.generation
+}
+
+// find returns the key with that fingerprint, nil when there is none. A
+// manifest that names no key is served by the only one, if there is one: what
+// it does not fit fails its digests.
+func (r *keyring) find(fp keys.Fingerprint, known bool) *keys.Key {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if known {
+		return r.keys[fp]
+	}
+	if len(r.keys) == 1 {
+		for _, k := range r.keys {
+			return k
+		}
+	}
+	return nil
+}
+
+// AddKey makes a key known. Snapshots that it opens can be read from their next
+// lookup on.
+func (l *Lookup) AddKey(k *keys.Key) error {
+	if l.isZero() {
+		return ErrReleased
+	}
+	l.ds.keys.add(k)
+	return nil
+}
+
+// keyOf returns the key of a snapshot, nil when it is not known. A master key,
+// if there is one, recovers it from the copy that the client left.
+func (d *datastore) keyOf(ctx context.Context, right CanRead, s *Snapshot) *keys.Key {
+	fp, known := s.manifest.KeyFingerprint()
+	if k := d.keys.find(fp, known); k != nil || !known || len(d.keys.masters) == 0 {
+		return k
+	}
+	file, err := s.recoverKey(ctx, right, d.keys.masters)
+	if err != nil {
+		d.log.Warn("master key does not open a snapshot", "datastore", d.name, "snapshot", s.name.String(), "error", err)
+		return nil
+	}
+	raw, err := file.Open(nil)
+	if err != nil {
+		d.log.Warn("recovered key", "datastore", d.name, "snapshot", s.name.String(), "error", err)
+		return nil
+	}
+	k, err := keys.New(raw)
+	if err != nil || k.Fingerprint() != fp {
+		d.log.Warn("recovered key is not the snapshot's", "datastore", d.name, "snapshot", s.name.String())
+		return nil
+	}
+	d.keys.add(k)
+	return k
+}
+
+// recoverKey unwraps the key that the client left with the snapshot.
+func (s *Snapshot) recoverKey(ctx context.Context, right CanRead, masters []*keys.Master) (*keys.File, error) {
+	text, err := s.RecoverKey(ctx, right, masters)
+	if err != nil {
+		return nil, err
+	}
+	return keys.ParseFile(text)
+}
+
+// RecoverKey returns the text of the key file that the client has wrapped with
+// the public half of one of the master keys. It is secret.
+func (s *Snapshot) RecoverKey(ctx context.Context, right CanRead, masters []*keys.Master) ([]byte, error) {
+	line, ok := s.manifest.Lookup(name.EncryptedKey)
+	if !ok {
+		return nil, fmt.Errorf("datastore %s: snapshot %s has no %s: its key was not backed up with a master key", s.ds.name, s.name, name.EncryptedKey.Stem())
+	}
+	wrapped, err := s.ReadBlob(ctx, right, line)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range masters {
+		if text, uerr := m.Unwrap(wrapped); uerr == nil {
+			return text, nil
+		} else {
+			err = uerr
+		}
+	}
+	return nil, fmt.Errorf("datastore %s: snapshot %s: %s: %w", s.ds.name, s.name, name.EncryptedKey, err)
+}
+
+// checkSignature says what is known of the manifest's signature. A wrong one
+// under a key that only might be the snapshot's proves nothing.
+func checkSignature(m *manifest.Manifest, key *keys.Key) manifest.SignatureState {
+	state := m.CheckSignature(key)
+	if _, known := m.KeyFingerprint(); state == manifest.Invalid && !known {
+		return manifest.Unverified
+	}
+	return state
+}
+
+// needsKey reports whether a file can be read with a key only.
+func needsKey(f manifest.File) bool { return f.BlobMode() == blob.MustEncrypted }

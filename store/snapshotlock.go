@@ -1,0 +1,264 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/store/internal/disk"
+	"github.com/pbsfs/pbsfs/store/name"
+)
+
+// ErrBusy is a snapshot that somebody has locked for changing it.
+var ErrBusy = errors.New("snapshot is locked by the server")
+
+const (
+	// lockWait is how long a snapshot that is locked exclusively is waited for.
+	lockWait = time.Second
+	// lockPoll is how often it is tried meanwhile.
+	lockPoll = 20 * time.Millisecond
+	// lockLinger is how long the locks of a snapshot outlive its last handle,
+	// so that reading many small files does not take them for each.
+	lockLinger = 100 * time.Millisecond
+)
+
+// snapshotLocks are the shared locks this process has on snapshots that are
+// being read. They keep an old and a new PBS from removing them.
+type snapshotLocks struct {
+	mu   sync.Mutex // a leaf lock; guards what follows, and the fields of each lock but its files
+	held map[name.Snapshot]*snapshotLock
+}
+
+// snapshotLock is the lock of one snapshot.
+type snapshotLock struct {
+	ready chan struct{} // closed when the locks were taken, or could not be
+	err   error         // why not; set before ready is closed
+	dir   *disk.Lock
+	file  *maint.SnapshotLock
+
+	users int
+	since time.Time
+	timer *time.Timer // ends the linger
+}
+
+func (l *snapshotLock) release() {
+	if l.dir != nil {
+		l.dir.Release()
+	}
+	l.file.Release()
+}
+
+// LockedSnapshot is a snapshot that this process keeps from being removed.
+type LockedSnapshot struct {
+	Snapshot name.Snapshot
+	Since    time.Time
+}
+
+// Locked returns the snapshots that are locked now, by name.
+func (l *Lookup) Locked() []LockedSnapshot {
+	locks := &l.ds.locks
+	locks.mu.Lock()
+	defer locks.mu.Unlock()
+	out := make([]LockedSnapshot, 0, len(locks.held))
+	for s, lock := range locks.held {
+		out = append(out, LockedSnapshot{Snapshot: s, Since: lock.since})
+	}
+	slices.SortFunc(out, func(a, b LockedSnapshot) int {
+		return cmp.Compare(a.Snapshot.String(), b.Snapshot.String())
+	})
+	return out
+}
+
+// Lock keeps the server from removing s, until the reader is released. It takes
+// the shared lock that the server's own readers take, in the way of old and new
+// servers, and fails with [ErrBusy] when the snapshot is locked exclusively for
+// more than a second, with [fs.ErrNotExist] when it has been removed.
+func (r *Reader) Lock(ctx context.Context, s name.Snapshot) error {
+	right, err := r.reading()
+	if err != nil {
+		return err
+	}
+	return right.lock(ctx, s)
+}
+
+// lock takes the lock of s for a right.
+func (r *right) lock(ctx context.Context, s name.Snapshot) error {
+	if err := r.ds.locks.take(ctx, s, func(l *snapshotLock) error { return r.takeLocks(ctx, s, l) }); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.locked = append(r.locked, s)
+	return nil
+}
+
+// takeLocks takes both locks of s, waiting a second for who has them.
+func (r *right) takeLocks(ctx context.Context, s name.Snapshot, l *snapshotLock) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, lockWait, ErrBusy)
+	defer cancel()
+	for {
+		err := r.tryLocks(s, l)
+		if !errors.Is(err, ErrBusy) {
+			return err
+		}
+		select {
+		case <-time.After(lockPoll):
+		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), ErrBusy) {
+				return err
+			}
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// tryLocks takes both locks of s, the directory's first, and looks whether the
+// snapshot is still there.
+func (r *right) tryLocks(s name.Snapshot, l *snapshotLock) (err error) {
+	root, err := r.Root()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			l.release()
+			l.dir, l.file = nil, nil
+		}
+	}()
+	l.dir, err = root.LockShared(s.Dir())
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return fmt.Errorf("datastore %s: snapshot %s: %w", r.ds.name, s, ErrBusy)
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOLCK):
+		// A file system without flock: no server can lock there either.
+	case err != nil:
+		return r.ds.failed(root, err)
+	}
+	g := s.Group()
+	path := string(g.Type()) + "/" + g.ID() + "/" + s.Time().String()
+	var namespace []string
+	if !g.Namespace().IsRoot() {
+		namespace = strings.Split(g.Namespace().String(), "/")
+	}
+	l.file, err = maint.LockSnapshot(r.ds.host, r.ds.name, namespace, path)
+	if errors.Is(err, maint.ErrLocked) {
+		return fmt.Errorf("datastore %s: snapshot %s: %w: %w", r.ds.name, s, ErrBusy, err)
+	}
+	if err != nil {
+		return fmt.Errorf("datastore %s: snapshot %s: %w: %w", r.ds.name, s, maint.ErrUncounted, err)
+	}
+	_, err = r.ds.stampOf(root, s)
+	return err
+}
+
+// take adds a user to the lock of s, calling fill when it is to be taken.
+func (k *snapshotLocks) take(ctx context.Context, s name.Snapshot, fill func(*snapshotLock) error) error {
+	k.mu.Lock()
+	l, ok := k.held[s]
+	if !ok {
+		l = &snapshotLock{ready: make(chan struct{}), since: time.Now()}
+		if k.held == nil {
+			k.held = make(map[name.Snapshot]*snapshotLock)
+		}
+		k.held[s] = l
+	}
+	l.users++
+	if l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
+	k.mu.Unlock()
+	if !ok {
+		l.err = fill(l)
+		close(l.ready)
+	}
+	select {
+	case <-l.ready:
+	case <-ctx.Done():
+		k.leave(s, l)
+		return context.Cause(ctx)
+	}
+	if l.err != nil {
+		k.leave(s, l)
+		return l.err
+	}
+	return nil
+}
+
+// give takes a user off the lock of s.
+func (k *snapshotLocks) give(s name.Snapshot) {
+	k.mu.Lock()
+	l := k.held[s]
+	k.mu.Unlock()
+	if l != nil {
+		k.leave(s, l)
+	}
+}
+
+// leave takes a user off a lock. With the last one a failed lock is forgotten,
+// and a good one given back after the linger.
+func (k *snapshotLocks) leave(s name.Snapshot, l *snapshotLock) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l.users--
+	if l.users > 0 || k.held[s] != l {
+		return
+	}
+	if l.failed() {
+		delete(k.held, s)
+		return
+	}
+	l.timer = time.AfterFunc(lockLinger, func() { k.expire(s, l) })
+}
+
+// failed reports whether the lock could not be taken.
+func (l *snapshotLock) failed() bool {
+	select {
+	case <-l.ready:
+		return l.err != nil
+	default:
+		return false
+	}
+}
+
+// expire gives back a lock that nobody has used since the linger began.
+func (k *snapshotLocks) expire(s name.Snapshot, l *snapshotLock) {
+	k.mu.Lock()
+	mine := l.users == 0 && k.held[s] == l
+	if mine {
+		delete(k.held, s)
+	}
+	k.mu.Unlock()
+	if mine {
+		<-l.ready
+		l.release()
+	}
+}
+
+// drop gives back all locks that nobody uses.
+func (k *snapshotLocks) drop() {
+	k.mu.Lock()
+	var unused []*snapshotLock
+	for s, l := range k.held {
+		if l.users == 0 {
+			delete(k.held, s)
+			if l.timer != nil {
+				l.timer.Stop()
+			}
+			unused = append(unused, l)
+		}
+	}
+	k.mu.Unlock()
+	for _, l := range unused {
+		<-l.ready
+		l.release()
+	}
+}
