@@ -77,7 +77,8 @@ func (l *Lookup) AddKey(k *keys.Key) error {
 // if there is one, recovers it from the copy that the client left.
 func (d *datastore) keyOf(ctx context.Context, right CanRead, s *Snapshot) *keys.Key {
 	fp, known := s.manifest.KeyFingerprint()
-	if k := d.keys.find(fp, known); k != nil || !known || len(d.keys.masters) == 0 {
+	k := d.keys.find(fp, known)
+	if _, wrapped := s.manifest.Lookup(name.EncryptedKey); k != nil || !known || !wrapped || len(d.keys.masters) == 0 {
 		return k
 	}
 	file, err := s.recoverKey(ctx, right, d.keys.masters)
@@ -90,7 +91,7 @@ func (d *datastore) keyOf(ctx context.Context, right CanRead, s *Snapshot) *keys
 		d.log.Warn("recovered key", "datastore", d.name, "snapshot", s.name.String(), "error", err)
 		return nil
 	}
-	k, err := keys.New(raw)
+	k, err = keys.New(raw)
 	if err != nil || k.Fingerprint() != fp {
 		d.log.Warn("recovered key is not the snapshot's", "datastore", d.name, "snapshot", s.name.String())
 		return nil

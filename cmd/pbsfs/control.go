@@ -13,14 +13,22 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// A serving process says what it has open to whoever connects to its socket,
-// which only its user can: it writes one mountState and closes.
+// A serving process answers on a socket that only its user can reach: to one
+// controlRequest, one mountState.
+
+// controlRequest is what a serving process is asked.
+type controlRequest struct {
+	// Add are keys that it is to have from now on.
+	Add *secrets `json:"add,omitempty"`
+}
 
 // mountState is what a serving process knows of itself.
 type mountState struct {
 	Handles  []handleState  `json:"handles"`
 	Locked   []lockedState  `json:"locked"`
 	Problems []problemState `json:"problems"`
+	// Error is why a request could not be met.
+	Error string `json:"error,omitempty"`
 }
 
 type handleState struct {
@@ -69,12 +77,46 @@ func serveControl(r *mountRecord, m *fs.Mount, ref *store.Lookup) (*control, err
 			if err != nil {
 				return
 			}
-			_ = conn.SetDeadline(time.Now().Add(controlTimeout))
-			_ = json.NewEncoder(conn).Encode(stateOf(m, ref))
-			_ = conn.Close()
+			answerControl(conn, m, ref)
 		}
 	}()
 	return c, nil
+}
+
+// answerControl answers one request.
+func answerControl(conn net.Conn, m *fs.Mount, ref *store.Lookup) {
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
+	var req controlRequest
+	if err := json.NewDecoder(conn).Decode(&req); err != nil {
+		return
+	}
+	err := req.serve(ref)
+	s := stateOf(m, ref)
+	if err != nil {
+		s.Error = err.Error()
+	}
+	_ = json.NewEncoder(conn).Encode(s)
+}
+
+// serve does what was asked.
+func (r controlRequest) serve(ref *store.Lookup) error {
+	if r.Add == nil {
+		return nil
+	}
+	if err := guardMemory(); err != nil {
+		return err
+	}
+	list, _, err := r.Add.open()
+	if err != nil {
+		return err
+	}
+	for _, k := range list {
+		if err := ref.AddKey(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // close ends the answering. It may be called on nil.
@@ -99,8 +141,8 @@ func stateOf(m *fs.Mount, ref *store.Lookup) mountState {
 	return s
 }
 
-// ask returns the state of the process that left a record.
-func (r *mountRecord) ask(ctx context.Context) (mountState, error) {
+// ask asks the process that left a record.
+func (r *mountRecord) ask(ctx context.Context, req controlRequest) (mountState, error) {
 	var s mountState
 	d := net.Dialer{Timeout: controlTimeout}
 	conn, err := d.DialContext(ctx, "unix", r.socket())
@@ -109,7 +151,11 @@ func (r *mountRecord) ask(ctx context.Context) (mountState, error) {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
-	if err := json.NewDecoder(conn).Decode(&s); err != nil {
+	err = errors.Join(json.NewEncoder(conn).Encode(req), json.NewDecoder(conn).Decode(&s))
+	if err == nil && s.Error != "" {
+		err = errors.New(s.Error)
+	}
+	if err != nil {
 		return s, fmt.Errorf("asking process %d, which serves %s: %w", r.PID, r.Mountpoint, err)
 	}
 	return s, nil

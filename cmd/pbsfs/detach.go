@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"strconv"
@@ -16,7 +17,8 @@ import (
 )
 
 // A mount is served by a process of its own: this program again, with a pipe on
-// descriptor readyFD. It writes one line there: "ready", or "failed CODE TEXT".
+// descriptor readyFD. It writes one text there: "ready" and warnings, or "failed
+// CODE TEXT".
 // The command waits for that line and passes it on. Opened keys come to the
 // serving process through a pipe on secretsFD, and with them nothing that says
 // how they were opened.
@@ -63,6 +65,11 @@ func (a *app) detach(o *mountOptions, s *secrets) error {
 		readyEnv+"="+strconv.Itoa(readyFD), secretsEnv+"="+strconv.Itoa(secretsFD))
 	cmd.ExtraFiles = []*os.File{w, keysRead}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// What this process inherited, a pipe that somebody reads to its end above
+	// all, must not stay open as long as the mount does.
+	if err := unix.CloseRange(readyFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("marking inherited descriptors: %w", err)
+	}
 	err = cmd.Start()
 	_, _ = w.Close(), keysRead.Close()
 	if err != nil {
@@ -75,12 +82,13 @@ func (a *app) detach(o *mountOptions, s *secrets) error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	return answer(strings.TrimSuffix(line, "\x00"), o, cmd)
+	return a.answer(strings.TrimSuffix(line, "\x00"), o, cmd)
 }
 
 // answer reads what the serving process said.
-func answer(line string, o *mountOptions, cmd *exec.Cmd) error {
-	if line == "ready" {
+func (a *app) answer(line string, o *mountOptions, cmd *exec.Cmd) error {
+	if warning, ok := strings.CutPrefix(line, "ready"); ok {
+		fmt.Fprint(a.stderr, warning)
 		// The mount is there; ask it once, as every user will.
 		if _, err := os.Lstat(o.mountpoint); err != nil {
 			return fmt.Errorf("mounted, but it does not answer: %w", err)
@@ -101,9 +109,9 @@ func answer(line string, o *mountOptions, cmd *exec.Cmd) error {
 // went.
 func serveDetached(ctx context.Context, a *app, o *mountOptions, s *secrets, ready *os.File) error {
 	told := false
-	err := a.serve(ctx, o, s, func() error {
+	err := a.serve(ctx, o, s, func(warning string) error {
 		told = true
-		_, err := ready.WriteString("ready\x00")
+		_, err := ready.WriteString("ready" + warning + "\x00")
 		// The working directory would keep its file system busy.
 		return errors.Join(err, ready.Close(), os.Chdir("/"))
 	})

@@ -85,7 +85,7 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 		return serveDetached(ctx, a, o, handed, ready)
 	}
 	if handed != nil {
-		return a.serve(ctx, o, handed, func() error { return nil })
+		return a.serve(ctx, o, handed, a.warn)
 	}
 	s, err := a.openKeys(ctx, o.keyOptions)
 	if err != nil {
@@ -97,7 +97,7 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	case !s.empty():
 		return again(s)
 	}
-	return a.serve(ctx, o, s, func() error { return nil })
+	return a.serve(ctx, o, s, a.warn)
 }
 
 // complete checks what can be checked on the command line alone.
@@ -123,7 +123,7 @@ func (o *mountOptions) complete(args []string) error {
 
 // serve mounts and serves until the mount ends. ready is called when the tree
 // answers.
-func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func() error) error {
+func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func(warning string) error) error {
 	if !s.empty() {
 		if err := guardMemory(); err != nil {
 			return err
@@ -169,11 +169,30 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 	}
 	defer answers.close()
 	stop := stopSignals()
-	if err := ready(); err != nil {
+	if err := ready(unfitKeys(ctx, ref, s, log)); err != nil {
 		log.Warn("the process that asked for the mount has gone", "error", err)
 	}
 	log.Info("mounted", "path", ref.Path(), "version", version())
 	return a.wait(m, ref, o, stop, log)
+}
+
+// unfitKeys returns a warning of keys that fit nothing.
+func unfitKeys(ctx context.Context, ref *store.Lookup, s *secrets, log *slog.Logger) string {
+	list, _, err := s.open()
+	if err != nil {
+		return ""
+	}
+	left, err := unfit(ctx, ref, list)
+	if err != nil {
+		log.Warn("looking for what the keys fit", "error", err)
+	}
+	return unfitWarning(left)
+}
+
+// warn tells people of what is no failure.
+func (a *app) warn(text string) error {
+	_, err := fmt.Fprint(a.stderr, text)
+	return err
 }
 
 // stopSignals returns a channel that gets the signals that end a mount. The

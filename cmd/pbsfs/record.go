@@ -30,6 +30,7 @@ type mountRecord struct {
 	Untracked  bool      `json:"untracked,omitempty"`
 
 	file string
+	own  bool // left by a process of this user
 }
 
 // socket is where the process that left the record answers; see control.go.
@@ -108,6 +109,7 @@ func recordsIn(dir string, own bool) ([]*mountRecord, error) {
 		switch {
 		case err != nil: // being written, or not ours
 		case r.alive():
+			r.own = own
 			out = append(out, r)
 		case own:
 			r.remove()

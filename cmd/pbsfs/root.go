@@ -65,6 +65,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newStatusCommand(a),
 		newMaintenanceCommand(a),
 		newDatastoreCommand(a),
+		newKeyCommand(a),
 		newLsCommand(a),
 		newCatCommand(a),
 		newVersionCommand(a),

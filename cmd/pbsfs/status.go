@@ -195,7 +195,7 @@ func statusOf(ctx context.Context, host maint.Host, t target) (storeStatus, erro
 // problem to be shown, not a reason to show nothing.
 func (s *storeStatus) addMount(ctx context.Context, r *mountRecord) {
 	s.Mounts = append(s.Mounts, mountStatus{r.Mountpoint, r.PID, r.Since, r.Untracked})
-	state, err := r.ask(ctx)
+	state, err := r.ask(ctx, controlRequest{})
 	if err != nil {
 		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
 	}

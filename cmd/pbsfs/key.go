@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/keys"
+	"github.com/pbsfs/pbsfs/store/name"
+	"github.com/pbsfs/pbsfs/store/tree"
+)
+
+const keyHelp = `Keys of encrypted snapshots.
+
+Each snapshot is opened with the key whose fingerprint its manifest names. A
+passphrase is taken from what was named along with the key, else from the
+environment (PBS_ENCRYPTION_PASSWORD, _FD, _FILE, _CMD, or a systemd credential),
+else asked for on the terminal.`
+
+func newKeyCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "key",
+		Short: "show, recover or add keys of encrypted snapshots",
+		Long:  keyHelp,
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			return usagef("key: say list, show, recover or add")
+		},
+	}
+	cmd.AddCommand(newKeyListCommand(a), newKeyShowCommand(a), newKeyRecoverCommand(a), newKeyAddCommand(a))
+	return cmd
+}
+
+// keyJSON is what is public about a key file.
+type keyJSON struct {
+	File        string `json:"file"`
+	KDF         string `json:"kdf"`
+	Fingerprint string `json:"fingerprint,omitempty"`
+	Created     string `json:"created"`
+	Modified    string `json:"modified"`
+	Hint        string `json:"hint,omitempty"`
+}
+
+func keyInfo(path string, f *keys.File) keyJSON {
+	out := keyJSON{File: path, KDF: f.KDF(), Created: f.Created, Modified: f.Modified, Hint: f.Hint}
+	if fp, ok := f.Fingerprint(); ok {
+		out.Fingerprint = fp.String()
+	}
+	return out
+}
+
+func newKeyListCommand(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "list the keys that are used without being named",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			all := []keyJSON{}
+			for _, path := range a.defaultKeys() {
+				f, err := a.readKeyFile(path)
+				if err != nil {
+					return err
+				}
+				all = append(all, keyInfo(path, f))
+			}
+			if asJSON {
+				return json.NewEncoder(a.stdout).Encode(all)
+			}
+			for _, k := range all {
+				fmt.Fprintf(a.stdout, "%s  %s  %s\n", k.Fingerprint, k.KDF, k.File)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, `print [{"file","kdf","fingerprint","created","modified","hint"}]`)
+	return cmd
+}
+
+func newKeyShowCommand(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show FILE",
+		Short: "show what is public about a key file",
+		Args:  usageArgs(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			f, err := a.readKeyFile(args[0])
+			if err != nil {
+				return err
+			}
+			k := keyInfo(args[0], f)
+			if asJSON {
+				return json.NewEncoder(a.stdout).Encode(k)
+			}
+			fmt.Fprintf(a.stdout, "fingerprint: %s\nkdf: %s\ncreated: %s\nmodified: %s\n", k.Fingerprint, k.KDF, k.Created, k.Modified)
+			if k.Hint != "" {
+				fmt.Fprintf(a.stdout, "hint: %s\n", k.Hint)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, `print {"file","kdf","fingerprint","created","modified","hint"}`)
+	return cmd
+}
+
+const keyRecoverHelp = `Recover the key of a snapshot with the private half of the RSA master key.
+
+SNAPSHOT is its path below the mount point, such as host/NAME/latest. The key
+file is written to --output (mode 0600; an existing file is kept), else to the
+standard output. It is not protected by a passphrase: keep it safe.
+
+The passphrase of the master key is taken from PBSFS_MASTER_KEY_PASSWORD, _FD,
+_FILE or _CMD, else asked for on the terminal.`
+
+func newKeyRecoverCommand(a *app) *cobra.Command {
+	var o openOptions
+	var output string
+	cmd := &cobra.Command{
+		Use:   "recover DATASTORE SNAPSHOT --master-keyfile FILE",
+		Short: "recover the key of a snapshot with the master key",
+		Long:  keyRecoverHelp,
+		Args:  usageArgs(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(o.masterFiles) == 0 {
+				return usagef("key recover: name the master key with --master-keyfile")
+			}
+			text, err := a.recoverKey(cmd.Context(), args[0], args[1], o)
+			if err != nil {
+				return err
+			}
+			if output == "" {
+				_, err := a.stdout.Write(text)
+				return err
+			}
+			return writeNew(output, text)
+		},
+	}
+	o.register(cmd.Flags())
+	cmd.Flags().StringVar(&output, "output", "", "where the key file is written")
+	return cmd
+}
+
+// recoverKey returns the text of the key file of a snapshot.
+func (a *app) recoverKey(ctx context.Context, datastore, snapshot string, o openOptions) ([]byte, error) {
+	var masters []*keys.Master
+	pass := &passphrases{app: a, name: masterPassword}
+	for _, file := range o.masterFiles {
+		m, err := a.openMaster(ctx, file, pass)
+		if err != nil {
+			return nil, err
+		}
+		masters = append(masters, m)
+	}
+	ref, err := a.open(ctx, datastore, o, &secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = ref.Close() }()
+	var text []byte
+	err = ref.View(ctx, func(r *store.Reader) error {
+		s, err := snapshotAt(ctx, r, tree.New(ref), snapshot)
+		if err != nil {
+			return err
+		}
+		text, err = s.RecoverKey(ctx, r, masters)
+		return err
+	})
+	if errors.Is(err, keys.ErrUnwrap) {
+		return nil, &keyError{err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := keys.ParseFile(text); err != nil {
+		return nil, keyErrorf("the recovered key: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+// snapshotAt returns the snapshot at a path of the tree.
+func snapshotAt(ctx context.Context, r *store.Reader, t *tree.Tree, path string) (*store.Snapshot, error) {
+	n, err := t.Walk(ctx, r, path+"/")
+	if err != nil {
+		return nil, atPath(path, err)
+	}
+	var s name.Snapshot
+	s, ok := n.Snapshot()
+	if !ok {
+		return nil, atPath(path, errors.New("not a snapshot"))
+	}
+	return store.LoadSnapshot(ctx, r, s)
+}
+
+// writeNew writes a file that is for its owner only and must not exist.
+func writeNew(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
+}
+
+func newKeyAddCommand(a *app) *cobra.Command {
+	var o keyOptions
+	cmd := &cobra.Command{
+		Use:   "add MOUNTPOINT --keyfile FILE",
+		Short: "give a key to a running mount",
+		Args:  usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(o.keyFiles) == 0 {
+				return usagef("key add: name the key with --keyfile")
+			}
+			return a.addKeys(cmd.Context(), args[0], o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&o.keyFiles, "keyfile", nil, "the key: FILE[,password-file=FILE|,password-cmd=CMD]; may be repeated")
+	return cmd
+}
+
+// addKeys hands keys to the process that serves a mount.
+func (a *app) addKeys(ctx context.Context, mountpoint string, o keyOptions) error {
+	host, err := a.host()
+	if err != nil {
+		return err
+	}
+	where, err := filepath.Abs(mountpoint)
+	if err != nil {
+		return err
+	}
+	known, err := records(host)
+	if err != nil {
+		return err
+	}
+	for _, r := range known {
+		if r.Mountpoint != where || !r.own { // another user's may be anybody's socket
+			continue
+		}
+		pass := &passphrases{app: a, name: keyPassword}
+		s := &secrets{}
+		for _, spec := range o.keyFiles {
+			raw, err := a.openKeyFile(ctx, spec, pass)
+			if err != nil {
+				return err
+			}
+			s.Keys = append(s.Keys, raw)
+		}
+		_, err := r.ask(ctx, controlRequest{Add: s})
+		return err
+	}
+	return fmt.Errorf("%s: not mounted by pbsfs", mountpoint)
+}
