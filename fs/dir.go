@@ -42,6 +42,11 @@ const dots = 2
 // over; a listing that lacks some ends with EIO, so that nobody takes it for
 // complete.
 func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
+	if d.pos == nowhere {
+		return nil, 0
+	}
+	ctx, answered := patient(ctx)
+	defer answered()
 	for {
 		if d.pos < dots {
 			return d.dot(), 0
@@ -97,7 +102,7 @@ func (d *dirHandle) end() syscall.Errno {
 
 // Seekdir goes to a position that an entry was returned with.
 func (d *dirHandle) Seekdir(_ context.Context, off uint64) syscall.Errno {
-	if off > uint64(d.listing.Len())+dots {
+	if off > uint64(d.listing.Len())+dots && off != nowhere {
 		return syscall.EINVAL
 	}
 	d.pos = off

@@ -21,6 +21,8 @@ type fileHandle struct {
 // filled for any other reason is an error: the kernel would take the rest for
 // zeros.
 func (h *fileHandle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	ctx, answered := patient(ctx)
+	defer answered()
 	n, err := h.file.ReadAt(ctx, h.right, dest, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, h.fsys.fail(err)

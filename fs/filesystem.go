@@ -156,6 +156,8 @@ func (f *filesystem) fail(err error) syscall.Errno {
 // when it cannot be asked.
 func (f *filesystem) statfs(ctx context.Context) unix.Statfs_t {
 	var now unix.Statfs_t
+	ctx, answered := patient(ctx)
+	defer answered()
 	err := f.ref.View(ctx, func(r *store.Reader) (err error) {
 		now, err = store.Statfs(r)
 		return err

@@ -16,11 +16,11 @@ import (
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"github.com/pbsfs/pbsfs/store/storetest"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/pxar"
+	"github.com/pbsfs/pbsfs/store/storetest"
 	"github.com/pbsfs/pbsfs/store/tree"
 )
 

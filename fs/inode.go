@@ -34,6 +34,8 @@ func (i *inode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*g
 	if len(name) > maxName { // the kernel lets longer ones pass
 		return nil, syscall.ENAMETOOLONG
 	}
+	ctx, answered := patient(ctx)
+	defer answered()
 	parent := i.node.Load()
 	known, _ := i.child(name)
 	if known != nil && (parent.Frozen() || known.isFresh()) {
@@ -143,6 +145,8 @@ func (i *inode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32
 	if flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0 {
 		return nil, 0, syscall.EROFS
 	}
+	ctx, answered := patient(ctx)
+	defer answered()
 	h, err := i.fsys.open(ctx, i)
 	if err != nil {
 		return nil, 0, i.fsys.fail(err)
@@ -161,6 +165,8 @@ func (i *inode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32
 
 // OpendirHandle opens a directory for listing.
 func (i *inode) OpendirHandle(ctx context.Context, _ uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	ctx, answered := patient(ctx)
+	defer answered()
 	n := i.node.Load()
 	if !n.Counted() {
 		return i.opendirAbove(ctx, n)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
@@ -44,8 +45,14 @@ type Mount struct {
 	server *fuse.Server
 	fsys   *filesystem
 	where  string
-	ended  chan struct{} // closed when the kernel has let go
+	ended  chan struct{} // closed when the mount has ended
+	once   sync.Once     // closes ended
+
+	major, minor uint32 // device number
 }
+
+// end marks the mount as ended.
+func (m *Mount) end() { m.once.Do(func() { close(m.ended) }) }
 
 // maxBackground is how many requests the kernel has under way that nobody
 // waits for. RELEASE is among them, behind read-ahead: with go-fuse's default
@@ -70,19 +77,23 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 		RootStableAttr:  &attr,
 		Logger:          slog.NewLogLogger(opts.Log.Handler(), slog.LevelWarn),
 	})
-	server, err := fuse.NewServer(raw, mountpoint, mountOptions(ref, opts))
+	server, err := fuse.NewServer(newRaw(raw), mountpoint, mountOptions(ref, opts))
 	if err != nil {
 		return nil, fmt.Errorf("mounting on %s: %w", mountpoint, err)
 	}
 	m := &Mount{server: server, fsys: fsys, where: mountpoint, ended: make(chan struct{})}
 	go func() {
-		defer close(m.ended)
+		defer m.end()
 		server.Serve()
 		fsys.releaseAll()
 	}()
 	if err := server.WaitMount(); err != nil {
 		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), Unmount(mountpoint, true))
 	}
+	if err := m.locate(); err != nil {
+		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), Unmount(mountpoint, true))
+	}
+	go m.watchDetached()
 	return m, nil
 }
 

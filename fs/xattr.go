@@ -19,6 +19,8 @@ func (i *inode) xattrs(ctx context.Context) (all []pxar.Attribute, err error) {
 	if complete {
 		return all, nil
 	}
+	ctx, answered := patient(ctx)
+	defer answered()
 	err = i.fsys.ref.View(ctx, func(r *store.Reader) error {
 		all, err = n.ReadXattrs(ctx, r)
 		return err

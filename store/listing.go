@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -208,7 +209,7 @@ func snapshotDirs(ctx context.Context, right CanRead, g name.Group) ([]name.Snap
 			out = append(out, s)
 		}
 	}
-	slices.SortFunc(out, func(a, b name.Snapshot) int { return strings.Compare(a.Time().String(), b.Time().String()) })
+	slices.SortFunc(out, func(a, b name.Snapshot) int { return cmp.Compare(a.Time().Unix(), b.Time().Unix()) })
 	return out, err
 }
 

@@ -201,15 +201,23 @@ func (a *app) unmountLazily(ctx context.Context, m maint.Mount) error {
 func (r *mountRecord) waitEnd(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
-	tick := time.NewTicker(retryAfter)
-	defer tick.Stop()
 	for r.alive() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s is unmounted, but process %d, which served it, has not ended", r.Mountpoint, r.PID)
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s is unmounted, but process %d, which served it, has not ended; another mount namespace may have a copy of the mount", r.Mountpoint, r.PID)
 		}
+		awaitProcess(r.PID)
 	}
 	r.remove()
 	return nil
+}
+
+// awaitProcess returns when a process has ended, or a moment later.
+func awaitProcess(pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		time.Sleep(retryAfter)
+		return
+	}
+	defer unix.Close(fd)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(retryAfter.Milliseconds()))
 }

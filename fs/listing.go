@@ -1,0 +1,79 @@
+package fs
+
+import (
+	"sync"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// nowhere is a directory offset at which there is nothing to list; see
+// rawFileSystem.
+const nowhere = 1 << 62
+
+// rawFileSystem stands between the kernel and go-fuse, for directory listings
+// only.
+//
+// When the kernel asks for an offset other than the one that follows the last
+// reply, and it lies in that reply (after a seek, or after a signal made it
+// take a part only), go-fuse gives the reply once more from memory. It loses
+// entries when they do not fit as they did the first time: a listing that looks
+// complete and is not. So such a request is preceded by one for nowhere, which
+// leaves go-fuse nothing to repeat, and it seeks.
+type rawFileSystem struct {
+	fuse.RawFileSystem
+
+	mu   sync.Mutex        // a leaf lock
+	next map[uint64]uint64 // by handle: the offset that follows the last reply
+}
+
+func newRaw(inner fuse.RawFileSystem) *rawFileSystem {
+	return &rawFileSystem{RawFileSystem: inner, next: make(map[uint64]uint64)}
+}
+
+// String names the file system in go-fuse's messages.
+func (f *rawFileSystem) String() string { return TypeName }
+
+// ReadDir lists names.
+func (f *rawFileSystem) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	f.settle(cancel, in)
+	status := f.RawFileSystem.ReadDir(cancel, in, out)
+	f.replied(in, out)
+	return status
+}
+
+// ReadDirPlus lists names with attributes.
+func (f *rawFileSystem) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	f.settle(cancel, in)
+	status := f.RawFileSystem.ReadDirPlus(cancel, in, out)
+	f.replied(in, out)
+	return status
+}
+
+// ReleaseDir forgets the handle.
+func (f *rawFileSystem) ReleaseDir(in *fuse.ReleaseIn) {
+	f.mu.Lock()
+	delete(f.next, in.Fh)
+	f.mu.Unlock()
+	f.RawFileSystem.ReleaseDir(in)
+}
+
+// settle makes go-fuse seek if the request does not go on where the last reply
+// ended. The kernel sends one request for a handle at a time.
+func (f *rawFileSystem) settle(cancel <-chan struct{}, in *fuse.ReadIn) {
+	f.mu.Lock()
+	next := f.next[in.Fh]
+	f.mu.Unlock()
+	if in.Offset == next {
+		return
+	}
+	probe := *in
+	probe.Offset = nowhere
+	f.RawFileSystem.ReadDir(cancel, &probe, fuse.NewDirEntryList(nil, nowhere))
+}
+
+// replied notes where a reply ended.
+func (f *rawFileSystem) replied(in *fuse.ReadIn, out *fuse.DirEntryList) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.next[in.Fh] = out.Offset
+}

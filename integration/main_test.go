@@ -1,0 +1,104 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// program is the program under test.
+var program string //nolint:gochecknoglobals // set once, by TestMain
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "pbsfs-integration-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	// Other users run it too.
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // nothing secret
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	program = filepath.Join(dir, "pbsfs")
+	build := exec.Command("go", "build", "-o", program, "../cmd/pbsfs")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building pbsfs: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// patience is how long a test waits for what must happen. Only a failure takes
+// that long.
+const patience = 15 * time.Second
+
+// eventually waits until there is no error any more, and fails the test when
+// there still is one after a long time.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	if err := within(patience, check); err != nil {
+		t.Fatalf("%s: still not so after %s: %v", what, patience, err)
+	}
+}
+
+// within calls check until it returns nil, or d is over.
+func within(d time.Duration, check func() error) error {
+	deadline := time.Now().Add(d)
+	for {
+		err := check()
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// tempDir is t.TempDir for directories that other users reach as well.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pbsfs-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("removing the test's directory: %v", err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // that is the purpose
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// subdir makes a new directory below dir.
+func subdir(t *testing.T, dir, name string) string {
+	t.Helper()
+	sub := filepath.Join(dir, name)
+	must(t, os.Mkdir(sub, 0o755)) //nolint:gosec // for other users too
+	return sub
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantErrno fails the test unless err is that errno.
+func wantErrno(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: got %v, want %v", what, err, want)
+	}
+}
