@@ -20,28 +20,41 @@ func (m *Mount) watchDetached() {
 		return
 	}
 	defer func() { _ = table.Close() }()
+	looks := tableLooks
 	for gone := false; ; {
-		gone = gone || !m.inTable()
+		gone = gone || looks > 0 && !m.inTable()
 		if gone && len(m.Handles()) == 0 {
 			m.end()
 			return
 		}
-		for changed := gone; ; {
-			select {
-			case <-m.ended:
-				return
-			default:
-			}
-			if again, err := table.Wait(tablePoll); err != nil || again || changed {
-				break
-			}
+		select {
+		case <-m.ended:
+			return
+		default:
+		}
+		wait := tableIdle
+		if gone || looks > 0 {
+			wait = tablePoll
+		}
+		changed, err := table.Wait(wait)
+		looks--
+		if changed || err != nil {
+			looks = tableLooks
 		}
 	}
 }
 
-// tablePoll bounds how long the end of the mount, or of the last handle of one
-// that was taken away, can go unnoticed.
-const tablePoll = 250 * time.Millisecond
+const (
+	// tablePoll is how often a mount that was taken away is looked at.
+	tablePoll = 250 * time.Millisecond
+	// tableIdle is how long nothing happens otherwise. The end of the mount
+	// changes the table, too.
+	tableIdle = time.Minute
+)
+
+// tableLooks is how many times the table is read after it has changed: the news
+// can come before the change can be read.
+const tableLooks = 4
 
 // inTable reports whether the mount table shows the mount. A table that cannot
 // be read shows everything.
