@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -38,6 +39,9 @@ func (p *problems) report(err error, errno syscall.Errno) {
 	switch errno {
 	case syscall.EIO, syscall.EACCES, syscall.ENOMEDIUM, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE:
 	default:
+		return
+	}
+	if errors.Is(err, maint.ErrUnmounting) {
 		return
 	}
 	cause := err.Error()
