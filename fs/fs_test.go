@@ -331,10 +331,15 @@ func TestXattrSizes(t *testing.T) {
 		err  syscall.Errno
 		want string
 	}{
-		{small, "user.a", 0, 5, syscall.ERANGE, ""}, {small, "user.a", 4, 5, syscall.ERANGE, ""},
-		{small, "user.a", 5, 5, 0, "value"}, {small, "user.a", 100, 5, 0, "value"},
-		{small, "user.empty", 0, 0, 0, ""}, {small, "user.none", 100, 0, syscall.ENODATA, ""},
-		{large, "user.a", 0, 3000, syscall.ERANGE, ""}, {large, "user.a", 3000, 3000, 0, big}, {large, "user.b", 1, 1, 0, "x"},
+		{small, "user.a", 0, 5, syscall.ERANGE, ""},
+		{small, "user.a", 4, 5, syscall.ERANGE, ""},
+		{small, "user.a", 5, 5, 0, "value"},
+		{small, "user.a", 100, 5, 0, "value"},
+		{small, "user.empty", 0, 0, 0, ""},
+		{small, "user.none", 100, 0, syscall.ENODATA, ""},
+		{large, "user.a", 0, 3000, syscall.ERANGE, ""},
+		{large, "user.a", 3000, 3000, 0, big},
+		{large, "user.b", 1, 1, 0, "x"},
 	} {
 		buf := make([]byte, c.room)
 		n, errno := c.i.Getxattr(t.Context(), c.name, buf)

@@ -91,12 +91,11 @@ func (a *app) openKeys(ctx context.Context, o keyOptions) (*secrets, error) {
 	}
 	for _, file := range a.defaultKeys() {
 		raw, err := a.openKeyFile(ctx, file, pass)
-		switch {
-		case err == nil:
-			s.Keys = append(s.Keys, raw)
-		default:
-			fmt.Fprintf(a.stderr, "pbsfs: the default key is not used: %v\n", err)
+		if err != nil {
+			fmt.Fprintf(a.stderr, "pbsfs: warning: the default key is not used: %v\n", err)
+			continue
 		}
+		s.Keys = append(s.Keys, raw)
 	}
 	return s, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -167,7 +168,7 @@ func (a *app) setMode(ctx context.Context, arg string, mode maint.ModeType, o se
 		err = a.drain(ctx, host, t, mode, o)
 	}
 	if err != nil {
-		return withHolders(err, t)
+		return withHolders(ctx, err, host, t)
 	}
 	return a.showSet(host, t, o.json)
 }
@@ -206,7 +207,7 @@ func processLines(procs []maint.ProcessCount) string {
 // withHolders makes a refusal for active operations one that names who holds
 // what: the processes that are counted, and who has files open in our mounts.
 // Other errors stay as they are.
-func withHolders(err error, t target) error {
+func withHolders(ctx context.Context, err error, host maint.Host, t target) error {
 	var conflict *maint.ConflictError
 	if !errors.As(err, &conflict) {
 		return err
@@ -215,13 +216,18 @@ func withHolders(err error, t target) error {
 	if conflict.Set {
 		head = fmt.Sprintf("datastore %s is set %s, and stays so; still active are", t.name, conflict.Type)
 	}
-	return &exitError{code: exitActive, text: head + "\n" + processLines(conflict.Processes) + holderLines(t)}
+	ctx = context.WithoutCancel(ctx) // an interrupt may be what brought us here
+	return &exitError{code: exitActive, text: head + "\n" + processLines(conflict.Processes) + holderLines(ctx, host, t)}
 }
 
-// holderLines lists who has something open in our mounts of a datastore. Who is
-// merely there, with a working directory, is in nobody's way but umount's.
-func holderLines(t target) string {
+// holderLines lists who has something open in our mounts of a datastore, and in
+// those that were taken away while they were in use.
+func holderLines(ctx context.Context, host maint.Host, t target) string {
 	ours, err := ourMounts()
+	if err != nil {
+		return ""
+	}
+	known, err := records(host)
 	if err != nil {
 		return ""
 	}
@@ -230,15 +236,38 @@ func holderLines(t target) string {
 		if m.Source != t.path {
 			continue
 		}
-		holders, err := maint.Holders(context.Background(), m.Point)
+		holders, err := maint.Holders(ctx, m.Point)
 		if err != nil {
 			fmt.Fprintf(&b, "  in %s: %v\n", m.Point, err)
 		}
-		for _, h := range holders {
-			switch h.How {
-			case maint.HowDescriptor, maint.HowMapping, maint.HowLoop:
-				fmt.Fprintf(&b, "  %s\n", h)
-			}
+		r := recordOf(known, m)
+		known = slices.DeleteFunc(known, func(k *mountRecord) bool { return k == r })
+		b.WriteString(openLines(ctx, m.Point, r, holders))
+	}
+	for _, r := range known {
+		if r.Datastore == t.name {
+			b.WriteString(openLines(ctx, r.Mountpoint, r, nil))
+		}
+	}
+	return b.String()
+}
+
+// openLines lists who has something open in one mount: those who were found, and
+// where nobody was, who opened it, as the serving process knows. Who is merely
+// there, with a working directory, is in nobody's way but umount's.
+func openLines(ctx context.Context, mountpoint string, r *mountRecord, holders []maint.Holder) string {
+	var open []handleState
+	if r != nil {
+		if state, err := r.ask(ctx, controlRequest{}); err == nil {
+			open = state.Handles
+		}
+	}
+	var b strings.Builder
+	for _, h := range handlesOf(mountpoint, open, holders) {
+		switch h.How {
+		case maint.HowCwd, maint.HowRoot, maint.HowNested:
+		default:
+			fmt.Fprintf(&b, "  %s\n", maint.Holder{PID: h.PID, Name: h.Name, How: h.How, Path: h.Path})
 		}
 	}
 	return b.String()

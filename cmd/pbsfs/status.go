@@ -237,9 +237,18 @@ func handlesOf(mountpoint string, open []handleState, holders []maint.Holder) []
 			continue
 		}
 		age := time.Since(h.Since).Seconds()
-		out = append(out, handleStatus{Path: path, PID: h.Opener.PID, Name: h.Opener.Name, How: "opened by (gone)", Age: &age})
+		out = append(out, handleStatus{Path: path, PID: h.Opener.PID, Name: h.Opener.Name, How: howOpened(h.Opener.PID), Age: &age})
 	}
 	return out
+}
+
+// howOpened is how somebody has a file open of whom no more is known than that
+// the opener was process pid.
+func howOpened(pid int) string {
+	if _, running := maint.LookProcess(pid); running {
+		return "opened by"
+	}
+	return "opened by (gone)"
 }
 
 // text returns the status for people.

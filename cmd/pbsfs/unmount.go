@@ -21,6 +21,8 @@ It is refused (exit 3), with a list of who is in the way, while files are open i
 the mount or a process has its working directory there, after waiting for
 --wait. The command returns when the process that served the mount has ended.
 
+A mount whose serving process is gone is taken away whoever uses it.
+
 --force takes the mount away from under those who use it, lazily: what is open
 stays readable for them, and the serving process stays until the last of them
 has closed it.`
@@ -28,6 +30,9 @@ has closed it.`
 const (
 	// endTimeout is how long a serving process gets to end after its mount has.
 	endTimeout = 10 * time.Second
+	// answerTimeout is how long a mount that nobody is known to serve gets to
+	// say so.
+	answerTimeout = time.Second
 	// retryAfter is how often what is busy is tried again.
 	retryAfter = 50 * time.Millisecond
 	// defaultWait is how long commands wait for who is in the way: a file that
@@ -76,6 +81,14 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 	wait, cancel := context.WithTimeout(ctx, o.wait)
 	defer cancel()
 	for _, m := range mounts {
+		r := recordOf(known, m)
+		if r == nil && isDead(m) {
+			// Nobody waits for what is still open there: it only gives errors.
+			if err := fs.Unmount(m.Point, true); err != nil {
+				return err
+			}
+			continue
+		}
 		err := unmountBusy(wait, m)
 		if errors.Is(err, errActive) && o.force {
 			if err := a.unmountLazily(ctx, m); err != nil {
@@ -86,7 +99,7 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 		if err != nil {
 			return err
 		}
-		if r := recordOf(known, m); r != nil {
+		if r != nil {
 			if err := r.waitEnd(ctx); err != nil {
 				return err
 			}
@@ -146,6 +159,22 @@ func ourMounts() ([]maint.Mount, error) {
 		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
 	return slices.DeleteFunc(all, func(m maint.Mount) bool { return m.FSType != fuseType }), nil
+}
+
+// isDead reports whether the process that served a mount is gone. A mount that
+// hangs is not dead.
+func isDead(m maint.Mount) bool {
+	dead := make(chan bool, 1)
+	go func() {
+		var st unix.Statfs_t
+		dead <- errors.Is(unix.Statfs(m.Point, &st), unix.ENOTCONN)
+	}()
+	select {
+	case d := <-dead:
+		return d
+	case <-time.After(answerTimeout):
+		return false
+	}
 }
 
 // unmountBusy unmounts, trying again until ctx ends as long as the mount is in
