@@ -23,14 +23,7 @@ import (
 // list reads a directory below the datastore. A directory that is not there is
 // reported as [fs.ErrNotExist], unless the datastore itself is gone.
 func list(ctx context.Context, right CanRead, dir string) (*disk.Root, []disk.Entry, error) {
-	r, err := held(right)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, nil, context.Cause(ctx)
-	}
-	root, err := r.Root()
+	r, root, err := begin(ctx, right)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -59,14 +52,7 @@ func (d *datastore) failed(root *disk.Root, err error) error {
 // Stat returns the attributes of a directory above the snapshots. dir is one
 // that a method Dir of package name gave.
 func Stat(ctx context.Context, right CanRead, dir string) (Attr, error) {
-	r, err := held(right)
-	if err != nil {
-		return Attr{}, err
-	}
-	if err := ctx.Err(); err != nil {
-		return Attr{}, context.Cause(ctx)
-	}
-	root, err := r.Root()
+	r, root, err := begin(ctx, right)
 	if err != nil {
 		return Attr{}, err
 	}

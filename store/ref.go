@@ -39,6 +39,20 @@ func held(r CanRead) (*right, error) {
 	return r.reading()
 }
 
+// begin is the beginning of whatever reads from disk: it returns the right that
+// was handed in and the open datastore, unless nobody waits any more.
+func begin(ctx context.Context, r CanRead) (*right, *disk.Root, error) {
+	right, err := held(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	root, err := right.Root()
+	return right, root, err
+}
+
 // right is what a Reader and a Writer have in common: a share in an operation,
 // and the datastore it is for.
 type right struct {

@@ -48,14 +48,7 @@ type stamp struct {
 // one in memory is still the one on disk. A snapshot that does not exist, or
 // is not finished, is [fs.ErrNotExist].
 func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapshot, error) {
-	r, err := held(right)
-	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	root, err := r.Root()
+	r, root, err := begin(ctx, right)
 	if err != nil {
 		return nil, err
 	}
@@ -222,14 +215,7 @@ func (s *Snapshot) ReadClientLog(ctx context.Context, right CanRead) ([]byte, er
 
 // readFile reads a whole file of the snapshot.
 func (s *Snapshot) readFile(ctx context.Context, right CanRead, f name.File, limit int64) ([]byte, error) {
-	r, err := held(right)
-	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	root, err := r.Root()
+	_, root, err := begin(ctx, right)
 	if err != nil {
 		return nil, err
 	}
