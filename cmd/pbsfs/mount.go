@@ -140,6 +140,9 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 	if err := checkMountpoint(o.mountpoint, t.path, o.flags.nonempty); err != nil {
 		return err
 	}
+	if err := checkFUSE(o.flags.allowOther); err != nil {
+		return err
+	}
 	log, closeLog, err := a.openLog(o, host)
 	if err != nil {
 		return err
