@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 
 	"github.com/pbsfs/pbsfs/store/blob"
 	"github.com/pbsfs/pbsfs/store/corrupt"
@@ -24,6 +25,7 @@ type Stream struct {
 	file manifest.File
 	mode blob.Mode
 	key  *keys.Key
+	last atomic.Int64 // number of the chunk after the one that was read last
 }
 
 // Stream returns the content of an index that the manifest lists. It fails,
@@ -96,6 +98,7 @@ func (s *Stream) ReadAt(ctx context.Context, right CanRead, p []byte, off int64)
 		if !ok {
 			return n, io.EOF
 		}
+		s.readAhead(right, x, i)
 		m, err := s.readSpan(ctx, right, x, x.Span(i), p[n:], off+int64(n))
 		n += m
 		if err != nil {
@@ -105,6 +108,30 @@ func (s *Stream) ReadAt(ctx context.Context, right CanRead, p []byte, off int64)
 	return n, nil
 }
 
+// readAhead begins to load the chunk after the i-th when the stream is being read
+// from one chunk to the next, so that two are decoded at once. It stops with the
+// reader: nobody who has stopped asks for the next chunk.
+func (s *Stream) readAhead(right CanRead, x *index.Index, i int) {
+	last := s.last.Swap(int64(i) + 1)
+	if last != int64(i) || i+1 >= x.Len() {
+		return
+	}
+	r, err := held(right)
+	if err != nil {
+		return
+	}
+	span := x.Span(i + 1)
+	if zero, ok := s.hole(x); ok && isHole(span, zero, x.ChunkSize()) {
+		return
+	}
+	s.snap.ds.chunks.Ahead(s.want(span), func() (chunk.Hold, error) { return r.again() })
+}
+
+// want says what the chunk of a span must be.
+func (s *Stream) want(span index.Span) chunk.Want {
+	return chunk.Want{Digest: span.Digest, Size: int(span.End - span.Off), Mode: s.mode, Key: s.key}
+}
+
 // readSpan copies what one span holds from offset off on.
 func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, span index.Span, p []byte, off int64) (int, error) {
 	if zero, ok := s.hole(x); ok && isHole(span, zero, x.ChunkSize()) {
@@ -112,8 +139,7 @@ func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, sp
 		clear(p[:n])
 		return n, nil
 	}
-	want := chunk.Want{Digest: span.Digest, Size: int(span.End - span.Off), Mode: s.mode, Key: s.key}
-	b, err := s.block(ctx, right, want)
+	b, err := s.block(ctx, right, s.want(span))
 	if err != nil {
 		return 0, s.explain(right, span, err)
 	}

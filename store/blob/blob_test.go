@@ -82,15 +82,15 @@ func payloads(t testing.TB, data []byte) map[string][]byte {
 	skippable := append([]byte{0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0}, "abc"...)
 	all := map[string][]byte{
 		"plain":            encode(t, Plain, data),
-		"zstd":             encode(t, Zstd, compress(t, data)),
+		"zstd":             encode(t, Zstd, frame(t, data)),
 		"zstd stream":      encode(t, Zstd, stream(t, data)),
-		"zstd two frames":  encode(t, Zstd, append(compress(t, data[:half]), compress(t, data[half:])...)),
+		"zstd two frames":  encode(t, Zstd, append(frame(t, data[:half]), frame(t, data[half:])...)),
 		"zstd two streams": encode(t, Zstd, append(stream(t, data[:half]), stream(t, data[half:])...)),
-		"zstd mixed":       encode(t, Zstd, append(compress(t, data[:half]), stream(t, data[half:])...)),
-		"zstd skippable":   encode(t, Zstd, append(append(bytes.Clone(skippable), compress(t, data)...), skippable...)),
-		"zstd empty frame": encode(t, Zstd, append(stream(t, data), compress(t, nil)...)),
+		"zstd mixed":       encode(t, Zstd, append(frame(t, data[:half]), stream(t, data[half:])...)),
+		"zstd skippable":   encode(t, Zstd, append(append(bytes.Clone(skippable), frame(t, data)...), skippable...)),
+		"zstd empty frame": encode(t, Zstd, append(stream(t, data), frame(t, nil)...)),
 		"encrypted":        encode(t, Encrypted, data),
-		"encrypted zstd":   encode(t, EncryptedZstd, compress(t, data)),
+		"encrypted zstd":   encode(t, EncryptedZstd, frame(t, data)),
 		"encrypted stream": encode(t, EncryptedZstd, stream(t, data)),
 	}
 	return all
@@ -173,7 +173,7 @@ func TestDecodeBombs(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	key := newKey(t, fixtureKey)
-	good := compress(t, text(1000))
+	good := frame(t, text(1000))
 	plain, crypt := encode(t, Plain, []byte("abc")), encode(t, Encrypted, []byte("abc"))
 	flip := func(b []byte, i int) []byte {
 		b = bytes.Clone(b)
@@ -265,13 +265,13 @@ func TestDecodeChunkRefuses(t *testing.T) {
 	}{
 		{"digest of other data", encode(t, Plain, data), 5000, name.Digest{}},
 		{"keyed digest for plain data", encode(t, Plain, data), 5000, keyed},
-		{"keyed digest for zstd data", encode(t, Zstd, compress(t, data)), 5000, keyed},
+		{"keyed digest for zstd data", encode(t, Zstd, frame(t, data)), 5000, keyed},
 		{"plain digest for encrypted data", encode(t, Encrypted, data), 5000, sum},
-		{"plain digest for encrypted zstd", encode(t, EncryptedZstd, compress(t, data)), 5000, sum},
+		{"plain digest for encrypted zstd", encode(t, EncryptedZstd, frame(t, data)), 5000, sum},
 		{"shorter plain", encode(t, Plain, data), 5001, sum},
 		{"longer plain", encode(t, Plain, data), 4999, sum},
-		{"shorter zstd", encode(t, Zstd, compress(t, data)), 5001, sum},
-		{"longer zstd", encode(t, Zstd, compress(t, data)), 4999, sum},
+		{"shorter zstd", encode(t, Zstd, frame(t, data)), 5001, sum},
+		{"longer zstd", encode(t, Zstd, frame(t, data)), 4999, sum},
 		{"longer zstd stream", encode(t, Zstd, stream(t, data)), 4999, sum},
 		{"longer encrypted", encode(t, Encrypted, data), 4999, keyed},
 		{"want 0", encode(t, Plain, data), 0, sum},

@@ -1,7 +1,6 @@
 package blob
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -74,9 +73,9 @@ func DecodeChunk(dst, encoded []byte, want int, digest name.Digest, mode Mode, k
 // is no fallback to the other sort: the same data has two names.
 func chunkDigest(data []byte, kind Kind, key *keys.Key) name.Digest {
 	if kind.IsEncrypted() {
-		return key.Digest(data)
+		return Digest(data, key)
 	}
-	return sha256.Sum256(data)
+	return Digest(data, nil)
 }
 
 // parse takes a blob apart and makes every check that needs no decoding.

@@ -42,13 +42,8 @@ func newKey(t testing.TB, encKey string) *keys.Key {
 // encrypted with fixtureKey.
 func encode(t testing.TB, kind Kind, payload []byte) []byte {
 	t.Helper()
-	var head []byte
-	for m, k := range magics {
-		if k == kind {
-			head = append(head, m[:]...)
-		}
-	}
-	head = append(head, 0, 0, 0, 0)
+	m := kind.magic()
+	head := append(m[:], 0, 0, 0, 0)
 	if kind.IsEncrypted() {
 		iv := unhex(t, "000102030405060708090a0b0c0d0e0f")
 		block, err := aes.NewCipher(unhex(t, fixtureKey))
@@ -72,8 +67,8 @@ func fixCRC(encoded []byte, header int) []byte {
 	return encoded
 }
 
-// compress returns one frame with its content size in the header.
-func compress(t testing.TB, data []byte) []byte {
+// frame returns one frame with its content size in the header.
+func frame(t testing.TB, data []byte) []byte {
 	t.Helper()
 	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err != nil {

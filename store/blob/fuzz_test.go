@@ -50,7 +50,7 @@ func BenchmarkDecodeChunk(b *testing.B) {
 		{"plain", Plain, data},
 		{"zstd", Zstd, stream(b, data)},
 		{"encrypted", Encrypted, data},
-		{"encrypted-zstd", EncryptedZstd, compress(b, data)},
+		{"encrypted-zstd", EncryptedZstd, frame(b, data)},
 	} {
 		b.Run(bm.what, func(b *testing.B) {
 			encoded := encode(b, bm.kind, bm.payload)

@@ -10,6 +10,8 @@
 // away: however it is printed or logged, only the short fingerprint shows, and
 // a struct with a Key inside is safe to print, too.
 //
-// Where keys come from (key files, passphrases, master keys) is no part of
-// this package's files so far.
+// Keys come from key files ([ParseFile]), which a passphrase may protect, or out
+// of a snapshot by means of a [Master] key. Both are files of somebody's, and may
+// be anything: what they ask to be computed is bounded before it is begun. Where
+// files and passphrases are found is no matter of this package.
 package keys

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"strings"
 )
 
@@ -30,18 +32,22 @@ const (
 )
 
 // File is a key file (reference "encryption-keys", section 3). Its text may be
-// secret: without a passphrase, the key is in it as it is.
+// secret: without a passphrase, the key is in it as it is. However a File is
+// printed, only the fingerprint shows.
 type File struct {
 	// Created and Modified are times as the file has them.
 	Created, Modified string
 	// Hint is the user's hint at the passphrase.
 	Hint string
 
-	kdf            kdf // nil: the key is not protected
-	data           []byte
+	kdf            kdf           // nil: the key is not protected
+	data           func() []byte // a function, as in Key: so that nothing prints it
 	fingerprint    Fingerprint
 	hasFingerprint bool
 }
+
+// errZeroFile is what the zero File answers.
+var errZeroFile = errors.New("key file was not read by keys.ParseFile")
 
 // fileJSON is the text of a key file.
 type fileJSON struct {
@@ -72,15 +78,17 @@ func ParseFile(text []byte) (*File, error) {
 	if f.kdf, err = parseKDF(j.KDF); err != nil {
 		return nil, err
 	}
-	if f.data, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(j.Data, "=")); err != nil {
+	data, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(j.Data, "="))
+	if err != nil {
 		return nil, damaged("data is not base64")
 	}
+	f.data = func() []byte { return data }
 	want := plainLen
 	if f.kdf != nil {
 		want = sealedLen
 	}
-	if len(f.data) != want {
-		return nil, damaged("data has %d bytes, want %d", len(f.data), want)
+	if len(data) != want {
+		return nil, damaged("data has %d bytes, want %d", len(data), want)
 	}
 	if j.Fingerprint != "" {
 		if f.fingerprint, err = ParseFingerprint(j.Fingerprint); err != nil {
@@ -109,7 +117,10 @@ func (f *File) NeedsPassphrase() bool { return f.kdf != nil }
 // Open returns the encryption key, for [New]. passphrase is used if the file
 // needs one. The key is compared with the fingerprint in the file.
 func (f *File) Open(passphrase []byte) ([32]byte, error) {
-	raw := f.data
+	if f == nil || f.data == nil {
+		return [32]byte{}, errZeroFile
+	}
+	raw := f.data()
 	if f.kdf != nil {
 		var err error
 		if raw, err = f.unseal(passphrase); err != nil {
@@ -143,13 +154,31 @@ func (f *File) unseal(passphrase []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	iv, tag, ciphertext := f.data[:IVSize], f.data[IVSize:IVSize+TagSize], f.data[IVSize+TagSize:]
+	data := f.data()
+	iv, tag, ciphertext := data[:IVSize], data[IVSize:IVSize+TagSize], data[IVSize+TagSize:]
 	raw, err := aead.Open(nil, iv, append(bytes.Clone(ciphertext), tag...), nil)
 	if err != nil {
 		if f.Hint != "" {
-			return nil, fmt.Errorf("%w (hint: %s)", ErrPassphrase, f.Hint)
+			return nil, fmt.Errorf("%w (hint: %q)", ErrPassphrase, f.Hint)
 		}
 		return nil, ErrPassphrase
 	}
 	return raw, nil
 }
+
+// String shows the short fingerprint, if the file has one.
+func (f File) String() string {
+	if !f.hasFingerprint {
+		return "key file"
+	}
+	return "key file " + f.fingerprint.Short()
+}
+
+// GoString is [File.String].
+func (f File) GoString() string { return f.String() }
+
+// LogValue is [File.String] for slog.
+func (f File) LogValue() slog.Value { return slog.StringValue(f.String()) }
+
+// Format prints [File.String] whatever the verb is.
+func (f File) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, f.String()) }

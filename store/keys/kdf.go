@@ -11,7 +11,7 @@ import (
 	"golang.org/x/crypto/scrypt"
 )
 
-// Bounds of what a key file may ask us to compute. The memory is what the
+// Bounds of what a file may ask us to compute. The memory is what the
 // official client allows itself; the times are beyond any sensible file.
 const (
 	maxSaltLen       = 1 << 10
@@ -83,14 +83,30 @@ func parseScrypt(text json.RawMessage) (kdf, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case j.N < 2 || j.N&(j.N-1) != 0 || j.R == 0 || j.P == 0:
-		return nil, damaged("scrypt with n=%d, r=%d, p=%d is not possible", j.N, j.R, j.P)
-	case j.N > maxScryptMemory || j.R > maxScryptMemory || j.P > maxScryptMemory,
-		j.N*j.R > maxScryptMemory || j.N*j.R*j.P > maxScryptMemory/scryptBlockBytes:
-		return nil, damaged("scrypt with n=%d, r=%d, p=%d would take more than %d MiB", j.N, j.R, j.P, maxScryptMemory>>20)
+	if err := checkScrypt(j.N, j.R, j.P); err != nil {
+		return nil, err
 	}
 	return &scryptKDF{N: j.N, R: j.R, P: j.P, salt: salt}, nil
+}
+
+// checkScrypt complains of parameters that are none, or take too much.
+func checkScrypt(n, r, p uint64) error {
+	switch {
+	case n < 2 || n&(n-1) != 0 || r == 0 || p == 0:
+		return damaged("scrypt with n=%d, r=%d, p=%d is not possible", n, r, p)
+	case n > maxScryptMemory || r > maxScryptMemory || p > maxScryptMemory,
+		n*r > maxScryptMemory || n*r*p > maxScryptMemory/scryptBlockBytes:
+		return damaged("scrypt with n=%d, r=%d, p=%d would take more than %d MiB", n, r, p, maxScryptMemory>>20)
+	}
+	return nil
+}
+
+// checkRounds complains of a number of rounds that is none, or takes too long.
+func checkRounds(n uint64) error {
+	if n == 0 || n > maxPBKDF2Rounds {
+		return damaged("PBKDF2 with %d rounds; from 1 to %d are possible", n, maxPBKDF2Rounds)
+	}
+	return nil
 }
 
 func parsePBKDF2(text json.RawMessage) (kdf, error) {
@@ -105,8 +121,8 @@ func parsePBKDF2(text json.RawMessage) (kdf, error) {
 	if err != nil {
 		return nil, err
 	}
-	if j.Rounds == 0 || j.Rounds > maxPBKDF2Rounds {
-		return nil, damaged("PBKDF2 with %d rounds; from 1 to %d are possible", j.Rounds, maxPBKDF2Rounds)
+	if err := checkRounds(j.Rounds); err != nil {
+		return nil, err
 	}
 	return &pbkdf2KDF{rounds: j.Rounds, salt: salt}, nil
 }

@@ -7,8 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/youmark/pkcs8"
+	"log/slog"
 )
 
 // Master is the private half of an RSA master key, which recovers data keys
@@ -25,6 +24,10 @@ const (
 	pemEncrypted = "ENCRYPTED PRIVATE KEY"
 	pemPKCS1     = "RSA PRIVATE KEY"
 )
+
+// maxDER bounds an encoded private key: one of 16384 bits fits. To check the
+// numbers of longer ones takes longer than anybody waits.
+const maxDER = 10 << 10
 
 // MasterNeedsPassphrase reports whether the PEM text of a private key is
 // protected by a passphrase.
@@ -45,26 +48,42 @@ func ParseMaster(text, passphrase []byte) (*Master, error) {
 	}
 	switch block.Type {
 	case pemPKCS1:
-		key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
-		if err != nil {
-			return nil, damaged("master key: %w", err)
-		}
-		return newMaster(key), nil
+		return parsePKCS1(block)
 	case pemPKCS8:
 		return ParseMasterDER(block.Bytes)
 	case pemEncrypted:
-		key, err := pkcs8.ParsePKCS8PrivateKeyRSA(block.Bytes, passphrase)
+		der, err := openPBES2(block.Bytes, passphrase)
 		if err != nil {
-			return nil, fmt.Errorf("master key: %w", ErrPassphrase)
+			return nil, fmt.Errorf("master key: %w", err)
 		}
-		return newMaster(key), nil
+		return ParseMasterDER(der)
 	}
-	return nil, damaged("master key: PEM text of a %s, want a private key", block.Type)
+	return nil, damaged("master key: PEM text of a %s, want a private key", shortType(block.Type))
+}
+
+// shortType cuts off what is too long for an error.
+func shortType(s string) string { return s[:min(len(s), maxShownText)] }
+
+func parsePKCS1(block *pem.Block) (*Master, error) {
+	if block.Headers["DEK-Info"] != "" {
+		return nil, damaged("master key: encrypted in the way from before PKCS#8; 'openssl pkcs8 -topk8' converts it")
+	}
+	if len(block.Bytes) > maxDER {
+		return nil, damaged("master key: longer than %d bytes", maxDER)
+	}
+	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, damaged("master key: %w", err)
+	}
+	return newMaster(key), nil
 }
 
 // ParseMasterDER reads the private key from PKCS#8 that is not encrypted, as
 // [Master.DER] writes it.
 func ParseMasterDER(der []byte) (*Master, error) {
+	if len(der) > maxDER {
+		return nil, damaged("master key: longer than %d bytes", maxDER)
+	}
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, damaged("master key: %w", err)
@@ -82,7 +101,12 @@ func newMaster(key *rsa.PrivateKey) *Master {
 
 // DER returns the private key as PKCS#8, for a process that is to have it. It
 // is secret.
-func (m *Master) DER() ([]byte, error) { return x509.MarshalPKCS8PrivateKey(m.private()) }
+func (m *Master) DER() ([]byte, error) {
+	if m == nil || m.private == nil {
+		return nil, errZeroKey
+	}
+	return x509.MarshalPKCS8PrivateKey(m.private())
+}
 
 // ErrUnwrap matches the error of a wrapped key that another master key opens,
 // or that is damaged.
@@ -103,7 +127,13 @@ func (m *Master) Unwrap(wrapped []byte) ([]byte, error) {
 }
 
 // String shows nothing of the key.
-func (m *Master) String() string { return "master key" }
+func (m Master) String() string { return "master key" }
+
+// GoString is [Master.String].
+func (m Master) GoString() string { return m.String() }
+
+// LogValue is [Master.String] for slog.
+func (m Master) LogValue() slog.Value { return slog.StringValue(m.String()) }
 
 // Format prints [Master.String] whatever the verb is.
-func (m *Master) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, m.String()) }
+func (m Master) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, m.String()) }

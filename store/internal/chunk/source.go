@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -129,17 +130,7 @@ func (s *Source) Get(ctx context.Context, w Want, hold func() (Hold, error)) (*B
 	l.waiters++
 	s.mu.Unlock()
 	if !running {
-		right, err := hold()
-		if err != nil {
-			s.finish(key, l, nil, err)
-		} else {
-			go func() {
-				b, err := s.load(right, w)
-				// Before anybody has an answer, and may close the datastore.
-				right.Release()
-				s.finish(key, l, b, err)
-			}()
-		}
+		s.start(key, l, w, hold)
 	}
 	select {
 	case <-l.done:
@@ -148,6 +139,44 @@ func (s *Source) Get(ctx context.Context, w Want, hold func() (Hold, error)) (*B
 		s.leave(l)
 		return nil, context.Cause(ctx)
 	}
+}
+
+// Ahead begins to load a chunk that will be wanted soon, for nobody yet. It does
+// nothing when the chunk is there or on its way, when enough others are, or when
+// the cache is too small to keep it until somebody asks. What goes wrong is said
+// to who asks for the chunk.
+func (s *Source) Ahead(w Want, hold func() (Hold, error)) {
+	key := w.id()
+	s.mu.Lock()
+	_, there := s.blocks[key]
+	_, running := s.loading[key]
+	if there || running || len(s.loading) > runtime.GOMAXPROCS(0) || int64(w.Size) > s.limit/aheadShare {
+		s.mu.Unlock()
+		return
+	}
+	l := &load{done: make(chan struct{})}
+	s.loading[key] = l
+	s.mu.Unlock()
+	s.start(key, l, w, hold)
+}
+
+// aheadShare is how many chunks of a size the cache must be able to hold before
+// one is loaded ahead.
+const aheadShare = 4
+
+// start runs the loader of a chunk.
+func (s *Source) start(key id, l *load, w Want, hold func() (Hold, error)) {
+	right, err := hold()
+	if err != nil {
+		s.finish(key, l, nil, err)
+		return
+	}
+	go func() {
+		b, err := s.load(right, w)
+		// Before anybody has an answer, and may close the datastore.
+		right.Release()
+		s.finish(key, l, b, err)
+	}()
 }
 
 // leave takes a waiter off a load, giving back the reference that finish may

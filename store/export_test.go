@@ -1,0 +1,4 @@
+package store
+
+// WaitForLoads returns when no chunk is being loaded.
+func WaitForLoads(l *Lookup) { l.ds.chunks.Wait() }
