@@ -157,10 +157,13 @@ func (i *inode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32
 		h.release()
 		return nil, 0, i.fsys.fail(err)
 	}
+	flags = fuse.FOPEN_NOFLUSH // nothing is written: close(2) need not ask
 	if n.Frozen() {
-		return &fileHandle{handle: h, file: file}, fuse.FOPEN_KEEP_CACHE, 0
+		flags |= fuse.FOPEN_KEEP_CACHE
+	} else {
+		flags |= fuse.FOPEN_DIRECT_IO
 	}
-	return &fileHandle{handle: h, file: file}, fuse.FOPEN_DIRECT_IO, 0
+	return &fileHandle{handle: h, file: file}, flags, 0
 }
 
 // OpendirHandle opens a directory for listing.
