@@ -16,5 +16,9 @@
 // need root, loop devices or a program that is not installed.
 //
 // A test waits for a condition, with a deadline that is far beyond what a slow
-// machine needs. Nothing is measured here.
+// machine needs. PBSFS_CHURN says how long the test that opens and kills at random
+// goes on (10s unless told).
+//
+// The benchmarks, which "make bench" runs, alternate between pbsfs and its peers
+// round by round and report medians and their ratios.
 package integration

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -133,6 +134,10 @@ func takeSecrets(getenv func(string) string) (*secrets, error) {
 	return readSecrets(os.NewFile(uintptr(fd), "keys"))
 }
 
+// maxHandedOver is what fits into a pipe that nobody reads yet. A pipe can be
+// made no larger by an ordinary user.
+const maxHandedOver = 1 << 20
+
 // again starts this program anew in this process, with the opened keys and
 // without the passphrases: /proc shows the environment that a program was
 // started with. It returns only on failure.
@@ -141,7 +146,13 @@ func again(s *secrets) error {
 	if err != nil {
 		return err
 	}
-	if err := s.write(w); err != nil { // fits into the pipe
+	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, maxHandedOver); err != nil {
+		return fmt.Errorf("handing over the keys: %w", err)
+	}
+	if text, err := json.Marshal(s); err != nil || len(text) >= maxHandedOver {
+		return errors.Join(errors.New("handing over the keys: too many"), err)
+	}
+	if err := s.write(w); err != nil {
 		return err
 	}
 	fd, err := unix.FcntlInt(r.Fd(), unix.F_DUPFD, secretsFD)

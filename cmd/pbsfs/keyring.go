@@ -107,21 +107,42 @@ type keySpec struct {
 	passwordCmd  string
 }
 
+// What may follow the file in an argument of --keyfile.
+const (
+	specPasswordFile = ",password-file="
+	specPasswordCmd  = ",password-cmd="
+)
+
+// parseKeySpec reads an argument of --keyfile. Both options end the name of the
+// file, and reach to the end of the argument.
 func parseKeySpec(s string) (keySpec, error) {
-	if file, cmd, ok := strings.Cut(s, ",password-cmd="); ok {
-		return keySpec{file: file, passwordCmd: cmd}, nil
+	k := keySpec{file: s}
+	asked := false
+	if file, cmd, ok := strings.Cut(s, specPasswordCmd); ok {
+		k, asked = keySpec{file: file, passwordCmd: cmd}, true
 	}
-	file, path, _ := strings.Cut(s, ",password-file=")
-	if file == "" {
+	if file, path, ok := strings.Cut(k.file, specPasswordFile); ok {
+		if asked {
+			return keySpec{}, usagef("--keyfile %q: name a password file or a password command, not both", s)
+		}
+		k, asked = keySpec{file: file, passwordFile: path}, true
+	}
+	switch {
+	case k.file == "":
 		return keySpec{}, usagef("--keyfile %q names no file", s)
+	case asked && k.passwordFile == "" && k.passwordCmd == "":
+		return keySpec{}, usagef("--keyfile %q does not say where the password is", s)
 	}
-	return keySpec{file: file, passwordFile: path}, nil
+	return k, nil
 }
 
 // openKeyFile opens the key of one --keyfile.
 func (a *app) openKeyFile(ctx context.Context, spec string, pass *passphrases) ([32]byte, error) {
 	k, err := parseKeySpec(spec)
 	if err != nil {
+		return [32]byte{}, err
+	}
+	if err := guardMemory(); err != nil {
 		return [32]byte{}, err
 	}
 	f, err := a.readKeyFile(k.file)
@@ -169,24 +190,12 @@ func unlock(ctx context.Context, f *keys.File, k keySpec, pass *passphrases) ([3
 		}
 		return f.Open(value)
 	}
-	value, set, err := pass.fromEnv(ctx)
-	if err != nil {
-		return [32]byte{}, err
-	}
-	if set {
-		raw, err := f.Open(value)
-		if !errors.Is(err, keys.ErrPassphrase) {
-			return raw, err
-		}
-	}
-	asked, err := pass.ask(k.file)
-	if errors.Is(err, errNoPassphrase) && set {
-		return [32]byte{}, fmt.Errorf("%w: the one in the environment does not open it", keys.ErrPassphrase)
-	}
-	if err != nil {
-		return [32]byte{}, err
-	}
-	return f.Open(asked)
+	var raw [32]byte
+	err := pass.try(ctx, k.file, func(passphrase []byte) (err error) {
+		raw, err = f.Open(passphrase)
+		return err
+	})
+	return raw, err
 }
 
 // passphrase gets the passphrase that was named along with a key.
@@ -199,22 +208,24 @@ func (k keySpec) passphrase(ctx context.Context) ([]byte, error) {
 
 // openMaster opens the private half of a master key.
 func (a *app) openMaster(ctx context.Context, path string, pass *passphrases) (*keys.Master, error) {
+	if err := guardMemory(); err != nil {
+		return nil, err
+	}
 	text, err := readLimited(path, keys.MaxFile)
 	if err != nil {
 		return nil, keyErrorf("master key: %w", err)
 	}
 	a.warnReadable(path)
-	var value []byte
-	if keys.MasterNeedsPassphrase(text) {
-		set := false
-		if value, set, err = pass.fromEnv(ctx); err == nil && !set {
-			value, err = pass.ask(path)
-		}
-		if err != nil {
-			return nil, keyErrorf("master key %s: %w", path, err)
-		}
+	var m *keys.Master
+	open := func(passphrase []byte) (err error) {
+		m, err = keys.ParseMaster(text, passphrase)
+		return err
 	}
-	m, err := keys.ParseMaster(text, value)
+	if keys.MasterNeedsPassphrase(text) {
+		err = pass.try(ctx, path, open)
+	} else {
+		err = open(nil)
+	}
 	if err != nil {
 		return nil, keyErrorf("%s: %w", path, err)
 	}

@@ -74,8 +74,8 @@ func newMountCommand(a *app) *cobra.Command {
 }
 
 // startMount opens the keys and starts what serves the mount: this process, or
-// with keys or without --foreground this program anew, which never had the
-// passphrases.
+// with keys or passphrases or without --foreground this program anew, which
+// never had the passphrases.
 func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	handed, err := takeSecrets(a.getenv)
 	if err != nil {
@@ -94,7 +94,7 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	switch {
 	case !o.foreground:
 		return a.detach(o, s)
-	case !s.empty():
+	case !s.empty(), len(withoutPassphrases(os.Environ())) < len(os.Environ()):
 		return again(s)
 	}
 	return a.serve(ctx, o, s, a.warn)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/kballard/go-shellquote"
 	"golang.org/x/term"
+
+	"github.com/pbsfs/pbsfs/store/keys"
 )
 
 // A passphrase comes from a file or a program that was named with the key, from
@@ -91,16 +93,55 @@ func named(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// ask asks on the terminal.
-func (p *passphrases) ask(what string) ([]byte, error) {
+// try opens something that is protected: with the passphrase in the
+// environment, and if that is not the right one, with one from the terminal.
+func (p *passphrases) try(ctx context.Context, what string, open func(passphrase []byte) error) error {
+	value, set, err := p.fromEnv(ctx)
+	if err != nil {
+		return err
+	}
+	if set {
+		if err = open(value); !errors.Is(err, keys.ErrPassphrase) {
+			return err
+		}
+	}
+	asked, aerr := p.ask(ctx, what)
+	if errors.Is(aerr, errNoPassphrase) && set {
+		return fmt.Errorf("the passphrase in the environment: %w", err)
+	}
+	if aerr != nil {
+		return aerr
+	}
+	return open(asked)
+}
+
+// ask asks on the terminal, until ctx is done.
+func (p *passphrases) ask(ctx context.Context, what string) ([]byte, error) {
 	f, ok := p.app.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil, errNoPassphrase
 	}
+	before, err := term.GetState(int(f.Fd()))
+	if err != nil {
+		return nil, err
+	}
 	fmt.Fprintf(p.app.stderr, "Passphrase of %s: ", what)
-	value, err := term.ReadPassword(int(f.Fd()))
-	fmt.Fprintln(p.app.stderr)
-	return value, err
+	defer fmt.Fprintln(p.app.stderr)
+	type answer struct {
+		value []byte
+		err   error
+	}
+	got := make(chan answer, 1)
+	go func() { // which waits for a line: the process may end before it does
+		value, err := term.ReadPassword(int(f.Fd()))
+		got <- answer{value, err}
+	}()
+	select {
+	case a := <-got:
+		return a.value, a.err
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), term.Restore(int(f.Fd()), before))
+	}
 }
 
 // firstLine cuts off the end of the first line and what follows.

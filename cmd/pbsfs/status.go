@@ -117,8 +117,11 @@ func (a *app) showStatus(ctx context.Context, host maint.Host, args []string, as
 	all := make([]storeStatus, 0, len(targets))
 	for _, t := range targets {
 		s, err := statusOf(ctx, host, t)
-		if err != nil {
+		if err != nil && len(args) > 0 {
 			return err
+		}
+		if err != nil { // one datastore's trouble does not hide the others
+			s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
 		}
 		all = append(all, s)
 	}
@@ -165,7 +168,7 @@ func statusTargets(host maint.Host, args []string) ([]target, error) {
 
 func statusOf(ctx context.Context, host maint.Host, t target) (storeStatus, error) {
 	s := storeStatus{
-		Datastore: t.name, Path: t.path,
+		Datastore: t.name, Path: t.path, Processes: []maint.ProcessCount{},
 		Mounts: []mountStatus{}, Handles: []handleStatus{}, Locked: []lockedStatus{}, Problems: []problemState{},
 	}
 	mode, err := modeOf(host, t.name)
@@ -173,12 +176,11 @@ func statusOf(ctx context.Context, host maint.Host, t target) (storeStatus, erro
 		return s, err
 	}
 	s.Mode, s.Message = mode.Type, mode.Message
-	if s.Processes, err = maint.Processes(host, t.name); err != nil {
+	procs, err := maint.Processes(host, t.name)
+	if err != nil {
 		return s, err
 	}
-	if s.Processes == nil {
-		s.Processes = []maint.ProcessCount{}
-	}
+	s.Processes = append(s.Processes, procs...)
 	known, err := records(host)
 	if err != nil {
 		return s, err
