@@ -266,7 +266,7 @@ func (m *mounted) node(t testing.TB, path string) *tree.Node {
 	t.Helper()
 	var n *tree.Node
 	err := m.ref.View(t.Context(), func(r *store.Reader) (err error) {
-		n, err = tree.New(m.ref).Walk(t.Context(), r, path)
+		n, err = tree.New(m.ref).Walk(t.Context(), r, path, false)
 		return err
 	})
 	if err != nil {

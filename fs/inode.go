@@ -140,6 +140,26 @@ func (i *inode) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
 	return 0
 }
 
+// mended returns the node of the inode. One that could not be opened when it was
+// looked up is looked up again: the key may have come, or the chunk.
+func (i *inode) mended(ctx context.Context, right *store.Reader) *tree.Node {
+	n := i.node.Load()
+	name, p := i.Parent()
+	if n.Broken() == nil || p == nil {
+		return n
+	}
+	parent, ok := p.Operations().(*inode)
+	if !ok {
+		return n
+	}
+	again, err := parent.node.Load().Lookup(ctx, right, name)
+	if err != nil || again.ID() != n.ID() {
+		return n
+	}
+	i.remember(again)
+	return again
+}
+
 // Open opens a file for reading.
 func (i *inode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
 	if flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0 {
@@ -151,7 +171,7 @@ func (i *inode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32
 	if err != nil {
 		return nil, 0, i.fsys.fail(err)
 	}
-	n := i.node.Load()
+	n := i.mended(ctx, h.right)
 	file, err := n.Open(ctx, h.right)
 	if err != nil {
 		h.release()
@@ -178,6 +198,7 @@ func (i *inode) OpendirHandle(ctx context.Context, _ uint32) (gofs.FileHandle, u
 	if err != nil {
 		return nil, 0, i.fsys.fail(err)
 	}
+	n = i.mended(ctx, h.right)
 	l, err := n.List(ctx, h.right)
 	if err != nil {
 		h.release()

@@ -23,8 +23,16 @@ func Processes(host Host, store string) ([]ProcessCount, error) {
 	if err := checkStore(store); err != nil {
 		return nil, err
 	}
+	names, err := countedAs(host, store)
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, name := range names {
+		files = append(files, operationsFiles(host, name)...)
+	}
 	var procs []ProcessCount
-	for _, file := range operationsFiles(host, store) {
+	for _, file := range files {
 		entries, err := readOperations(file)
 		if err != nil {
 			return nil, err

@@ -64,6 +64,9 @@ func Datastores(host Host) ([]Datastore, error) {
 			return nil, err
 		}
 		c := parseConfig(data)
+		if c.problem != "" && len(c.sections) == 0 {
+			return nil, fmt.Errorf("%s: %s", place.file(), c.problem)
+		}
 		for _, s := range c.sections {
 			if s.kind == sectionType {
 				list = addListed(list, c.datastore(s, place.file()))
@@ -124,7 +127,18 @@ var (
 	uuidRule = regexp.MustCompile(`^[0-9A-Fa-f-]{4,64}$`)
 )
 
+// ErrBadDatastore is found in complaints about what a datastore was to be called,
+// and where it was said to lie.
+var ErrBadDatastore = errors.New("not possible")
+
 func (d Datastore) check() error {
+	if err := d.wrong(); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadDatastore, err)
+	}
+	return nil
+}
+
+func (d Datastore) wrong() error {
 	switch {
 	case !nameRule.MatchString(d.Name) || strings.HasSuffix(d.Name, ".lock"):
 		return fmt.Errorf("%q is not a name for a datastore: 3 to 32 letters, digits, '.', '_', '-'", d.Name)
@@ -154,6 +168,9 @@ func AddDatastore(ctx context.Context, host Host, d Datastore) error {
 		for _, other := range listed {
 			if other.Name == d.Name {
 				return nil, fmt.Errorf("datastore %s in %s: %w", d.Name, other.File, ErrExists)
+			}
+			if !d.Removable() && !other.Removable() && SameDir(other.Path, d.Path) {
+				return nil, fmt.Errorf("%s is datastore %s in %s: %w", d.Path, other.Name, other.File, ErrExists)
 			}
 		}
 		return c.added(d), nil

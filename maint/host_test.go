@@ -118,7 +118,7 @@ func TestUserCannotChangeRootsDatastores(t *testing.T) {
 func TestLockThatAppearsIsTaken(t *testing.T) {
 	user, root, p := userPlace(t)
 	p.write(t, "root/datastore.cfg", plainConfig)
-	l := &fileLedger{host: user, store: testStore, modes: newModeSource(user, testStore, false)}
+	l := &fileLedger{host: user, store: testStore, modes: newModeSource(user, testStore, "", false)}
 	rounds := 0
 	plan := func(Mode) (Counts, bool) {
 		if rounds++; rounds == 1 {

@@ -52,6 +52,7 @@ func (s stamp) settled(now time.Time) bool {
 type modeSource struct {
 	host  Host
 	store string
+	dir   string // where the datastore lies, without symbolic links; "" if that is not known
 	// lenient: a file that may not be read holds no mode. Only for those who
 	// do not count either.
 	lenient bool
@@ -68,8 +69,12 @@ type modeReading struct {
 	valid bool // stamp and mode belong together and the stamp was settled
 }
 
-func newModeSource(host Host, store string, lenient bool) *modeSource {
-	return &modeSource{host: host, store: store, lenient: lenient, known: make([]modeReading, len(host.configs))}
+func newModeSource(host Host, store, path string, lenient bool) *modeSource {
+	m := &modeSource{host: host, store: store, lenient: lenient, known: make([]modeReading, len(host.configs))}
+	if path != "" {
+		m.dir = resolveDir(path)
+	}
+	return m
 }
 
 // current is the mode of this moment; file says what could not be read.
@@ -110,7 +115,7 @@ func (m *modeSource) reading(i int, path string, again bool) (Mode, error) {
 	if err != nil {
 		return Mode{}, err
 	}
-	r := modeReading{stamp: at, mode: parseConfig(data).mode(m.store), valid: at.settled(time.Now())}
+	r := modeReading{stamp: at, mode: parseConfig(data).modeAt(m.store, m.dir), valid: at.settled(time.Now())}
 	if r.mode.Type == Unknown {
 		r.mode.Problem = path + ": " + r.mode.Problem
 	}
@@ -184,7 +189,7 @@ func ReadMode(host Host, store string) (Mode, error) {
 	if len(host.configs) == 0 {
 		return Mode{}, errNoHost
 	}
-	mode, file, err := newModeSource(host, store, false).fresh()
+	mode, file, err := newModeSource(host, store, "", false).fresh()
 	if err != nil {
 		return Mode{}, fmt.Errorf("read the maintenance mode of datastore %s from %s: %w", store, file, err)
 	}

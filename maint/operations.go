@@ -72,7 +72,8 @@ type Options struct {
 	// Store is the datastore's name in datastore.cfg and the name of its
 	// operations file.
 	Store string
-	// Path is the datastore's directory; it appears in log records only.
+	// Path is the datastore's directory: modes of other entries for it count
+	// as well.
 	Path string
 	Host Host
 	// Untracked publishes nothing and lets nothing linger: for hosts where
@@ -166,7 +167,7 @@ func NewOperations(opts Options) (*Operations, error) {
 	}
 	o := &Operations{
 		opts:  opts,
-		modes: newModeSource(opts.Host, opts.Store, opts.Untracked),
+		modes: newModeSource(opts.Host, opts.Store, opts.Path, opts.Untracked),
 		wake:  make(chan struct{}, 1),
 	}
 	o.ledger = newLedger(opts, o.modes)

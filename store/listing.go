@@ -262,12 +262,18 @@ func ReadGroupFile(ctx context.Context, right CanRead, g name.Group, f GroupFile
 
 // GroupFiles returns which files g has.
 func GroupFiles(ctx context.Context, right CanRead, g name.Group) ([]GroupFile, error) {
-	_, entries, err := list(ctx, right, g.Dir())
+	r, root, err := begin(ctx, right)
+	if err != nil {
+		return nil, err
+	}
 	var out []GroupFile
 	for _, f := range []GroupFile{Notes, Owner} {
-		if slices.Contains(entries, disk.Entry{Name: string(f)}) {
+		switch _, err := root.Stat(g.Dir() + "/" + string(f)); {
+		case err == nil: // what is no regular file is there, and cannot be read
 			out = append(out, f)
+		case !absent(err):
+			return out, r.ds.failed(root, err)
 		}
 	}
-	return out, err
+	return out, nil
 }

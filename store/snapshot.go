@@ -117,7 +117,7 @@ func (d *datastore) stampOf(root *disk.Root, s name.Snapshot) (stamp, error) {
 	if st.manifest, err = dir.Stat(name.Manifest.String()); err != nil {
 		return stamp{}, d.failed(root, err)
 	}
-	if !st.manifest.IsRegular() {
+	if !st.manifest.IsRegular() { // for the server, too, it then has none
 		return stamp{}, fmt.Errorf("datastore %s: snapshot %s: manifest is no regular file: %w", d.name, s, fs.ErrNotExist)
 	}
 	if st.log, err = dir.Stat(name.ClientLog.String()); err != nil && !absent(err) {

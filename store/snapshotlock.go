@@ -159,11 +159,23 @@ func (r *right) tryLocks(s name.Snapshot, l *snapshotLock) (err error) {
 	return err
 }
 
-// take adds a user to the lock of s, calling fill when it is to be taken.
+// take adds a user to the lock of s, calling fill when it is to be taken. When
+// somebody else's try fails, it is tried again: each has a second of its own.
 func (k *snapshotLocks) take(ctx context.Context, s name.Snapshot, fill func(*snapshotLock) error) error {
+	for begin := time.Now(); ; {
+		mine, err := k.takeOnce(ctx, s, fill)
+		if err == nil || mine || ctx.Err() != nil || time.Since(begin) > lockWait {
+			return err
+		}
+	}
+}
+
+// takeOnce is one try, and says whether it was ours.
+func (k *snapshotLocks) takeOnce(ctx context.Context, s name.Snapshot, fill func(*snapshotLock) error) (mine bool, err error) {
 	k.mu.Lock()
 	l, ok := k.held[s]
-	if !ok {
+	mine = !ok || l.failed()
+	if mine {
 		l = &snapshotLock{ready: make(chan struct{}), since: time.Now()}
 		if k.held == nil {
 			k.held = make(map[name.Snapshot]*snapshotLock)
@@ -176,21 +188,20 @@ func (k *snapshotLocks) take(ctx context.Context, s name.Snapshot, fill func(*sn
 		l.timer = nil
 	}
 	k.mu.Unlock()
-	if !ok {
+	if mine {
 		l.err = fill(l)
 		close(l.ready)
 	}
 	select {
 	case <-l.ready:
+		err = l.err
 	case <-ctx.Done():
-		k.leave(s, l)
-		return context.Cause(ctx)
+		err = context.Cause(ctx)
 	}
-	if l.err != nil {
+	if err != nil {
 		k.leave(s, l)
-		return l.err
 	}
-	return nil
+	return mine, err
 }
 
 // give takes a user off the lock of s.

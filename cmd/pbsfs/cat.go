@@ -45,7 +45,7 @@ func newCatCommand(a *app) *cobra.Command {
 
 // cat writes the file at p to the standard output.
 func (a *app) cat(ctx context.Context, r *store.Reader, t *tree.Tree, p string) error {
-	n, err := t.Walk(ctx, r, p+"/") // the slash follows a symbolic link
+	n, err := t.Walk(ctx, r, p, true)
 	if err != nil {
 		return atPath(p, err)
 	}

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/store"
@@ -47,8 +50,14 @@ type problemState struct {
 	Text string    `json:"text"`
 }
 
-// controlTimeout bounds one conversation on the socket.
-const controlTimeout = 5 * time.Second
+const (
+	// controlTimeout bounds one conversation on the socket.
+	controlTimeout = 5 * time.Second
+	// maxConversations is how many there are at once.
+	maxConversations = 16
+	// maxAnswer bounds what is read of an answer.
+	maxAnswer = 16 << 20
+)
 
 // control answers on the socket of a record until it is closed.
 type control struct {
@@ -62,14 +71,14 @@ func serveControl(r *mountRecord, m *fs.Mount, ref *store.Lookup) (*control, err
 		return nil, errors.New("the mount has no record")
 	}
 	_ = os.Remove(r.socket())
+	before := unix.Umask(0o177) // the socket is for this user only, from the beginning
 	l, err := net.Listen("unix", r.socket())
+	unix.Umask(before)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(r.socket(), 0o600); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
 	c := &control{listener: l, done: make(chan struct{})}
+	busy := make(chan struct{}, maxConversations)
 	go func() {
 		defer close(c.done)
 		for {
@@ -77,7 +86,15 @@ func serveControl(r *mountRecord, m *fs.Mount, ref *store.Lookup) (*control, err
 			if err != nil {
 				return
 			}
-			answerControl(conn, m, ref)
+			select {
+			case busy <- struct{}{}:
+				go func() {
+					defer func() { <-busy }()
+					answerControl(conn, m, ref)
+				}()
+			default:
+				_ = conn.Close() // somebody plays
+			}
 		}
 	}()
 	return c, nil
@@ -88,7 +105,7 @@ func answerControl(conn net.Conn, m *fs.Mount, ref *store.Lookup) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
 	var req controlRequest
-	if err := json.NewDecoder(conn).Decode(&req); err != nil {
+	if err := json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&req); err != nil {
 		return
 	}
 	err := req.serve(ref)
@@ -151,7 +168,7 @@ func (r *mountRecord) ask(ctx context.Context, req controlRequest) (mountState, 
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
-	err = errors.Join(json.NewEncoder(conn).Encode(req), json.NewDecoder(conn).Decode(&s))
+	err = errors.Join(json.NewEncoder(conn).Encode(req), json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&s))
 	if err == nil && s.Error != "" {
 		err = errors.New(s.Error)
 	}

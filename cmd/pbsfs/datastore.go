@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -55,7 +53,7 @@ func resolve(host maint.Host, arg string) (target, error) {
 	if !strings.Contains(arg, "/") {
 		for _, d := range configured {
 			if d.Name == arg {
-				return target{name: d.Name, path: d.Dir(), s3: d.S3()}, nil
+				return targetOf(host, configured, d), nil
 			}
 		}
 		hint := ""
@@ -64,12 +62,25 @@ func resolve(host maint.Host, arg string) (target, error) {
 		}
 		return target{}, fmt.Errorf("no datastore %s in %s%s", arg, strings.Join(host.ConfigFiles(), " or "), hint)
 	}
-	return resolvePath(configured, arg)
+	return resolvePath(host, configured, arg)
+}
+
+// targetOf returns the datastore of an entry. Where root has an entry for the
+// same directory, a user's own does not count: root's mode and counts do.
+func targetOf(host maint.Host, configured []maint.Datastore, d maint.Datastore) target {
+	own := host.ConfigFiles()[0]
+	for _, o := range configured {
+		if d.File == own && o.File != own && maint.SameDir(o.Dir(), d.Dir()) {
+			d = o
+			break
+		}
+	}
+	return target{name: d.Name, path: d.Dir(), s3: d.S3()}
 }
 
 // resolvePath finds the name of the datastore in a directory: its configured
 // one, whatever path that is configured with, else one made from the path.
-func resolvePath(configured []maint.Datastore, arg string) (target, error) {
+func resolvePath(host maint.Host, configured []maint.Datastore, arg string) (target, error) {
 	path, err := filepath.Abs(arg)
 	if err != nil {
 		return target{}, err
@@ -91,30 +102,17 @@ func resolvePath(configured []maint.Datastore, arg string) (target, error) {
 	}
 	for _, d := range configured {
 		if there, err := os.Stat(filepath.Join(d.Dir(), ".chunks")); err == nil && os.SameFile(here, there) {
-			return target{name: d.Name, path: path, s3: d.S3()}, nil
+			t := targetOf(host, configured, d)
+			t.path = path
+			return t, nil
 		}
 	}
-	return target{name: pathName(path), path: path}, nil
+	return target{name: maint.PathName(path), path: path}, nil
 }
 
 // notDatastore says that a directory holds no datastore.
 func notDatastore(path string) error {
 	return fmt.Errorf("%s: %w: it has no directory .chunks", path, store.ErrNotDatastore)
-}
-
-// pathName makes a datastore's name from its path: the beginning of the last
-// component, and a sum of it all, so that no two are alike.
-func pathName(path string) string {
-	base := strings.Map(func(r rune) rune {
-		switch {
-		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '_', r == '.', r == '-':
-			return r
-		}
-		return '_'
-	}, filepath.Base(path))
-	base = strings.TrimLeft(base[:min(20, len(base))], ".-")
-	sum := sha256.Sum256([]byte(path))
-	return base + "-" + hex.EncodeToString(sum[:4])
 }
 
 // open opens the datastore that arg means, with keys that are open.
@@ -134,9 +132,13 @@ func (a *app) open(ctx context.Context, arg string, o openOptions, s *secrets, l
 	if t.s3 && !o.cachedOnly {
 		return nil, fmt.Errorf("datastore %s: %s: %w: its chunks are in the bucket; --cached-only serves those that are here", t.name, t.path, store.ErrS3Cache)
 	}
-	return store.Open(ctx, store.Options{
+	ref, err := store.Open(ctx, store.Options{
 		Name: t.name, Path: t.path, CacheSize: max(1, int64(o.cacheSize)), CachedOnly: o.cachedOnly,
 		Host: host, Untracked: o.untracked, Log: log,
 		Keys: opened, Masters: masters, IgnoreSignature: o.ignoreSignature,
 	})
+	if errors.Is(err, maint.ErrUncounted) {
+		return nil, fmt.Errorf("%w; --untracked reads all the same, and maintenance does not see it", err)
+	}
+	return ref, err
 }

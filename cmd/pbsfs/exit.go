@@ -36,7 +36,7 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.As(err, &given):
 		return given.code
-	case errors.As(err, &usage), errors.Is(err, maint.ErrBadMessage), isUnknownCommand(err):
+	case errors.As(err, &usage), errors.Is(err, maint.ErrBadMessage), errors.Is(err, maint.ErrBadDatastore), isUnknownCommand(err):
 		return exitUsage
 	case errors.Is(err, errActive), errors.Is(err, maint.ErrActive), errors.Is(err, maint.ErrConflict):
 		return exitActive

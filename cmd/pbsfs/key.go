@@ -186,7 +186,7 @@ func (a *app) recoverKey(ctx context.Context, datastore, snapshot string, o open
 
 // snapshotAt returns the snapshot at a path of the tree.
 func snapshotAt(ctx context.Context, r *store.Reader, t *tree.Tree, path string) (*store.Snapshot, error) {
-	n, err := t.Walk(ctx, r, path+"/")
+	n, err := t.Walk(ctx, r, path, true)
 	if err != nil {
 		return nil, atPath(path, err)
 	}
@@ -236,12 +236,13 @@ func (a *app) addKeys(ctx context.Context, mountpoint string, o keyOptions) erro
 	if err != nil {
 		return err
 	}
+	where = placeOf(where)
 	known, err := records(host)
 	if err != nil {
 		return err
 	}
 	for _, r := range known {
-		if r.Mountpoint != where || !r.own { // another user's may be anybody's socket
+		if placeOf(r.Mountpoint) != where || !r.own { // another user's may be anybody's socket
 			continue
 		}
 		pass := &passphrases{app: a, name: keyPassword}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/journal"
+	"golang.org/x/sys/unix"
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"github.com/pbsfs/pbsfs/maint"
@@ -44,7 +45,7 @@ func (a *app) openLog(o *mountOptions, host maint.Host) (*slog.Logger, func(), e
 	case "":
 		return a.defaultLog(o, host)
 	}
-	f, err := os.OpenFile(o.logTo, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	f, err := os.OpenFile(o.logTo, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--log: %w", err)
 	}
@@ -63,11 +64,23 @@ func (a *app) defaultLog(o *mountOptions, host maint.Host) (*slog.Logger, func()
 	if w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_NOTICE, logName); err == nil {
 		return text(w), func() { _ = w.Close() }, nil
 	}
-	if err := os.MkdirAll(host.OwnRunDir(), 0o755); err != nil {
-		return nil, nil, fmt.Errorf("making the run directory: %w", err)
+	if err := writableDir(host.OwnRunDir()); err != nil {
+		if o.untracked { // it is for hosts like this
+			return slog.New(slog.DiscardHandler), func() {}, nil
+		}
+		return nil, nil, fmt.Errorf("run directory: %w; --run-dir names another, --log another place for the log", err)
 	}
 	w := &lumberjack.Logger{Filename: filepath.Join(host.OwnRunDir(), logName+".log"), MaxSize: logMegabytes, MaxBackups: logBackups}
 	return text(w), func() { _ = w.Close() }, nil
+}
+
+// writableDir makes a directory if it is missing, and says whether files can be
+// made there.
+func writableDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return unix.Access(dir, unix.W_OK|unix.X_OK)
 }
 
 // journalHandler writes records to the systemd journal, attributes as fields.

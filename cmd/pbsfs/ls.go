@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path"
@@ -66,15 +67,15 @@ func (a *app) read(ctx context.Context, datastore string, o openOptions, fn func
 		return err
 	}
 	defer func() { err = errors.Join(err, ref.Close()) }()
+	if err := a.warn(unfitKeys(ctx, ref, s, log)); err != nil {
+		return err
+	}
 	return ref.View(ctx, func(r *store.Reader) error { return fn(ctx, r, tree.New(ref)) })
 }
 
 // list prints what lies at p.
 func (a *app) list(ctx context.Context, r *store.Reader, t *tree.Tree, p string, long bool) (err error) {
-	n, err := t.Walk(ctx, r, p)
-	if err == nil && n.Type() == unix.S_IFLNK && !long { // as ls(1) does
-		n, err = t.Walk(ctx, r, p+"/")
-	}
+	n, err := t.Walk(ctx, r, p, !long) // as ls(1) does
 	if err != nil {
 		return atPath(p, err)
 	}
@@ -117,7 +118,13 @@ func (a *app) list(ctx context.Context, r *store.Reader, t *tree.Tree, p string,
 }
 
 // atPath adds the path a command was asked about.
-func atPath(p string, err error) error { return fmt.Errorf("/%s: %w", strings.Trim(p, "/"), err) }
+func atPath(p string, err error) error {
+	var own *store.Error
+	if errors.Is(err, fs.ErrNotExist) && !errors.As(err, &own) {
+		err = unix.ENOENT // whatever it was that did not find it
+	}
+	return fmt.Errorf("/%s: %w", strings.Trim(p, "/"), err)
+}
 
 // printer prints lines of a listing.
 type printer struct {

@@ -37,7 +37,7 @@ func TestMountOptions(t *testing.T) {
 		{[]string{"noexec,ro"}, with(func(m *mountFlags) { m.kernel = []string{"noexec"} })},
 		{[]string{"uid=1000", "gid=100,umask=027"}, with(func(m *mountFlags) { m.uid, m.gid, m.umask = 1000, 100, 0o27 })},
 		{[]string{"uid=0,uid=5"}, with(func(m *mountFlags) { m.uid = 5 })},
-		{[]string{"uid=4294967295"}, with(func(m *mountFlags) { m.uid = 4294967295 })},
+		{[]string{"uid=4294967294"}, with(func(m *mountFlags) { m.uid = 4294967294 })}, {[]string{"uid=4294967295"}, nil},
 		{[]string{"umask=0"}, with(func(m *mountFlags) { m.umask = 0 })},
 		{[]string{"umask=777"}, with(func(m *mountFlags) { m.umask = 0o777 })},
 		{[]string{"umask=1000"}, nil},
@@ -175,11 +175,11 @@ func TestPathName(t *testing.T) {
 		"/srv/tank": "tank-", "/srv/my store": "my_store-", "/srv/.hidden": "hidden-", "/srv/--x": "x-", "/": "_-", "/srv/größe": "gr__e-",
 		"/srv/abcdefghijklmnopqrstuvwxyz": "abcdefghijklmnopqrst-", "/srv/a.b_c-d": "a.b_c-d-",
 	} {
-		got := pathName(path)
+		got := maint.PathName(path)
 		if !strings.HasPrefix(got, want) || len(got) != len(want)+8 {
-			t.Errorf("pathName(%s) = %s, want %s and 8 digits", path, got, want)
+			t.Errorf("maint.PathName(%s) = %s, want %s and 8 digits", path, got, want)
 		}
-		if got != pathName(path) || got == pathName(path+"x/"+filepath.Base(path)) {
+		if got != maint.PathName(path) || got == maint.PathName(path+"x/"+filepath.Base(path)) {
 			t.Errorf("name of %s is not that of the path alone", path)
 		}
 	}

@@ -160,6 +160,9 @@ func (a *app) setMode(ctx context.Context, arg string, mode maint.ModeType, o se
 	if err != nil {
 		return err
 	}
+	if err := strangers(host, t); err != nil {
+		return err
+	}
 	err = maint.SetMode(ctx, host, t.name, mode, maint.SetOptions{Message: o.message, Wait: o.wait, Drain: o.drain})
 	if errors.Is(err, maint.ErrNotConfigured) {
 		return fmt.Errorf("%s is not in %s; first: pbsfs datastore add NAME %s", arg, host.ConfigFiles()[0], t.path)
@@ -171,6 +174,27 @@ func (a *app) setMode(ctx context.Context, arg string, mode maint.ModeType, o se
 		return withHolders(ctx, err, host, t)
 	}
 	return a.showSet(host, t, o.json)
+}
+
+// strangers refuses a mode that a mount of the datastore would not count for:
+// one that was made under a name that has gone from the configuration since.
+func strangers(host maint.Host, t target) error {
+	known, err := records(host)
+	if err != nil {
+		return err
+	}
+	configured, err := maint.Datastores(host)
+	if err != nil {
+		return err
+	}
+	for _, r := range known {
+		same := r.Datastore == t.name || r.Datastore == maint.PathName(t.path) ||
+			slices.ContainsFunc(configured, func(d maint.Datastore) bool { return d.Name == r.Datastore })
+		if r.serves(t) && !same {
+			return fmt.Errorf("%s is %w: it was mounted as datastore %s, which is no longer configured; unmount it, and mount it again", r.Mountpoint, errActive, r.Datastore)
+		}
+	}
+	return nil
 }
 
 // showSet says that a mode was set; to people only on request, for it is what
@@ -233,7 +257,7 @@ func holderLines(ctx context.Context, host maint.Host, t target) string {
 	}
 	var b strings.Builder
 	for _, m := range ours {
-		if m.Source != t.path {
+		if !maint.SameDir(m.Source, t.path) {
 			continue
 		}
 		holders, err := maint.Holders(ctx, m.Point)
@@ -245,7 +269,7 @@ func holderLines(ctx context.Context, host maint.Host, t target) string {
 		b.WriteString(openLines(ctx, m.Point, r, holders))
 	}
 	for _, r := range known {
-		if r.Datastore == t.name {
+		if r.serves(t) {
 			b.WriteString(openLines(ctx, r.Mountpoint, r, nil))
 		}
 	}

@@ -140,6 +140,9 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 	if err := checkMountpoint(o.mountpoint, t.path, o.flags.nonempty); err != nil {
 		return err
 	}
+	if real, err := filepath.EvalSymlinks(o.mountpoint); err == nil {
+		o.mountpoint = real // as the mount table has it
+	}
 	if err := checkFUSE(o.flags.allowOther); err != nil {
 		return err
 	}
@@ -161,18 +164,24 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 		_ = ref.Close()
 		return err
 	}
-	record, err := writeRecord(host, ref, o.mountpoint)
-	if err != nil {
-		log.Warn("'pbsfs unmount' will not find this mount by its datastore", "error", err)
+	warning := ""
+	tell := func(text string, err error) {
+		if err != nil {
+			log.Warn(text, "error", err)
+			warning += fmt.Sprintf("pbsfs: warning: %s: %v\n", text, err)
+		}
 	}
+	record, err := writeRecord(host, ref, o.mountpoint)
+	tell("other commands will not find this mount", err)
 	defer record.remove()
 	answers, err := serveControl(record, m, ref)
-	if err != nil {
-		log.Warn("'pbsfs status' will not see what is open here", "error", err)
-	}
+	tell("'pbsfs status' will not see what is open here", err)
 	defer answers.close()
+	if ref.Untracked() {
+		warning += "pbsfs: warning: untracked: maintenance and unmounting of the datastore's disk do not see what is read here\n"
+	}
 	stop := stopSignals()
-	if err := ready(unfitKeys(ctx, ref, s, log)); err != nil {
+	if err := ready(warning + unfitKeys(ctx, ref, s, log)); err != nil {
 		log.Warn("the process that asked for the mount has gone", "error", err)
 	}
 	log.Info("mounted", "path", ref.Path(), "version", version())

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -90,6 +91,9 @@ func number(opt, value string, base, bits int) (int64, error) {
 			err = why.Err
 		}
 		return 0, fmt.Errorf("mount option %s: %w", opt, err)
+	}
+	if bits == 32 && n == math.MaxUint32 {
+		return 0, fmt.Errorf("mount option %s: nobody has that id", opt)
 	}
 	return int64(n), nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,9 @@ func checkMountpoint(where, path string, nonempty bool) error {
 		return fmt.Errorf("cannot mount on %w", err)
 	case !info.IsDir():
 		return fmt.Errorf("%s: cannot mount on what is not a directory", where)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() != 0 && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s: users can only mount on directories of their own", where)
 	}
 	real, err := filepath.EvalSymlinks(where)
 	if err != nil {

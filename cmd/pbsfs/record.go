@@ -57,7 +57,11 @@ func writeRecord(host maint.Host, ref *store.Lookup, mountpoint string) (*mountR
 		return nil, err
 	}
 	r.file = filepath.Join(dir, strconv.Itoa(r.PID)+".json")
-	return r, os.WriteFile(r.file, append(text, '\n'), 0o644)
+	unfinished := r.file + ".new"
+	if err := os.WriteFile(unfinished, append(text, '\n'), 0o644); err != nil {
+		return r, err
+	}
+	return r, os.Rename(unfinished, r.file)
 }
 
 // remove takes the record away. The nil record has none.
@@ -66,6 +70,12 @@ func (r *mountRecord) remove() {
 		_ = os.Remove(r.socket())
 		_ = os.Remove(r.file)
 	}
+}
+
+// serves reports whether the mount is one of that datastore, whatever it was
+// called when it was mounted.
+func (r *mountRecord) serves(t target) bool {
+	return r.Datastore == t.name || maint.SameDir(r.Path, t.path)
 }
 
 // alive reports whether the process that left the record still runs.
@@ -108,7 +118,7 @@ func recordsIn(dir string, own bool) ([]*mountRecord, error) {
 		r, err := readRecord(filepath.Join(dir, e.Name()))
 		switch {
 		case err != nil: // being written, or not ours
-		case r.alive():
+		case r.alive() && (own || sameOwner(dir, r.PID)):
 			r.own = own
 			out = append(out, r)
 		case own:
@@ -116,6 +126,12 @@ func recordsIn(dir string, own bool) ([]*mountRecord, error) {
 		}
 	}
 	return out, nil
+}
+
+// sameOwner reports whether a process belongs to whoever a directory does.
+func sameOwner(dir string, pid int) bool {
+	var of, at unix.Stat_t
+	return unix.Lstat(dir, &of) == nil && unix.Stat(fmt.Sprintf("/proc/%d", pid), &at) == nil && of.Uid == at.Uid
 }
 
 // maxRecord bounds a record's file.

@@ -159,8 +159,17 @@ func statusTargets(host maint.Host, args []string) ([]target, error) {
 		return nil, err
 	}
 	for _, r := range known {
-		if !slices.ContainsFunc(out, func(t target) bool { return t.name == r.Datastore }) {
+		if !slices.ContainsFunc(out, r.serves) {
 			out = append(out, target{name: r.Datastore, path: r.Path})
+		}
+	}
+	ours, err := ourMounts()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range ours { // without a record, perhaps
+		if !slices.ContainsFunc(out, func(t target) bool { return maint.SameDir(t.path, m.Source) }) {
+			out = append(out, target{name: maint.PathName(m.Source), path: m.Source})
 		}
 	}
 	return out, nil
@@ -186,11 +195,27 @@ func statusOf(ctx context.Context, host maint.Host, t target) (storeStatus, erro
 		return s, err
 	}
 	for _, r := range known {
-		if r.Datastore == t.name {
+		if r.serves(t) {
 			s.addMount(ctx, r)
 		}
 	}
-	return s, nil
+	return s, s.addUnrecorded(known)
+}
+
+// addUnrecorded adds mounts whose process left no record, or none that can be
+// read.
+func (s *storeStatus) addUnrecorded(known []*mountRecord) error {
+	ours, err := ourMounts()
+	if err != nil {
+		return err
+	}
+	for _, m := range ours {
+		if maint.SameDir(m.Source, s.Path) && recordOf(known, m) == nil {
+			s.Mounts = append(s.Mounts, mountStatus{Mountpoint: m.Point})
+			s.Problems = append(s.Problems, problemState{time.Now(), fmt.Sprintf("the mount on %q has no process that answers", m.Point)})
+		}
+	}
+	return nil
 }
 
 // addMount adds what is known of one mount. A process that does not answer is a
@@ -257,13 +282,13 @@ func howOpened(pid int) string {
 func (s storeStatus) text() string {
 	var b strings.Builder
 	mode := modeJSON{Type: s.Mode, Message: s.Message}
-	fmt.Fprintf(&b, "%s  %s\n  mode: %s\n", s.Datastore, s.Path, mode.text())
+	fmt.Fprintf(&b, "%s  %q\n  mode: %s\n", s.Datastore, s.Path, mode.text())
 	for _, m := range s.Mounts {
 		note := ""
 		if m.Untracked {
 			note = ", UNTRACKED: maintenance does not see its operations"
 		}
-		fmt.Fprintf(&b, "  mounted: %s, by process %d since %s%s\n", m.Mountpoint, m.PID, m.Since.Local().Format(time.DateTime), note)
+		fmt.Fprintf(&b, "  mounted: %q, by process %d since %s%s\n", m.Mountpoint, m.PID, m.Since.Local().Format(time.DateTime), note)
 	}
 	for _, p := range s.Processes {
 		fmt.Fprintf(&b, "  operations: process %d %s: %d read, %d write\n", p.PID, p.Name, p.Read, p.Write)
@@ -275,7 +300,7 @@ func (s storeStatus) text() string {
 		fmt.Fprintf(&b, "  locked: %s, since %s\n", l.Snapshot, l.Since.Local().Format(time.DateTime))
 	}
 	for _, p := range s.Problems {
-		fmt.Fprintf(&b, "  problem: %s %s\n", p.Time.Local().Format(time.DateTime), p.Text)
+		fmt.Fprintf(&b, "  problem: %s %s\n", p.Time.Local().Format(time.DateTime), oneLine(p.Text))
 	}
 	return b.String()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -111,7 +112,7 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 // recordOf returns the record of a mount, nil if there is none.
 func recordOf(known []*mountRecord, m maint.Mount) *mountRecord {
 	for _, r := range known {
-		if r.Mountpoint == m.Point && r.Path == m.Source {
+		if placeOf(r.Mountpoint) == m.Point && r.Path == m.Source {
 			return r
 		}
 	}
@@ -129,9 +130,7 @@ func findMounts(host maint.Host, arg string) ([]maint.Mount, error) {
 	if err != nil {
 		return nil, err
 	}
-	if dir, err := filepath.EvalSymlinks(filepath.Dir(where)); err == nil {
-		where = filepath.Join(dir, filepath.Base(where)) // the mount itself is not touched: it may hang
-	}
+	where = placeOf(where)
 	var at, of []maint.Mount
 	t, rerr := resolve(host, arg)
 	for _, m := range ours {
@@ -149,6 +148,31 @@ func findMounts(host maint.Host, arg string) ([]maint.Mount, error) {
 		return of, nil
 	}
 	return nil, fmt.Errorf("%s: not mounted", arg)
+}
+
+// placeOf returns the path of a mount point without symbolic links. The mount
+// itself is not looked into: it may hang.
+func placeOf(where string) string {
+	const links = 40
+	for range links {
+		dir, err := filepath.EvalSymlinks(filepath.Dir(where))
+		if err != nil {
+			return where
+		}
+		where = filepath.Join(dir, filepath.Base(where))
+		if m, err := maint.FindMount(where); err == nil && m.Point == where {
+			return where
+		}
+		to, err := os.Readlink(where)
+		if err != nil {
+			return where
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(dir, to)
+		}
+		where = to
+	}
+	return where
 }
 
 // ourMounts returns the mounts of pbsfs that this process sees, in the order

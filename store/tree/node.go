@@ -219,8 +219,18 @@ const maxSymlinks = 40
 
 // Walk returns the node at path, which is what a user would type below the
 // mount point. Symbolic links on the way are followed where they stay inside
-// the tree; the last one is only if a slash comes after it.
-func (t *Tree) Walk(ctx context.Context, right store.CanRead, path string) (*Node, error) {
+// the tree, the last one with follow, or when a slash comes after it. What a
+// slash comes after must be a directory.
+func (t *Tree) Walk(ctx context.Context, right store.CanRead, path string, follow bool) (*Node, error) {
+	slash := strings.HasSuffix(path, "/")
+	n, err := t.walk(ctx, right, path, follow || slash)
+	if err == nil && slash && !n.IsDir() {
+		return nil, unix.ENOTDIR
+	}
+	return n, err
+}
+
+func (t *Tree) walk(ctx context.Context, right store.CanRead, path string, follow bool) (*Node, error) {
 	stack := []*Node{t.Root()}
 	todo := strings.Split(path, "/")
 	for links := 0; len(todo) > 0; {
@@ -237,7 +247,7 @@ func (t *Tree) Walk(ctx context.Context, right store.CanRead, path string) (*Nod
 		if err != nil {
 			return nil, err
 		}
-		if child.Type() != unix.S_IFLNK || len(todo) == 0 {
+		if child.Type() != unix.S_IFLNK || len(todo) == 0 && !follow {
 			stack = append(stack, child)
 			continue
 		}

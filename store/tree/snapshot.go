@@ -159,7 +159,21 @@ func snapshotXattrs(s *store.Snapshot) xattrs {
 	return x
 }
 
-func (d *snapshot) list(_ context.Context, _ store.CanRead, n *Node) (Listing, error) {
+// now returns the snapshot as it is now: its manifest may have been replaced, or
+// a key for it been added, while somebody stayed in its directory.
+func (d *snapshot) now(ctx context.Context, right store.CanRead) (*snapshot, error) {
+	s, err := store.LoadSnapshot(ctx, right, d.s.Name())
+	if err != nil {
+		return nil, err
+	}
+	return &snapshot{d.t, s}, nil
+}
+
+func (d *snapshot) list(ctx context.Context, right store.CanRead, n *Node) (Listing, error) {
+	d, err := d.now(ctx, right)
+	if err != nil {
+		return nil, err
+	}
 	l := &names{}
 	for _, it := range itemsOf(d.s) {
 		l.add(n, it.shown, it.fileType(), it.salt())
@@ -178,6 +192,10 @@ type itemKey struct {
 }
 
 func (d *snapshot) lookup(ctx context.Context, right store.CanRead, n *Node, s string) (*Node, error) {
+	d, err := d.now(ctx, right)
+	if err != nil {
+		return nil, err
+	}
 	key := itemKey{d.s, s}
 	if known, ok := d.t.items.Get(key); ok {
 		return known, nil

@@ -58,7 +58,7 @@ func openWith(t testing.TB, s *storetest.Store, opts store.Options) *view {
 
 func (v *view) walk(path string) *tree.Node {
 	v.t.Helper()
-	n, err := v.Walk(v.t.Context(), v.r, path)
+	n, err := v.Walk(v.t.Context(), v.r, path, false)
 	if err != nil {
 		v.t.Fatalf("Walk(%s): %v", path, err)
 	}
@@ -160,7 +160,7 @@ func TestUpperLevels(t *testing.T) {
 		"lost+found", ".chunks", "vm/latest", "vm/100/latest", "vm/100/owner", "host/beta", "host/alpha/2023-11-15T00:00:00Z",
 		"host/alpha/2023-11-14", "ns/none", "ns/a b", "ns/prod/none",
 	} {
-		if n, err := v.Walk(t.Context(), v.r, path); !errors.Is(err, fs.ErrNotExist) {
+		if n, err := v.Walk(t.Context(), v.r, path, false); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Walk(%s) = %v, %v, want ErrNotExist", path, n, err)
 		}
 	}
@@ -330,10 +330,10 @@ func TestWalk(t *testing.T) {
 	file := v.walk(root + "sub/file").ID()
 	for path, want := range map[string]tree.ID{
 		"": v.Root().ID(), "/": v.Root().ID(), "..": v.Root().ID(), "/../..": v.Root().ID(), "host/..": v.Root().ID(),
-		"/" + root + "sub//./file": file, root + "sub/../sub/file": file, root + "rel/": file, root + "dir/file": file,
-		root + "chain/file": file, root + "sub/up/sub/file": file, root + "self/self/rel/": file,
-		root + "out/latest/root.pxar/rel/": file,
-		"host/alpha/latest/../latest/":     v.walk("host/alpha/" + noon).ID(),
+		"/" + root + "sub//./file": file, root + "sub/../sub/file": file, root + "dir/../rel": v.walk(root + "rel").ID(), root + "dir/file": file,
+		root + "chain/file": file, root + "sub/up/sub/file": file, root + "self/self/dir/file": file,
+		root + "out/latest/root.pxar/dir/file": file,
+		"host/alpha/latest/../latest/":         v.walk("host/alpha/" + noon).ID(),
 	} {
 		if got := v.walk(path).ID(); got != want {
 			t.Errorf("Walk(%s) leads elsewhere", path)
@@ -346,7 +346,7 @@ func TestWalk(t *testing.T) {
 		root + "abs/": fs.ErrNotExist, root + "abs/x": fs.ErrNotExist, root + "none": fs.ErrNotExist, root + "dangling/": fs.ErrNotExist,
 		root + "loop/": unix.ELOOP, root + "a/x": unix.ELOOP, root + "sub/file/x": unix.ENOTDIR, root + "rel/x": unix.ENOTDIR,
 	} {
-		if n, err := v.Walk(t.Context(), v.r, path); !errors.Is(err, want) {
+		if n, err := v.Walk(t.Context(), v.r, path, false); !errors.Is(err, want) {
 			t.Errorf("Walk(%s) = %v, %v, want %v", path, n, err, want)
 		}
 	}
@@ -565,4 +565,20 @@ func (v *view) visit(path string, n *tree.Node) (count int) {
 		}
 	}
 	return count + 1
+}
+
+func TestWalkFollowsTheLastLinkWhenAsked(t *testing.T) {
+	s := storetest.New(t)
+	sn := s.Snapshot("host/alpha", noon)
+	sn.Pxar("root.pxar.didx", storetest.Dir("", storetest.File("file", "x"), storetest.Symlink("link", "file")))
+	sn.Finish()
+	v := open(t, s)
+	link := "host/alpha/latest/root.pxar/link"
+	n, err := v.Walk(t.Context(), v.r, link, true)
+	if err != nil || n.ID() != v.walk("host/alpha/latest/root.pxar/file").ID() {
+		t.Errorf("Walk(%s) with follow: %v, want the file", link, err)
+	}
+	if _, err := v.Walk(t.Context(), v.r, link+"/", true); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("Walk(%s/): %v, want ENOTDIR: a slash comes after a directory", link, err)
+	}
 }
