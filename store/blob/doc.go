@@ -1,6 +1,6 @@
-// Package blob decodes data blobs, the container of chunk files and of the
-// ".blob" files of snapshots (reference "blobs-chunks-indexes", sections 1
-// and 2).
+// Package blob decodes and encodes data blobs, the container of chunk files
+// and of the ".blob" files of snapshots (reference "blobs-chunks-indexes",
+// sections 1 and 2).
 //
 // A blob is a magic number that tells its [Kind], a CRC, for encrypted kinds
 // an IV and a tag, and the payload: plain, compressed with zstd, encrypted, or
@@ -26,6 +26,12 @@
 // without a key is [ErrKeyNeeded] and says nothing about the bytes except that
 // the CRC fits.
 //
-// All functions are safe for concurrent use; decompressors and scratch buffers
-// are pooled. A result never shares memory with the encoded bytes.
+// An [Encoder] writes blobs as the official programs do: zstd at its fastest
+// level and only where it makes data shorter, compression before encryption, a
+// fresh random IV for each blob. [Digest] names a chunk; the writer asks for it
+// first and encodes what is not there yet. A key that is not usable is an
+// error, never plain data.
+//
+// All functions are safe for concurrent use; compressors, decompressors and
+// scratch buffers are pooled. A result never shares memory with the input.
 package blob

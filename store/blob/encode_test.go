@@ -2,118 +2,193 @@ package blob
 
 import (
 	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
-	"encoding/binary"
-	"encoding/hex"
-	"hash/crc32"
-	"math/rand/v2"
-	"strings"
+	"crypto/rand"
+	"errors"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
-
+	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
-	if err != nil {
-		t.Fatal(err)
+// The plain examples of reference "blobs-chunks-indexes", sections 1 and 9,
+// byte for byte; the encrypted one but for what makes an IV.
+func TestEncodeWritesTheReferenceExamples(t *testing.T) {
+	for data, want := range map[string]string{secretText: plainExample, "hello world": helloExample} {
+		for _, compress := range []bool{false, true} { // such short data does not shrink
+			got, err := Encoder{Compress: compress}.Encode(nil, []byte(data))
+			if err != nil || !bytes.Equal(got, unhex(t, want)) {
+				t.Errorf("%q, compress %v: %x, %v, want %s", data, compress, got, err, want)
+			}
+		}
 	}
-	return b
+	want := unhex(t, cryptExample)
+	if got := finish(append(make([]byte, crcEnd), want[crcEnd:]...), Encrypted); !bytes.Equal(got, want) {
+		t.Errorf("encrypted: %x, want %x", got, want)
+	}
+	got, err := Encoder{Key: newKey(t, fixtureKey), Compress: true}.Encode(nil, []byte(secretText))
+	if err != nil || len(got) != len(want) || !bytes.Equal(got[:magicSize], want[:magicSize]) {
+		t.Errorf("encrypted: %x, %v, want one like %x", got, err, want)
+	}
 }
 
-// fixtureKey is the key of the file key-none.json (reference
-// "encryption-keys", section 1).
-const fixtureKey = "3e3af5b16fdd4e7c0510ae9468fb672c7a36ee8a496bb4f27fd6ca1b999c2dbc"
-
-func newKey(t testing.TB, encKey string) *keys.Key {
-	t.Helper()
-	k, err := keys.New([32]byte(unhex(t, encKey)))
-	if err != nil {
-		t.Fatal(err)
+func TestDigestGivesTheReferenceValues(t *testing.T) {
+	key := newKey(t, fixtureKey)
+	if got := Digest([]byte(secretText), nil).String(); got != plainDigest {
+		t.Errorf("Digest = %s, want %s", got, plainDigest)
 	}
-	return k
+	if got := Digest([]byte(secretText), key).String(); got != cryptDigest {
+		t.Errorf("keyed Digest = %s, want %s", got, cryptDigest)
+	}
+	if got := (Encoder{Key: key}).Digest([]byte(secretText)).String(); got != cryptDigest {
+		t.Errorf("Digest of an encoder = %s, want %s", got, cryptDigest)
+	}
 }
 
-// encode builds a blob around a payload; for encrypted kinds the payload is
-// encrypted with fixtureKey.
-func encode(t testing.TB, kind Kind, payload []byte) []byte {
+func TestDecodeUndoesEncode(t *testing.T) {
+	key := newKey(t, fixtureKey)
+	noise := make([]byte, 300_000)
+	_, _ = rand.Read(noise)
+	for _, tt := range []struct {
+		data    []byte
+		shrinks bool
+	}{
+		{text(1), false},
+		{[]byte("hi\n"), false},
+		{text(70_000), true},
+		{noise, false},
+		{noise[:5000], false},
+		{make([]byte, 4<<20), true},
+		{text(1<<20 + 3), true},
+		{make([]byte, MaxChunkSize), true},
+	} {
+		kinds := map[bool][2]Kind{false: {Plain, Encrypted}, true: {Zstd, EncryptedZstd}}[tt.shrinks]
+		checkRoundTrip(t, Encoder{}, tt.data, Plain, MustPlain)
+		checkRoundTrip(t, Encoder{Key: key}, tt.data, Encrypted, MustEncrypted)
+		checkRoundTrip(t, Encoder{Compress: true}, tt.data, kinds[0], MustPlain)
+		checkRoundTrip(t, Encoder{Key: key, Compress: true}, tt.data, kinds[1], MustEncrypted)
+	}
+}
+
+// checkRoundTrip encodes and decodes data with buffers of several sizes.
+func checkRoundTrip(t *testing.T, enc Encoder, data []byte, want Kind, mode Mode) {
 	t.Helper()
-	m := kind.magic()
-	head := append(m[:], 0, 0, 0, 0)
-	if kind.IsEncrypted() {
-		iv := unhex(t, "000102030405060708090a0b0c0d0e0f")
-		block, err := aes.NewCipher(unhex(t, fixtureKey))
+	original := bytes.Clone(data)
+	for _, dst := range [][]byte{nil, make([]byte, 3, 20), make([]byte, 7, len(data)+10_000)} {
+		out, err := enc.EncodeChunk(dst, data)
 		if err != nil {
 			t.Fatal(err)
 		}
-		gcm, err := cipher.NewGCMWithNonceSize(block, 16)
+		if kind, err := ReadKind(out); err != nil || kind != want {
+			t.Errorf("%d bytes are stored %s, %v, want %s", len(data), kind, err, want)
+		}
+		if len(out) > want.headerSize()+len(data) {
+			t.Errorf("%d bytes became %d, %s", len(data), len(out), want)
+		}
+		if cap(dst) > len(data)+5000 && &out[0] != &dst[0] {
+			t.Errorf("%d bytes, %s: a buffer of %d was not used", len(data), want, cap(dst))
+		}
+		got, err := DecodeChunk(nil, out, len(data), enc.Digest(data), mode, enc.Key)
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes, %s: decoded to %d bytes, %v", len(data), want, len(got), err)
+		}
+	}
+	if !bytes.Equal(data, original) {
+		t.Fatal("EncodeChunk changed its input")
+	}
+}
+
+// The name that QEMU and the server look for.
+func TestDigestOfTheZeroChunk(t *testing.T) {
+	if got := Digest(make([]byte, 4<<20), nil).String(); got != zeroChunkDigest {
+		t.Errorf("zero chunk is called %s, want %s", got, zeroChunkDigest)
+	}
+}
+
+func TestEncodeOfNothing(t *testing.T) {
+	key := newKey(t, fixtureKey)
+	for _, enc := range []Encoder{{}, {Compress: true}, {Key: key}, {Key: key, Compress: true}} {
+		out, err := enc.Encode(nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sealed := gcm.Seal(nil, iv, payload, nil)
-		head = append(append(head, iv...), sealed[len(payload):]...)
-		payload = sealed[:len(payload)]
-	}
-	return fixCRC(append(head, payload...), len(head))
-}
-
-// fixCRC makes the CRC of an encoded blob right.
-func fixCRC(encoded []byte, header int) []byte {
-	binary.LittleEndian.PutUint32(encoded[8:], crc32.ChecksumIEEE(encoded[header:]))
-	return encoded
-}
-
-// frame returns one frame with its content size in the header.
-func frame(t testing.TB, data []byte) []byte {
-	t.Helper()
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = w.Close() }()
-	return w.EncodeAll(data, nil)
-}
-
-// stream returns one frame without its content size, as the streaming encoder
-// of the server writes.
-func stream(t testing.TB, data []byte) []byte {
-	t.Helper()
-	var buf bytes.Buffer
-	w, err := zstd.NewWriter(&buf, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for len(data) > 0 { // in pieces, so that the encoder never sees the end
-		n := min(len(data), 1000)
-		if _, err := w.Write(data[:n]); err != nil {
-			t.Fatal(err)
+		if got, err := Decode(nil, out, 0, AnyKind, key); err != nil || len(got) != 0 {
+			t.Errorf("%+v: %x decodes to %q, %v", enc, out, got, err)
 		}
-		data = data[n:]
 	}
-	if err := w.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
 }
 
-// text returns n bytes that compress, but not to nothing.
-func text(n int) []byte {
-	rng := rand.New(rand.NewPCG(1, uint64(n)))
-	out := make([]byte, 0, n+16)
-	for len(out) < n {
-		if rng.IntN(4) == 0 || len(out) < 100 {
-			out = append(out, byte(rng.Uint32()), byte(rng.Uint32()))
-			continue
+func TestEncodeRefuses(t *testing.T) {
+	for what, tt := range map[string]struct {
+		encode func(dst, plain []byte) ([]byte, error)
+		n      int
+	}{
+		"empty chunk":   {Encoder{}.EncodeChunk, 0},
+		"chunk too big": {Encoder{}.EncodeChunk, MaxChunkSize + 1},
+		"blob too big":  {Encoder{}.Encode, MaxSize + 1},
+	} {
+		if out, err := tt.encode(nil, make([]byte, tt.n)); !errors.Is(err, ErrSize) || errors.Is(err, corrupt.Err) || out != nil {
+			t.Errorf("%s: %d bytes, %v, want ErrSize", what, len(out), err)
 		}
-		from := rng.IntN(len(out) - 32)
-		out = append(out, out[from:from+4+rng.IntN(28)]...)
 	}
-	return out[:n]
+	// A key that is not one must not give plain data.
+	if out, err := (Encoder{Key: new(keys.Key)}).Encode(nil, []byte("x")); err == nil || out != nil {
+		t.Errorf("zero key: %x, %v, want an error", out, err)
+	}
+}
+
+func FuzzEncode(f *testing.F) {
+	f.Add([]byte(secretText), true)
+	f.Add(bytes.Repeat([]byte("ab"), 500), false)
+	key := newKey(f, fixtureKey)
+	f.Fuzz(func(t *testing.T, data []byte, compress bool) {
+		for _, k := range []*keys.Key{nil, key} {
+			enc := Encoder{Key: k, Compress: compress}
+			out, err := enc.Encode(nil, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := Decode(nil, out, len(data), AnyKind, key); err != nil || !bytes.Equal(got, data) {
+				t.Fatalf("%x decodes to %x, %v", out, got, err)
+			}
+		}
+	})
+}
+
+func BenchmarkEncodeChunk(b *testing.B) {
+	key := newKey(b, fixtureKey)
+	data := text(4 << 20)
+	noise := make([]byte, 4<<20)
+	_, _ = rand.Read(noise)
+	for _, bm := range []struct {
+		what string
+		enc  Encoder
+		data []byte
+	}{
+		{"zstd-of-1KiB", Encoder{Compress: true}, data[:1<<10]},
+		{"plain", Encoder{}, data},
+		{"zstd", Encoder{Compress: true}, data},
+		{"zstd-of-noise", Encoder{Compress: true}, noise},
+		{"zstd-of-zeroes", Encoder{Compress: true}, make([]byte, 4<<20)},
+		{"encrypted", Encoder{Key: key}, data},
+		{"encrypted-zstd", Encoder{Key: key, Compress: true}, data},
+	} {
+		b.Run(bm.what, func(b *testing.B) {
+			dst := make([]byte, 0, len(bm.data)+10_000)
+			b.SetBytes(int64(len(bm.data)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := bm.enc.EncodeChunk(dst, bm.data); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkDigest(b *testing.B) {
+	data := text(4 << 20)
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		_ = Digest(data, nil)
+	}
 }

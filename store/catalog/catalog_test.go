@@ -65,14 +65,6 @@ func TestReferenceExamples(t *testing.T) {
 	}
 }
 
-func TestEncoderWritesTheReferenceExample(t *testing.T) {
-	got := encode(dir(rootArchive, file("a.txt", 5, -1), other("ln", Symlink)))
-	want := unhex(t, "91fd60f9c46758d50f026605612e7478740581006c026c6e1201640e726f6f742e707861722e64696478101800000000000000")
-	if !bytes.Equal(got, want) {
-		t.Errorf("encode = %x, want %x", got, want)
-	}
-}
-
 func TestWalkVisitsOneArchiveInStoredOrder(t *testing.T) {
 	stream := encode(
 		dir("etc.pxar.didx", file("passwd", 1, 2)),

@@ -1,6 +1,6 @@
-// Package catalog reads catalogs, the stream in "catalog.pcat1.didx" that
-// lists the directory trees of all archives of a snapshot (reference
-// "catalog").
+// Package catalog reads and writes catalogs, the stream in
+// "catalog.pcat1.didx" that lists the directory trees of all archives of a
+// snapshot (reference "catalog").
 //
 // A catalog has names, types, and for regular files size and modification
 // time; it serves to find something without reading the archives. [Open]
@@ -22,6 +22,8 @@
 //     table that was read.
 //   - Entries whose name is none ("..", something with '/' or NUL) are
 //     skipped, a directory with all that is below it. Names need not be UTF-8.
+//
+// An [Encoder] writes a catalog while the archives it lists are made.
 //
 // Complaints about bytes match corrupt.Err. They can come after entries have
 // been visited: what was visited before is as good as the rest of the catalog

@@ -1,6 +1,9 @@
 package catalog
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // The varints of a catalog: seven bits per byte, the low ones first, the high
 // bit says that more follow (reference "catalog", section 3). Both functions
@@ -65,4 +68,18 @@ func negative(magnitude uint64, read int) (v int64, n int) {
 		return 0, 0
 	}
 	return -int64(magnitude), read // wraps to the same value for 2^63
+}
+
+// appendUnsigned appends an unsigned varint.
+func appendUnsigned(out []byte, v uint64) []byte { return binary.AppendUvarint(out, v) }
+
+// appendSigned appends a signed varint.
+func appendSigned(out []byte, v int64) []byte {
+	if v >= 0 {
+		return appendUnsigned(out, uint64(v))
+	}
+	for m := -uint64(v); m > 0; m >>= 7 {
+		out = append(out, byte(m)|more)
+	}
+	return append(out, 0)
 }

@@ -1,6 +1,6 @@
-// Package index reads fixed and dynamic indexes, the files that say of which
-// chunks an archive or image consists (reference "blobs-chunks-indexes",
-// sections 3 to 5 and 8).
+// Package index reads and writes fixed and dynamic indexes, the files that say
+// of which chunks an archive or image consists (reference
+// "blobs-chunks-indexes", sections 3 to 5 and 8).
 //
 // [ParseFixed] and [ParseDynamic] take a complete index file and check all of
 // it once: header, length, order and sizes of the entries, and they compute
@@ -14,6 +14,12 @@
 // what it takes is the length of the file, see [Index.MemSize]. The bytes
 // belong to it from then on and must not change. It is immutable and safe for
 // concurrent use.
+//
+// A [DynamicWriter] takes chunks one after the other, a [FixedWriter] in any
+// order; both return the complete file. They accept what the readers accept,
+// nothing else, so that no index is written that cannot be read. An index that
+// is written anew from an old one, as for an image of which parts are known,
+// gets its digests from [Index.Span].
 //
 // Nothing is allocated by what a header says. An index without entries is
 // refused, as it is by the official reader: no data is no archive. All other

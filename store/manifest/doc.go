@@ -1,5 +1,5 @@
-// Package manifest reads manifests, the "index.json.blob" of a snapshot that
-// lists its files (reference "datastore-layout", sections 6 and 7).
+// Package manifest reads and writes manifests, the "index.json.blob" of a
+// snapshot that lists its files (reference "datastore-layout", sections 6 and 7).
 //
 // [Decode] takes the encoded file. A manifest is never encrypted, and it is
 // limited in both its encoded and its decoded length. What must be right for
@@ -20,4 +20,8 @@
 // signed; they serve to show and to choose a key, and what is wrong with them
 // goes to [Manifest.UnprotectedProblems]. The signature itself is not checked
 // here. [Manifest.Raw] keeps the text that it is computed from.
+//
+// A [Draft] is what a writer has; [Draft.Encode] checks that it will be read as
+// it is meant, signs it where there is a key, and prints it as official
+// programs do.
 package manifest

@@ -43,8 +43,10 @@ func (m CryptMode) String() string {
 	return "unknown"
 }
 
+var cryptModes = [...]CryptMode{CryptModeNone, CryptModeEncrypt, CryptModeSignOnly}
+
 func parseCryptMode(s string) (CryptMode, error) {
-	for _, m := range []CryptMode{CryptModeNone, CryptModeEncrypt, CryptModeSignOnly} {
+	for _, m := range cryptModes {
 		if s == m.String() {
 			return m, nil
 		}

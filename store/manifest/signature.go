@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/pbsfs/pbsfs/store/keys"
@@ -74,21 +75,7 @@ func (m *Manifest) canonicalKept() ([]byte, error) {
 	if len(m.Problems) > 0 {
 		return nil, errors.New("not all entries could be read")
 	}
-	files := make([]any, len(m.Files))
-	for i, f := range m.Files {
-		files[i] = map[string]any{
-			"filename":   f.Name.String(),
-			"crypt-mode": f.Mode.String(),
-			"size":       json.Number(fmt.Sprint(f.Size)),
-			"csum":       hex.EncodeToString(f.Csum[:]),
-		}
-	}
-	return appendCanonical(nil, map[string]any{
-		"backup-type": string(m.Type),
-		"backup-id":   m.ID,
-		"backup-time": json.Number(fmt.Sprint(m.Time.Unix())),
-		"files":       files,
-	}, 0)
+	return appendCanonical(nil, signedPart(m.Type, m.ID, m.Time, m.Files), 0)
 }
 
 // maxNesting bounds the depth of a manifest's JSON.
@@ -103,13 +90,8 @@ func appendCanonical(out []byte, v any, depth int) ([]byte, error) {
 	var err error
 	switch v := v.(type) {
 	case map[string]any:
-		names := make([]string, 0, len(v))
-		for name := range v {
-			names = append(names, name)
-		}
-		slices.Sort(names)
 		out = append(out, '{')
-		for i, name := range names {
+		for i, name := range sortedNames(v) {
 			if i > 0 {
 				out = append(out, ',')
 			}
@@ -138,6 +120,11 @@ func appendCanonical(out []byte, v any, depth int) ([]byte, error) {
 		return fmt.Append(out, v), nil
 	}
 	return nil, fmt.Errorf("a value of type %T has no canonical form", v)
+}
+
+// sortedNames returns the names of the members in the order of their bytes.
+func sortedNames(members map[string]any) []string {
+	return slices.Sorted(maps.Keys(members))
 }
 
 // shortEscapes are the control characters with an escape of their own.

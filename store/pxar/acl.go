@@ -110,13 +110,13 @@ func (m *Metadata) Attributes() []Attribute {
 	}
 	attrs := slices.Clone(m.xattrs)
 	if m.fcaps != nil {
-		attrs = append(attrs, Attribute{Name: "security.capability", Value: m.fcaps})
+		attrs = append(attrs, Attribute{Name: attrFCaps, Value: m.fcaps})
 	}
 	if value := m.accessACL(); value != nil {
-		attrs = append(attrs, Attribute{Name: "system.posix_acl_access", Value: value})
+		attrs = append(attrs, Attribute{Name: attrAccessACL, Value: value})
 	}
 	if value := m.defaultACL(); value != nil {
-		attrs = append(attrs, Attribute{Name: "system.posix_acl_default", Value: value})
+		attrs = append(attrs, Attribute{Name: attrDefaultACL, Value: value})
 	}
 	return attrs
 }

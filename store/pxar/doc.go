@@ -1,6 +1,6 @@
-// Package pxar decodes Proxmox file archives: unified ones (.pxar), and the
-// metadata (.mpxar) and payload (.ppxar) halves of split ones. The format is
-// described in reference "pxar".
+// Package pxar decodes and encodes Proxmox file archives: unified ones (.pxar),
+// and the metadata (.mpxar) and payload (.ppxar) halves of split ones. The
+// format is described in reference "pxar".
 //
 // # Shape
 //
@@ -39,8 +39,28 @@
 // and is passed up wrapped. Bytes that are only read ahead never cause an
 // error: an entry can be read when the chunks that hold it can.
 //
+// # Writing
+//
+// An [Encoder] writes either form to streams, in the order of a walk, and lays
+// it out as the official client does:
+//
+//	e, err := pxar.NewEncoder(w, root)       // or NewSplitEncoder
+//	err = e.StartDir("etc", m)
+//	s, err := e.AddFile("passwd", m, size, r) // s tells if r was as announced
+//	err = e.AddHardlink("shadow", s.Link)
+//	err = e.EndDir()
+//	err = e.Close()
+//
+// Metadata gets its extended attributes and ACLs through
+// [Metadata.SetAttribute], its flags from [LinuxFlags]. A file has exactly the
+// size it was announced with, whatever its source does. The encoder refuses
+// what the decoder would, with an error that matches [ErrEntry], before it has
+// written anything of it: what cannot be stored can be left out. It writes the
+// content of every file, and never refers to that of an earlier archive.
+//
 // # Concurrency
 //
-// All types are immutable once returned and may be used by several goroutines.
-// Nothing blocks but the source.
+// All types of the decoder are immutable once returned and may be used by
+// several goroutines. An Encoder has one user at a time. Nothing blocks but the
+// source and the writers.
 package pxar

@@ -182,7 +182,7 @@ func TestTreeOrder(t *testing.T) {
 			slots[i].hash = uint64(i)
 		}
 		k := uint64(0)
-		slots = heaped(slots)
+		slots = treeOrder(slots)
 		for i := range inOrder(n) {
 			if slots[i].hash != k {
 				t.Fatalf("%d slots: slot %d comes as %d, want %d", n, i, k, slots[i].hash)

@@ -120,6 +120,23 @@ func inOrder(n int) func(yield func(int) bool) {
 	}
 }
 
+// slot is an item of a goodbye table: how far before the table the child
+// stands, and its length.
+type slot struct{ hash, back, size uint64 }
+
+// treeOrder sorts slots by hash and puts them into the order that they are
+// stored in, which checkOrder checks.
+func treeOrder(slots []slot) []slot {
+	slices.SortStableFunc(slots, func(a, b slot) int { return cmp.Compare(a.hash, b.hash) })
+	out := make([]slot, len(slots))
+	next := 0
+	for i := range inOrder(len(slots)) {
+		out[i] = slots[next]
+		next++
+	}
+	return out
+}
+
 // leftmost returns the smallest slot below i; i itself where there is none.
 func leftmost(i, n int) int {
 	for 2*i+1 < n {

@@ -181,7 +181,7 @@ func TestChildrenMayNotOverlap(t *testing.T) {
 	var inner *node
 	e := encoder{table: func(n *node, goodbye int64, s []slot) []slot {
 		if n.namePos == -1 {
-			s = heaped(append(s, slot{hashName([]byte("x")), uint64(goodbye - inner.namePos), uint64(inner.end - inner.namePos)}))
+			s = treeOrder(append(s, slot{hashName([]byte("x")), uint64(goodbye - inner.namePos), uint64(inner.end - inner.namePos)}))
 		}
 		return s
 	}}

@@ -2,9 +2,7 @@ package pxar
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
-	"slices"
 )
 
 // node is an object that encoder writes. What is not set has the value that a
@@ -28,9 +26,6 @@ type node struct {
 	end     int64
 }
 
-// slot is an item of a goodbye table before it is written.
-type slot struct{ hash, back, size uint64 }
-
 // encoder writes archives for tests: well-formed ones, but for what its hooks
 // change.
 type encoder struct {
@@ -46,18 +41,11 @@ type encoder struct {
 // item returns an item with that content.
 func item(typ uint64, content ...[]byte) []byte {
 	c := bytes.Join(content, nil)
-	b := binary.LittleEndian.AppendUint64(nil, typ)
-	b = binary.LittleEndian.AppendUint64(b, uint64(headerSize+len(c)))
-	return append(b, c...)
+	return append(appendHeader(nil, typ, int64(len(c))), c...)
 }
 
 // nums returns numbers of 64 bits.
-func nums(vs ...uint64) (b []byte) {
-	for _, v := range vs {
-		b = binary.LittleEndian.AppendUint64(b, v)
-	}
-	return b
-}
+func nums(vs ...uint64) []byte { return appendNums(nil, vs...) }
 
 // sized returns an item that claims another size than it has.
 func sized(size uint64, it []byte) []byte {
@@ -147,7 +135,7 @@ func (e *encoder) dir(n *node) {
 		}
 		slots = append(slots, slot{hashName([]byte(k.name)), uint64(goodbye - k.namePos), size})
 	}
-	slots = heaped(slots)
+	slots = treeOrder(slots)
 	if e.table != nil {
 		slots = e.table(n, goodbye, slots)
 	}
@@ -163,26 +151,6 @@ func (e *encoder) dir(n *node) {
 		c = append(c, nums(s.hash, s.back, s.size)...)
 	}
 	e.b = append(e.b, item(itemGoodbye, c)...)
-}
-
-// heaped sorts slots and puts them into tree order: the left subtree of a
-// complete tree first, then its root, then the right one.
-func heaped(slots []slot) []slot {
-	slices.SortStableFunc(slots, func(a, b slot) int { return cmp.Compare(a.hash, b.hash) })
-	out := make([]slot, len(slots))
-	next := 0
-	var place func(i int)
-	place = func(i int) {
-		if i >= len(out) {
-			return
-		}
-		place(2*i + 1)
-		out[i] = slots[next]
-		next++
-		place(2*i + 2)
-	}
-	place(0)
-	return out
 }
 
 // Nodes of each kind.
