@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -33,8 +34,9 @@ func needTool(t *testing.T, name string) {
 // must not start goroutines: only its own thread has those rights, and it ends
 // with fn.
 func asUser(uid int, fn func() error) error {
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
+		defer close(done)
 		runtime.LockOSThread() // for good: the thread ends with the goroutine
 		if err := becomeUser(uid); err != nil {
 			done <- fmt.Errorf("becoming user %d: %w", uid, err)
@@ -42,7 +44,11 @@ func asUser(uid int, fn func() error) error {
 		}
 		done <- fn()
 	}()
-	return <-done
+	err, ok := <-done
+	if !ok {
+		return errors.New("ended without an answer: the test has failed in it")
+	}
+	return err
 }
 
 func becomeUser(uid int) error {

@@ -113,9 +113,10 @@ func TestPrivateMountOfUser(t *testing.T) {
 			h := &host{t: t, dir: h.dir, uid: h.uid, vars: h.vars}
 			m := h.mount(store)
 			var found []difference
+			archives := truth(t, name)
 			must(t, asUser(nobody, func() error {
 				c := comparison{}
-				for _, a := range truth(t, name) {
+				for _, a := range archives {
 					found = append(found, c.run(m.path(a.name), a)...)
 				}
 				return nil
