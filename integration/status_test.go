@@ -173,11 +173,12 @@ func TestDatastoresAreListedAddedAndRemoved(t *testing.T) {
 	}{
 		{[]string{"add", tank, store}, 1},
 		{[]string{"add", "other", t.TempDir()}, 1},
-		{[]string{"add", "a/b", store}, 1},
-		{[]string{"add", "a b", store}, 1},
-		{[]string{"add", "x", store}, 1}, // the server wants three characters
-		{[]string{"add", "other", store + "\nx"}, 1},
-		{[]string{"add", "other", store, "--comment", "two\nlines"}, 1},
+		{[]string{"add", "a/b", store}, 2},
+		{[]string{"add", "a b", store}, 2},
+		{[]string{"add", "x", store}, 2},             // the server wants three characters
+		{[]string{"add", "other", store + "\nx"}, 1}, // is not there
+		{[]string{"add", "other", store}, 1},         // is tank already
+		{[]string{"add", "other", store, "--comment", "two\nlines"}, 2},
 		{[]string{"add", "other"}, 2},
 		{[]string{"remove", "nothing"}, 1},
 		{[]string{"remove"}, 2},

@@ -129,11 +129,16 @@ var (
 
 // ErrBadDatastore is found in complaints about what a datastore was to be called,
 // and where it was said to lie.
-var ErrBadDatastore = errors.New("not possible")
+var ErrBadDatastore = errors.New("bad description of a datastore")
+
+// badDatastore is such a complaint.
+type badDatastore struct{ error }
+
+func (badDatastore) Is(target error) bool { return target == ErrBadDatastore }
 
 func (d Datastore) check() error {
 	if err := d.wrong(); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadDatastore, err)
+		return badDatastore{err}
 	}
 	return nil
 }

@@ -120,8 +120,9 @@ func (a *app) list(ctx context.Context, r *store.Reader, t *tree.Tree, p string,
 // atPath adds the path a command was asked about.
 func atPath(p string, err error) error {
 	var own *store.Error
-	if errors.Is(err, fs.ErrNotExist) && !errors.As(err, &own) {
-		err = unix.ENOENT // whatever it was that did not find it
+	var onDisk *fs.PathError
+	if errors.Is(err, fs.ErrNotExist) && errors.As(err, &onDisk) && !errors.As(err, &own) {
+		err = unix.ENOENT // the path on disk is not the one that was asked for
 	}
 	return fmt.Errorf("/%s: %w", strings.Trim(p, "/"), err)
 }

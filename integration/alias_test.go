@@ -1,0 +1,83 @@
+package integration
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// One directory is one datastore, whatever it was called when it was mounted.
+func TestDatastoreMountedByPathObeysItsEntry(t *testing.T) {
+	store := fixture(t, "ds-basic")
+	m := mountAt(t, store)
+	h := m.host
+	f, err := os.Open(m.path(conf))
+	must(t, err)
+	defer f.Close()
+	h.run("datastore", "add", tank, store).want(t, 0)
+
+	refused := h.run("maintenance", "set", tank, "offline", "--wait", "100ms")
+	refused.want(t, 3)
+	refused.says(t, m.path(conf))
+	if config := h.config(); strings.Contains(config, "offline") {
+		t.Errorf("a refused mode is in datastore.cfg: %q", config)
+	}
+	must(t, f.Close())
+	h.run("maintenance", "set", tank, "offline", "--wait", patience.String()).want(t, 0)
+	_, err = os.Open(m.path(conf))
+	wantErrno(t, "opening a file under the name made from the path", err, unix.EHOSTDOWN)
+	h.run("maintenance", "clear", tank).want(t, 0)
+	must(t, opens(m.path(conf)))
+}
+
+func TestDirectoryIsConfiguredOnce(t *testing.T) {
+	store := fixture(t, "ds-basic")
+	h := newHost(t)
+	h.run("datastore", "add", tank, store).want(t, 0)
+	again := h.run("datastore", "add", "other", store)
+	again.want(t, 1)
+	again.says(t, tank)
+}
+
+// A configuration written by hand may have two entries for one directory.
+func TestEntriesOfOneDirectoryCountTogether(t *testing.T) {
+	store := fixture(t, "ds-basic")
+	m := newTank(t, store)
+	h := m.host
+	replace(t, h.configFile(), h.config()+"\ndatastore: other\n\tpath "+store+"/\n")
+	f, err := os.Open(m.path(conf))
+	must(t, err)
+	h.run("maintenance", "set", "other", "offline", "--wait", "100ms").want(t, 3)
+	must(t, f.Close())
+	h.run("maintenance", "set", "other", "offline", "--wait", patience.String()).want(t, 0)
+	_, err = os.Open(m.path(conf))
+	wantErrno(t, "opening a file under the other name", err, unix.EHOSTDOWN)
+	h.run("maintenance", "clear", "other").want(t, 0)
+}
+
+// An entry that was renamed under a mount no longer counts for it.
+func TestModeIsRefusedForAMountWhoseEntryHasGone(t *testing.T) {
+	store := fixture(t, "ds-basic")
+	m := newTank(t, store)
+	h := m.host
+	replace(t, h.configFile(), strings.Replace(h.config(), tank, "renamed", 1))
+	refused := h.run("maintenance", "set", "renamed", "offline", "--wait", "0s")
+	refused.want(t, 3)
+	refused.says(t, tank, m.path())
+	replace(t, h.configFile(), strings.Replace(h.config(), "renamed", tank, 1))
+}
+
+// unmount takes the way to a mount point that mount took.
+func TestUnmountFollowsTheLinkThatMountFollowed(t *testing.T) {
+	store := fixture(t, "ds-basic")
+	h := newHost(t)
+	dir := tempDir(t)
+	must(t, os.Mkdir(dir+"/mnt", 0o755))
+	must(t, os.Symlink("mnt", dir+"/link"))
+	for _, where := range []string{"link", "link/"} {
+		h.run("mount", store, dir+"/"+where).want(t, 0)
+		h.run("unmount", dir+"/"+where).want(t, 0)
+	}
+}
