@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"testing"
 
@@ -29,7 +30,7 @@ func TestReadingOnLoadsTheNextChunkAhead(t *testing.T) {
 			r := p.reader()
 			x := p.stream(p.load(r, sn.Dir), "d.didx")
 			for _, off := range c.reads {
-				if _, err := x.ReadAt(t.Context(), r, make([]byte, 1), off); err != nil && err != io.EOF {
+				if _, err := x.ReadAt(t.Context(), r, make([]byte, 1), off); err != nil && !errors.Is(err, io.EOF) {
 					t.Fatal(err)
 				}
 			}

@@ -1,0 +1,523 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/pbsfs/pbsfs/store/keys"
+	"github.com/pbsfs/pbsfs/store/storetest"
+)
+
+// Key files with the bytes 00 01 … 1f: as it is, and protected by keyPass.
+const (
+	openKey = `{"kdf":null,"created":"2024-06-05T16:24:36+02:00","modified":"2024-06-05T16:24:36+02:00",` +
+		`"data":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}`
+	lockedKey = `{"kdf":{"PBKDF2":{"iter":7,"salt":"c2FsdCBvZiBwYmtkZjI="}},"created":"","modified":"","hint":"tiny",` +
+		`"data":"8PHy8/T19vf4+fr7/P3+/5h3sp3nxNRqvur7iuaxacs3WOp1BokZLxwRyELKWwrxxQoETtTjnu2pSa59/EyiXQ=="}`
+	keyPass = "small pass"
+)
+
+// write writes a file for its owner only, and returns its path.
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestParseKeySpec(t *testing.T) {
+	for arg, want := range map[string]*keySpec{ // nil: refused
+		"/k.json":                            {file: "/k.json"},
+		"k,1.json":                           {file: "k,1.json"},
+		"k,password=x":                       {file: "k,password=x"},
+		"/k,password-file=/p":                {file: "/k", passwordFile: "/p"},
+		"/k,password-file=/p,q=1":            {file: "/k", passwordFile: "/p,q=1"},
+		"/k,password-cmd=pass show pbs":      {file: "/k", passwordCmd: "pass show pbs"},
+		"/k,password-cmd=a ,password-file=b": {file: "/k", passwordCmd: "a ,password-file=b"},
+		"":                                   nil,
+		",password-file=/p":                  nil,
+		",password-cmd=x":                    nil,
+		"/k,password-file=":                  nil,
+		"/k,password-cmd=":                   nil,
+		"/k,password-file=/p,password-cmd=x": nil,
+	} {
+		got, err := parseKeySpec(arg)
+		switch {
+		case want == nil && exitCode(err) != exitUsage:
+			t.Errorf("--keyfile %q: %+v, %v, want a usage error", arg, got, err)
+		case want != nil && (err != nil || got != *want):
+			t.Errorf("--keyfile %q: %+v, %v, want %+v", arg, got, err, *want)
+		}
+	}
+}
+
+// inherited returns the number of a descriptor that reads text, as a parent
+// leaves one, and that nothing else closes.
+func inherited(t *testing.T, text string) string {
+	t.Helper()
+	f, err := os.Open(write(t, "fd", text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, err := syscall.Dup(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(fd)
+}
+
+// The first source that is defined counts, whatever it gives.
+func TestOrderOfPassphrases(t *testing.T) {
+	credentials := t.TempDir()
+	if err := os.WriteFile(filepath.Join(credentials, keyCredential), []byte("credential\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const none = "\x00not set"
+	file := write(t, "file", "file\r\nsecond\n")
+	for _, c := range []struct {
+		name string
+		vars map[string]string // "FD" is the number of a descriptor that reads the text
+		want string            // none: no source; "error": one that fails
+	}{
+		{"nothing", nil, none},
+		{"value", map[string]string{"": "value", "_FD": "fd", "_FILE": file, "_CMD": "echo cmd", "dir": credentials}, "value"},
+		{"value, first line", map[string]string{"": "value\nsecond"}, "value"},
+		{"value with spaces", map[string]string{"": " value "}, " value "},
+		{"value, empty, is defined", map[string]string{"": "", "_FD": "fd", "_FILE": file}, ""},
+		{"descriptor", map[string]string{"_FD": "fd\nsecond", "_FILE": file, "_CMD": "echo cmd"}, "fd"},
+		{"descriptor, empty", map[string]string{"_FD": "", "_FILE": file}, ""},
+		{"file", map[string]string{"_FILE": file, "_CMD": "echo cmd", "dir": credentials}, "file"},
+		{"file that is not there", map[string]string{"_FILE": "/no/such/file", "_CMD": "echo cmd"}, "error"},
+		{"no name of a file", map[string]string{"_FILE": ""}, "error"},
+		{"file without end", map[string]string{"_FILE": "/dev/zero"}, "error"},
+		{"command", map[string]string{"_CMD": `printf 'cmd of "words"\nsecond'`, "dir": credentials}, `cmd of "words"`},
+		{"command without a shell", map[string]string{"_CMD": `echo '$HOME; x' "a b" c`}, "$HOME; x a b c"},
+		{"command that fails", map[string]string{"_CMD": "false", "dir": credentials}, "error"},
+		{"command that is not there", map[string]string{"_CMD": "/no/such/program"}, "error"},
+		{"command of no words", map[string]string{"_CMD": ""}, "error"},
+		{"command with an open quote", map[string]string{"_CMD": "echo 'x"}, "error"},
+		{"credential, all of it", map[string]string{"dir": credentials}, "credential\n"},
+		{"credential of others", map[string]string{"dir": t.TempDir()}, none},
+	} {
+		for _, name := range []string{keyPassword, masterPassword} {
+			t.Run(c.name+"/"+name, func(t *testing.T) {
+				for _, suffix := range []string{"", "_FD", "_FILE", "_CMD"} {
+					unset(t, name+suffix)
+				}
+				unset(t, "CREDENTIALS_DIRECTORY")
+				fd := ""
+				for suffix, value := range c.vars {
+					switch suffix {
+					case "_FD":
+						fd = inherited(t, value)
+						t.Setenv(name+suffix, fd)
+					case "dir":
+						t.Setenv("CREDENTIALS_DIRECTORY", value)
+					default:
+						t.Setenv(name+suffix, value)
+					}
+				}
+				want := c.want
+				if len(c.vars) == 1 && c.vars["dir"] != "" && name == masterPassword {
+					want = none // systemd's name is that of data keys
+				}
+				p := &passphrases{app: &app{}, name: name}
+				for range 2 { // the second time, what can be read once is remembered
+					value, set, err := p.fromEnv(t.Context())
+					if (err != nil) != (want == "error") || set != (want != none) {
+						t.Fatalf("got %q, %v, %v, want %q", value, set, err, want)
+					}
+					if err == nil && set && string(value) != want {
+						t.Errorf("got %q, want %q", value, want)
+					}
+				}
+				if fd != "" && c.want == "fd" {
+					if _, err := os.Stat("/proc/self/fd/" + fd); !errors.Is(err, os.ErrNotExist) {
+						t.Errorf("descriptor %s is still open: %v", fd, err)
+					}
+				}
+			})
+		}
+	}
+	for _, bad := range []string{"x", "-1", "1.5", "99999999999"} {
+		if _, err := fromDescriptor(bad); err == nil {
+			t.Errorf("descriptor %q was read", bad)
+		}
+	}
+	if _, err := fromDescriptor("1048000"); err == nil {
+		t.Error("a descriptor that is not open was read")
+	}
+}
+
+// unset takes a variable away until the test ends.
+func unset(t *testing.T, name string) {
+	t.Helper()
+	t.Setenv(name, "")
+	if err := os.Unsetenv(name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWithoutPassphrases(t *testing.T) {
+	kept := []string{"HOME=/root", "PATH=/bin", "PBS_REPOSITORY=x", "PBSFS_RUN_DIR=/run", "MY_PASSWORD=mine", "PBSFS_KEYS_FD=4", "PBS=PASSWORD", "=x"}
+	gone := []string{
+		"PBS_PASSWORD=x", "PBS_PASSWORD_FILE=/x", "PBS_PASSWORD_CMD=x", "PBS_PASSWORD_FD=5",
+		"PBS_ENCRYPTION_PASSWORD=x=y", "PBS_ENCRYPTION_PASSWORD=", "PBS_ENCRYPTION_PASSWORD_FD=5",
+		"PBS_ENCRYPTION_PASSWORD_FILE=/x", "PBS_ENCRYPTION_PASSWORD_CMD=x", "PBS_LATER_PASSWORD_X=x",
+		"PBSFS_MASTER_KEY_PASSWORD=x", "PBSFS_MASTER_KEY_PASSWORD_FD=5", "PBSFS_MASTER_KEY_PASSWORD_FILE=x", "PBSFS_MASTER_KEY_PASSWORD_CMD=x",
+	}
+	got := withoutPassphrases(append(slices.Clone(gone), kept...))
+	if !slices.Equal(got, kept) {
+		t.Errorf("got %q, want %q", got, kept)
+	}
+}
+
+// keyPlaces is where the official client looks for its key.
+func TestDefaultKeyPlaces(t *testing.T) {
+	at := func(dir string) string { return filepath.Join(dir, "proxmox-backup", "encryption-key.json") }
+	home, config, first, second := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
+	t.Setenv("HOME", home)
+	a := &app{getenv: func(name string) string {
+		return map[string]string{"XDG_CONFIG_HOME": config, "XDG_CONFIG_DIRS": "relative:" + first + ":" + second}[name]
+	}}
+	plain := &app{getenv: func(name string) string {
+		return map[string]string{"XDG_CONFIG_DIRS": first}[name]
+	}}
+	relative := &app{getenv: func(name string) string {
+		return map[string]string{"XDG_CONFIG_HOME": ".", "XDG_CONFIG_DIRS": first}[name]
+	}}
+	check := func(what string, a *app, want ...string) {
+		t.Helper()
+		if got := a.defaultKeys(); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", what, got, want)
+		}
+	}
+	check("nowhere", a)
+	place(t, at(second))
+	check("second of the others", a, at(second))
+	place(t, at(first))
+	check("first of the others", a, at(first))
+	check("home without one", plain, at(first))
+	check("home is no absolute path", relative, at(first))
+	place(t, at(config))
+	check("home", a, at(config))
+	place(t, at(filepath.Join(home, ".config")))
+	check("home is not named", plain, at(filepath.Join(home, ".config")))
+}
+
+func place(t *testing.T, path string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(openKey), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// keyApp is a world with no key and no passphrase of its own.
+func keyApp(t *testing.T, xdg string) (a *app, stderr *strings.Builder) {
+	t.Helper()
+	for _, name := range []string{keyPassword, masterPassword} {
+		for _, suffix := range []string{"", "_FD", "_FILE", "_CMD"} {
+			unset(t, name+suffix)
+		}
+	}
+	unset(t, "CREDENTIALS_DIRECTORY")
+	stderr = &strings.Builder{}
+	return &app{stdin: strings.NewReader(""), stdout: &strings.Builder{}, stderr: stderr, getenv: func(name string) string {
+		return map[string]string{"XDG_CONFIG_HOME": xdg, "XDG_CONFIG_DIRS": xdg}[name]
+	}}, stderr
+}
+
+// What was named must open; trouble with the default key is a warning.
+func TestKeyTroubleIsFatalOrNot(t *testing.T) {
+	good, sealed := write(t, "good.json", openKey), write(t, "sealed.json", lockedKey)
+	garbage := write(t, "garbage.json", "garbage")
+	wrongPrint := write(t, "print.json", strings.Replace(openKey, `"kdf"`, `"fingerprint":"`+strings.Repeat("00", 32)+`","kdf"`, 1))
+	passFile, wrongFile := write(t, "pass", keyPass+"\n"), write(t, "wrong", "something else\n")
+	open := write(t, "open.json", openKey)
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		spec   string
+		env    string // value of the passphrase
+		code   int
+		stderr string // in it, or in the error
+	}{
+		{"good", good, "", 0, ""},
+		{"readable by others", open, "", 0, "can be read by others (mode 0644)"},
+		{"missing", "/no/such/key", "", exitKey, "no such file"},
+		{"a directory", t.TempDir(), "", exitKey, "is a directory"},
+		{"garbage", garbage, "", exitKey, "damaged key file"},
+		{"without end", "/dev/zero", "", exitKey, "longer than"},
+		{"another key than it says", wrongPrint, "", exitKey, "fingerprint"},
+		{"passphrase in a file", sealed + ",password-file=" + passFile, "", 0, ""},
+		{"wrong passphrase in a file", sealed + ",password-file=" + wrongFile, "", exitKey, "wrong passphrase"},
+		{"wrong passphrase in a file, right one in the environment", sealed + ",password-file=" + wrongFile, keyPass, exitKey, "wrong passphrase"},
+		{"passphrase file missing", sealed + ",password-file=/no/such/file", "", exitKey, "no such file"},
+		{"passphrase of a program", sealed + ",password-cmd=cat " + passFile, "", 0, ""},
+		{"a program that fails", sealed + ",password-cmd=false", "", exitKey, "running false"},
+		{"passphrase in the environment", sealed, keyPass, 0, ""},
+		{"wrong passphrase in the environment", sealed, "something else", exitKey, `wrong passphrase (hint: "tiny")`},
+		{"nobody to ask", sealed, "", exitKey, "no terminal"},
+		{"no file", ",password-file=x", "", exitUsage, "names no file"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, stderr := keyApp(t, t.TempDir())
+			if c.env != "" {
+				t.Setenv(keyPassword, c.env)
+			}
+			s, err := a.openKeys(t.Context(), keyOptions{keyFiles: []string{c.spec}})
+			if exitCode(err) != c.code {
+				t.Fatalf("exit code %d, %v, want %d", exitCode(err), err, c.code)
+			}
+			text := stderr.String()
+			if err != nil {
+				text += err.Error()
+			} else if len(s.Keys) != 1 || s.Keys[0][31] != 0x1f {
+				t.Errorf("got %d keys, want the one", len(s.Keys))
+			}
+			if !strings.Contains(text, c.stderr) || c.stderr == "" && text != "" {
+				t.Errorf("said %q, want %q", text, c.stderr)
+			}
+			for _, secret := range []string{keyPass, "something else"} {
+				if strings.Contains(text, secret) {
+					t.Errorf("%q shows a passphrase", text)
+				}
+			}
+			if c.code == exitUsage {
+				return
+			}
+			// The same as the default key.
+			config := t.TempDir()
+			k, err := parseKeySpec(c.spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(k.file)
+			if err != nil || !info.Mode().IsRegular() || k.file != c.spec {
+				return
+			}
+			same, err := os.ReadFile(k.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			there := filepath.Join(config, "proxmox-backup", "encryption-key.json")
+			place(t, there)
+			if err := os.WriteFile(there, same, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			a, stderr = keyApp(t, config)
+			if c.env != "" {
+				t.Setenv(keyPassword, c.env)
+			}
+			s, err = a.openKeys(t.Context(), keyOptions{})
+			if err != nil || len(s.Keys) > 1 || (len(s.Keys) == 1) != (c.code == 0) {
+				t.Errorf("as the default key: %d keys, %v", len(s.Keys), err)
+			}
+			if warned := strings.HasPrefix(stderr.String(), "pbsfs: warning: the default key is not used: "); warned != (c.code != 0) {
+				t.Errorf("as the default key: said %q", stderr)
+			}
+		})
+	}
+}
+
+// A passphrase of the environment is tried on each key that needs one, and is
+// no business of the others.
+func TestOnePassphraseForAllKeys(t *testing.T) {
+	a, _ := keyApp(t, t.TempDir())
+	t.Setenv(keyPassword+"_FD", inherited(t, keyPass+"\n")) // can be read once
+	sealed := write(t, "sealed.json", lockedKey)
+	s, err := a.openKeys(t.Context(), keyOptions{keyFiles: []string{sealed, write(t, "good.json", openKey), sealed}})
+	if err != nil || len(s.Keys) != 3 {
+		t.Errorf("got %+v, %v, want three keys", s, err)
+	}
+}
+
+func TestMasterKeyTrouble(t *testing.T) {
+	testdata := func(name string) string { return filepath.Join("../../store/keys/testdata", name) }
+	for _, c := range []struct {
+		name, file, env string
+		code            int
+		text            string
+	}{
+		{"plain", testdata("pkcs8.pem"), "", 0, ""},
+		{"protected", testdata("pbkdf2-sha256.pem"), "small", 0, ""},
+		{"wrong passphrase", testdata("pbkdf2-sha256.pem"), "other", exitKey, "wrong passphrase"},
+		{"nobody to ask", testdata("pbkdf2-sha256.pem"), "", exitKey, "no terminal"},
+		{"not RSA", testdata("ed25519.pem"), "", exitKey, "not an RSA key"},
+		{"missing", "/no/such/key", "", exitKey, "no such file"},
+		{"garbage", write(t, "garbage.pem", "garbage"), "", exitKey, "no PEM text"},
+		{"a key file", write(t, "key.json", openKey), "", exitKey, "no PEM text"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, _ := keyApp(t, t.TempDir())
+			if c.env != "" {
+				t.Setenv(masterPassword, c.env)
+			}
+			s, err := a.openKeys(t.Context(), keyOptions{masterFiles: []string{c.file}})
+			if exitCode(err) != c.code || err != nil && !strings.Contains(err.Error(), c.text) {
+				t.Fatalf("exit code %d, %v, want %d, %q", exitCode(err), err, c.code, c.text)
+			}
+			if err == nil && len(s.Masters) != 1 {
+				t.Errorf("got %d master keys, want 1", len(s.Masters))
+			}
+		})
+	}
+}
+
+// What is handed over arrives, and what came wrong is an error.
+func TestSecretsAreHandedOver(t *testing.T) {
+	der, err := masterOf(t).DER()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := &secrets{Keys: [][32]byte{{1}, {2}}, Masters: [][]byte{der}}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.write(w); err != nil { // fits into the pipe
+		t.Fatal(err)
+	}
+	out, err := readSecrets(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, masters, err := out.open()
+	if err != nil || len(list) != 2 || len(masters) != 1 {
+		t.Fatalf("got %d and %d keys, %v, want 2 and 1", len(list), len(masters), err)
+	}
+	for i, raw := range in.Keys {
+		want, err := keys.New(raw)
+		if err != nil || list[i].Fingerprint() != want.Fingerprint() {
+			t.Errorf("key %d: got %v, want %v", i, list[i], want)
+		}
+	}
+	if _, _, err := (&secrets{Masters: [][]byte{{1}}}).open(); err == nil {
+		t.Error("a master key that is none was opened")
+	}
+	r, w, err = os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if s, err := readSecrets(r); err == nil {
+		t.Errorf("read %+v from nothing", s)
+	}
+}
+
+func masterOf(t *testing.T) *keys.Master {
+	t.Helper()
+	text, err := os.ReadFile("../../store/keys/testdata/pkcs8.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := keys.ParseMaster(text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestKeyCommands(t *testing.T) {
+	config := t.TempDir()
+	place(t, filepath.Join(config, "proxmox-backup", "encryption-key.json"))
+	s := storetest.New(t)
+	sn := s.Snapshot("host/alpha", "2023-11-14T12:00:00Z")
+	sn.Finish()
+	sealed := write(t, "sealed.json", lockedKey)
+	text, err := os.ReadFile("../../store/keys/testdata/pkcs8.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	master := write(t, "master.pem", string(text))
+	for _, c := range []struct {
+		args   []string
+		code   int
+		stdout string // all of it, if not ""
+		stderr string // in it
+	}{
+		{[]string{"key"}, 2, "", "say list"},
+		{[]string{"key", "frob"}, 2, "", ""},
+		{[]string{"key", "show"}, 2, "", "usage:"},
+		{[]string{"key", "show", sealed}, 0, "fingerprint: \nkdf: pbkdf2\ncreated: \nmodified: \nhint: tiny\n", ""},
+		{[]string{"key", "show", "/no/such/file"}, 6, "", "no such file"},
+		{[]string{"key", "list", "x"}, 2, "", "usage:"},
+		{[]string{"key", "list"}, 0, "  none  " + filepath.Join(config, "proxmox-backup", "encryption-key.json") + "\n", ""},
+		{[]string{"key", "add", "/mnt"}, 2, "", "--keyfile"},
+		{[]string{"key", "add", "/no/mount", "--keyfile", sealed}, 1, "", "not mounted"},
+		{[]string{"key", "recover", s.Dir, "host/alpha/latest"}, 2, "", "--master-keyfile"},
+		{[]string{"key", "recover", s.Dir, "host/alpha/latest", "--master-keyfile", "/no/such/file"}, 6, "", "no such file"},
+		{[]string{"key", "recover", s.Dir, "host/alpha/latest", "--master-keyfile", master}, 1, "", "not backed up with a master key"},
+		{[]string{"key", "recover", s.Dir, "host/alpha", "--master-keyfile", master}, 1, "", "not a snapshot"},
+		{[]string{"key", "recover", s.Dir, "host/none/latest", "--master-keyfile", master}, 1, "", "host/none"},
+	} {
+		a, stdout, stderr := newApp(t, "")
+		inner := a.getenv
+		a.getenv = func(name string) string {
+			if strings.HasPrefix(name, "XDG_") {
+				return config
+			}
+			return inner(name)
+		}
+		code := a.run(t, c.args...)
+		if code != c.code || !strings.Contains(stderr.String(), c.stderr) || c.stdout != "" && stdout.String() != c.stdout {
+			t.Errorf("pbsfs %q: exit %d, %q, %q, want %d, %q, %q", c.args, code, stdout, stderr, c.code, c.stdout, c.stderr)
+		}
+		if code != 0 && strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("pbsfs %q: message %q is not one line", c.args, stderr)
+		}
+	}
+}
+
+func TestKeyShowJSON(t *testing.T) {
+	a, stdout, _ := newApp(t, "")
+	file := write(t, "sealed.json", lockedKey)
+	if code := a.run(t, "key", "show", "--json", file); code != 0 {
+		t.Fatalf("exit %d", code)
+	}
+	var got map[string]any
+	if err := json.Unmarshal([]byte(stdout.String()), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{"file": file, "kdf": "pbkdf2", "created": "", "modified": "", "hint": "tiny"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Asking ends with the command, not only with an answer.
+func TestNobodyIsAskedWithoutATerminal(t *testing.T) {
+	for name, stdin := range map[string]*os.File{"a file": openDevNull(t), "nothing": nil} {
+		a := &app{stdin: stdin, stderr: &strings.Builder{}}
+		if stdin == nil {
+			a.stdin = strings.NewReader(keyPass + "\n")
+		}
+		p := &passphrases{app: a, name: keyPassword}
+		if value, err := p.ask(context.Background(), "x"); !errors.Is(err, errNoPassphrase) {
+			t.Errorf("%s: got %q, %v, want errNoPassphrase", name, value, err)
+		}
+	}
+}
+
+func openDevNull(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
