@@ -293,8 +293,12 @@ func TestKilledServerCountsNothing(t *testing.T) {
 		}
 		return m.process.ended()
 	})
-	if s := m.host.status(); s.reads() != 0 || len(s.Mounts) != 0 || len(s.Locked) != 0 {
+	s := m.host.status()
+	if s.reads() != 0 || len(s.Locked) != 0 {
 		t.Errorf("after it was killed: got the status %+v, want nothing to be counted", s)
+	}
+	if len(s.Mounts) != 1 || s.Mounts[0].PID != 0 || len(s.Problems) != 1 {
+		t.Errorf("after it was killed: got the status %+v, want the mount, and that nobody answers for it", s)
 	}
 	m.host.run("maintenance", "set", tank, "offline", "--wait", "0s").want(t, 0)
 	m.host.run("maintenance", "clear", tank).want(t, 0)

@@ -25,8 +25,8 @@ has what open, which snapshots are locked, and the last problems.
     "handles":[{"path","pid","name","how","age_s"}],
     "locked_snapshots":[{"snapshot","mountpoint","since"}],
     "problems":[{"time","text"}]}]
-mode is null without one; age_s is null where it is not known. More fields may be
-added.`
+mode is null without one, age_s where it is not known; a mount that no process
+answers for has pid 0 and since null. More fields may be added.`
 
 // watchEvery is how often status --watch looks again.
 const watchEvery = time.Second
@@ -70,11 +70,13 @@ type storeStatus struct {
 	Problems  []problemState       `json:"problems"`
 }
 
+// mountStatus is a mount. Without a process that answers for it, PID is 0 and
+// Since is nil.
 type mountStatus struct {
-	Mountpoint string    `json:"mountpoint"`
-	PID        int       `json:"pid"`
-	Since      time.Time `json:"since"`
-	Untracked  bool      `json:"untracked,omitempty"`
+	Mountpoint string     `json:"mountpoint"`
+	PID        int        `json:"pid"`
+	Since      *time.Time `json:"since"`
+	Untracked  bool       `json:"untracked,omitempty"`
 }
 
 type handleStatus struct {
@@ -212,7 +214,7 @@ func (s *storeStatus) addUnrecorded(known []*mountRecord) error {
 	for _, m := range ours {
 		if maint.SameDir(m.Source, s.Path) && recordOf(known, m) == nil {
 			s.Mounts = append(s.Mounts, mountStatus{Mountpoint: m.Point})
-			s.Problems = append(s.Problems, problemState{time.Now(), fmt.Sprintf("the mount on %q has no process that answers", m.Point)})
+			s.Problems = append(s.Problems, problemState{time.Now(), fmt.Sprintf("the mount on %q has no process that answers; 'pbsfs unmount' takes it away if it is dead", m.Point)})
 		}
 	}
 	return nil
@@ -221,7 +223,7 @@ func (s *storeStatus) addUnrecorded(known []*mountRecord) error {
 // addMount adds what is known of one mount. A process that does not answer is a
 // problem to be shown, not a reason to show nothing.
 func (s *storeStatus) addMount(ctx context.Context, r *mountRecord) {
-	s.Mounts = append(s.Mounts, mountStatus{r.Mountpoint, r.PID, r.Since, r.Untracked})
+	s.Mounts = append(s.Mounts, mountStatus{r.Mountpoint, r.PID, &r.Since, r.Untracked})
 	state, err := r.ask(ctx, controlRequest{})
 	if err != nil {
 		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
@@ -287,6 +289,10 @@ func (s storeStatus) text() string {
 		note := ""
 		if m.Untracked {
 			note = ", UNTRACKED: maintenance does not see its operations"
+		}
+		if m.Since == nil {
+			fmt.Fprintf(&b, "  mounted: %q, by no process that answers\n", m.Mountpoint)
+			continue
 		}
 		fmt.Fprintf(&b, "  mounted: %q, by process %d since %s%s\n", m.Mountpoint, m.PID, m.Since.Local().Format(time.DateTime), note)
 	}
