@@ -73,16 +73,6 @@ func (s *Snapshot) payloadOf(f manifest.File) (*Stream, error) {
 // Snapshot returns the snapshot the archive belongs to.
 func (a *Archive) Snapshot() *Snapshot { return a.meta.snap }
 
-// Same reports whether a and b are the same stored archive with the same
-// content.
-func (a *Archive) Same(b *Archive) bool {
-	return a == b || a.meta.snap.name == b.meta.snap.name && a.meta.file.Name == b.meta.file.Name && a.meta.file.Csum == b.meta.file.Csum
-}
-
-// Csum returns the checksum of the archive's index, which stands for its
-// content.
-func (a *Archive) Csum() [32]byte { return a.meta.file.Csum }
-
 // wrap adds the archive to an error about its bytes. Other errors, above all
 // that there is no such entry, are answers.
 func (a *Archive) wrap(err error) error {

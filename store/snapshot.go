@@ -148,9 +148,6 @@ func (s *Snapshot) Protected() bool { return s.protected }
 // HasClientLog reports whether the client left its log.
 func (s *Snapshot) HasClientLog() bool { return s.clientLog }
 
-// Same reports whether s and t are one state of one snapshot.
-func (s *Snapshot) Same(t *Snapshot) bool { return s == t || s.name == t.name && s.stamp == t.stamp }
-
 // keyFor returns the key that opens a file of the snapshot: nil without error
 // for what is not encrypted.
 func (s *Snapshot) keyFor(f manifest.File) (*keys.Key, error) {
@@ -162,13 +159,6 @@ func (s *Snapshot) keyFor(f manifest.File) (*keys.Key, error) {
 		return nil, &KeyError{Fingerprint: fp, Known: known}
 	}
 	return s.key, nil
-}
-
-// Locked returns nil when the file's content can be decoded, else an error
-// that matches ErrKeyNeeded and names the key. It does no I/O.
-func (s *Snapshot) Locked(f manifest.File) error {
-	_, err := s.keyFor(f)
-	return s.ds.damaged(s.name, f.Name, -1, err)
 }
 
 // Wrap adds the snapshot and file to an error that was found in content of

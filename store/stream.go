@@ -44,9 +44,6 @@ func (s *Snapshot) Stream(f manifest.File) (*Stream, error) {
 // Size returns the length of the content in bytes, as the manifest has it.
 func (s *Stream) Size() int64 { return s.file.Size }
 
-// File returns the stored name of the index.
-func (s *Stream) File() name.File { return s.file.Name }
-
 // Snapshot returns the snapshot the stream belongs to.
 func (s *Stream) Snapshot() *Snapshot { return s.snap }
 
