@@ -117,15 +117,20 @@ func notDatastore(path string) error {
 
 // open opens the datastore that arg means, with keys that are open.
 func (a *app) open(ctx context.Context, arg string, o openOptions, s *secrets, log *slog.Logger) (*store.Lookup, error) {
-	opened, masters, err := s.open()
-	if err != nil {
-		return nil, err
-	}
 	host, err := a.host()
 	if err != nil {
 		return nil, err
 	}
 	t, err := resolve(host, arg)
+	if err != nil {
+		return nil, err
+	}
+	return t.open(ctx, host, o, s, log)
+}
+
+// open opens the datastore, with keys that are open.
+func (t target) open(ctx context.Context, host maint.Host, o openOptions, s *secrets, log *slog.Logger) (*store.Lookup, error) {
+	opened, masters, err := s.open()
 	if err != nil {
 		return nil, err
 	}

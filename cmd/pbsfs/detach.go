@@ -18,11 +18,10 @@ import (
 )
 
 // A mount is served by a process of its own: this program again, with a pipe on
-// descriptor readyFD. It writes one text there: "ready" and warnings, or "failed
-// CODE TEXT".
-// The command waits for that line and passes it on. Opened keys come to the
-// serving process through a pipe on secretsFD, and with them nothing that says
-// how they were opened.
+// descriptor readyFD. It writes one text there, which ends with a NUL: "ready"
+// and warnings, or "failed CODE TEXT". The command waits for it and passes it on.
+// Opened keys come to the serving process through a pipe on secretsFD, and with
+// them nothing that says how they were opened.
 
 // readyEnv tells the serving process that there is a pipe.
 const readyEnv = "PBSFS_READY_FD"

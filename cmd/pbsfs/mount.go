@@ -151,7 +151,7 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 		return err
 	}
 	defer closeLog()
-	ref, err := a.open(ctx, o.datastore, o.openOptions, s, log)
+	ref, err := t.open(ctx, host, o.openOptions, s, log)
 	if err != nil {
 		return err
 	}
