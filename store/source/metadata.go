@@ -1,0 +1,120 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store/pxar"
+)
+
+// metadata returns what is stored of what fd is besides its content. What
+// cannot be read is left out with a warning. With readable false, fd was opened
+// with O_PATH.
+func (a *archiver) metadata(name string, fd int, st *unix.Stat_t, readable bool) *pxar.Metadata {
+	m := &pxar.Metadata{
+		Mode: st.Mode, UID: st.Uid, GID: st.Gid,
+		Mtime: pxar.Timestamp{Sec: int64(st.Mtim.Sec), Nsec: uint32(st.Mtim.Nsec)}, //nolint:unconvert // narrower on some machines
+	}
+	a.attributes(name, m, newAttributes(fd, readable))
+	if !readable {
+		return m // flags need a descriptor that can be read from
+	}
+	a.warn(name, a.flags(m, fd, st))
+	a.warn(name, project(m, fd))
+	return m
+}
+
+// attributes adds extended attributes, capabilities and ACLs.
+func (a *archiver) attributes(name string, m *pxar.Metadata, x attributes) {
+	names, err := x.names()
+	if err != nil {
+		a.warn(name, fmt.Errorf("stored without extended attributes: %w", err))
+		return
+	}
+	for _, attr := range names {
+		if !pxar.StoresAttribute(attr) {
+			continue
+		}
+		value, err := x.value(attr)
+		if errors.Is(err, unix.ENODATA) {
+			continue // removed since
+		}
+		if err == nil {
+			err = m.SetAttribute(attr, value)
+		}
+		if err != nil {
+			a.warn(name, fmt.Errorf("stored without its extended attribute %q: %w", attr, err))
+		}
+	}
+}
+
+// flags adds the flags of chattr, or on FAT the attributes of attrib.
+func (a *archiver) flags(m *pxar.Metadata, fd int, st *unix.Stat_t) error {
+	isFAT, known := a.fat[st.Dev]
+	if !known {
+		isFAT = fsType(fd) == unix.MSDOS_SUPER_MAGIC
+		if a.fat == nil {
+			a.fat = make(map[uint64]bool)
+		}
+		a.fat[st.Dev] = isFAT
+	}
+	request, flags := uint(unix.FS_IOC_GETFLAGS), pxar.LinuxFlags
+	if isFAT {
+		request, flags = fatGetAttributes, pxar.FATFlags
+	}
+	attr, err := retry(func() (uint32, error) { return unix.IoctlGetUint32(fd, request) })
+	if unsupported(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("stored without its flags: %w", err)
+	}
+	m.Flags |= flags(attr)
+	return nil
+}
+
+// Requests that golang.org/x/sys does not have. How they say that they read is
+// different from machine to machine, and the same as in FS_IOC_GETFLAGS.
+const (
+	ioctlReads       = unix.FS_IOC_GETFLAGS & 0xe0000000
+	fatGetAttributes = ioctlReads | 4<<16 | 'r'<<8 | 0x10
+	fsGetXattr       = ioctlReads | unsafe.Sizeof(fsxattr{})<<16 | 'X'<<8 | 31
+)
+
+// fsxattr is what FS_IOC_FSGETXATTR answers.
+type fsxattr struct {
+	flags, extentSize, extents, project, cowExtentSize uint32
+	_                                                  [8]byte
+}
+
+// project adds the quota project.
+func project(m *pxar.Metadata, fd int) error {
+	var x fsxattr
+	_, err := retry(func() (int, error) {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), fsGetXattr, uintptr(unsafe.Pointer(&x))); errno != 0 {
+			return 0, errno
+		}
+		return 0, nil
+	})
+	if unsupported(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("stored without its quota project: %w", err)
+	}
+	m.ProjectID = x.project
+	return nil
+}
+
+// unsupported reports whether a file system says that it has no such thing.
+func unsupported(err error) bool {
+	for _, e := range []error{unix.ENOTTY, unix.EOPNOTSUPP, unix.ENOSYS, unix.EINVAL} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
