@@ -288,7 +288,10 @@ func setFlags(t *testing.T, path string, flags int) {
 	f, err := os.Open(path)
 	must(t, err)
 	defer f.Close()
-	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags); err != nil {
+	old, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	must(t, err)
+	const ours = flagAppend | flagNoAtime | flagNoDump | flagImmutable | flagSync | flagCompress | flagNoCow | flagNoCompress | flagDirSync
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(old)&^ours|flags); err != nil {
 		t.Fatalf("%s: flags %#x: %v", path, flags, err)
 	}
 }
