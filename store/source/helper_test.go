@@ -155,8 +155,7 @@ func (a *archived) decode(t testing.TB) (order []string, objects map[string]obje
 	return order, objects
 }
 
-// listed reads the catalog: its lines are kind, path, and of files size and
-// seconds.
+// listed reads the catalog: what it has, by path.
 func (a *archived) listed(t testing.TB) map[string]catalog.Entry {
 	t.Helper()
 	r := bytes.NewReader(a.catalog.Bytes())

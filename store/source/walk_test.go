@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -154,7 +153,6 @@ func TestDescriptorsStayFlat(t *testing.T) {
 // what the kernel makes up is never entered.
 func TestMountPoints(t *testing.T) {
 	needRoot(t)
-	runtime.LockOSThread()
 	dir := t.TempDir()
 	for _, name := range []string{"other", "proc"} {
 		mkdir(t, dir, name)
