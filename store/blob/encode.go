@@ -68,6 +68,17 @@ func (c Encoder) EncodeChunk(dst, plain []byte) ([]byte, error) {
 	return c.Encode(dst, plain)
 }
 
+// CouldHold reports whether a chunk file of that size can hold plain bytes as c,
+// or any other encoder of its key, would encode them. A file that was cut off, by
+// a full disk or a lost power supply, is mostly found out by that.
+func (c Encoder) CouldHold(file int64, plain int) bool {
+	header := int64(plainHeader)
+	if c.Key != nil {
+		header = encryptedHeader
+	}
+	return file > header && file <= header+int64(plain)
+}
+
 // plain builds a blob that is not encrypted in dst, which is empty.
 func (c Encoder) plain(dst, plain []byte) []byte {
 	dst = slices.Grow(dst, plainHeader+len(plain)+zstdSlack)[:plainHeader]

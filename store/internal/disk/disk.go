@@ -5,7 +5,7 @@
 // the kernel (openat2 with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS), so that
 // neither a name from outside nor a symbolic link inside the datastore can lead
 // anywhere else. Everything is opened read-only, without moving access times
-// where the kernel lets us.
+// where the kernel lets us; only a [Writable] makes files, and never changes one.
 //
 // A Root costs one descriptor; files are opened, read and closed within one
 // call. Its owner closes it when the last operation on the datastore ends.

@@ -77,19 +77,23 @@ func (d *Dir) Stat(name string) (Info, error) {
 	return infoOf(&st), nil
 }
 
-// Lock is a shared lock on a directory. It keeps a descriptor open until
+// Lock is a lock on a file or directory. It keeps a descriptor open until
 // Release.
 type Lock struct{ fd int }
 
 // LockShared takes the shared flock of the directory name without waiting; when
 // it is held exclusively, the error matches EWOULDBLOCK.
 func (r *Root) LockShared(name string) (*Lock, error) {
+	return r.lockDir(name, unix.LOCK_SH)
+}
+
+func (r *Root) lockDir(name string, kind int) (*Lock, error) {
 	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve}
 	fd, err := retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: r.path + "/" + name, Err: err}
 	}
-	if _, err := retry(func() (int, error) { return 0, unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) }); err != nil {
+	if _, err := retry(func() (int, error) { return 0, unix.Flock(fd, kind|unix.LOCK_NB) }); err != nil {
 		_ = unix.Close(fd)
 		return nil, &fs.PathError{Op: "lock", Path: r.path + "/" + name, Err: err}
 	}

@@ -1,0 +1,48 @@
+package disk
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// chunkDirMode is the mode of .chunks and of the directories below it, which a
+// server insists on (reference "datastore-layout", section 1).
+const chunkDirMode = 0o750
+
+// TouchChunk moves the access time of the chunk in dir, a directory below
+// .chunks, to now, so that no garbage collection removes it, and returns what is
+// there. A chunk that is not there is [fs.ErrNotExist].
+func (w *Writable) TouchChunk(dir, name string) (Info, error) {
+	d, err := w.OpenDir(chunksDir + "/" + dir)
+	if err != nil {
+		return Info{}, err
+	}
+	defer d.Close()
+	times := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_OMIT}}
+	if err := unix.UtimesNanoAt(d.fd, name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return Info{}, w.failed("touch", chunksDir+"/"+dir+"/"+name, err)
+	}
+	return d.Stat(name)
+}
+
+// WriteChunk makes the chunk name in dir, a directory below .chunks. One that is
+// there already is [fs.ErrExist], unless it is to be replaced.
+func (w *Writable) WriteChunk(dir, name string, data []byte, replace bool) error {
+	at := chunksDir + "/" + dir + "/" + name
+	parent, _, err := w.openParent(at)
+	if errors.Is(err, unix.ENOENT) {
+		if _, err := w.makeDir(chunksDir+"/"+dir, chunkDirMode); err != nil {
+			return err
+		}
+		parent, _, err = w.openParent(at)
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(parent)
+	if err := w.put(parent, name, data, how{replace: replace}); err != nil {
+		return w.failed("write", at, err)
+	}
+	return nil
+}
