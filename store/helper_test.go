@@ -36,7 +36,12 @@ type place struct {
 // newPlace makes an empty datastore and opens it.
 func newPlace(t testing.TB, open ...*storetest.Key) *place {
 	t.Helper()
-	s := storetest.New(t)
+	return placeIn(t, storetest.New(t), open...)
+}
+
+// placeIn opens a datastore.
+func placeIn(t testing.TB, s *storetest.Store, open ...*storetest.Key) *place {
+	t.Helper()
 	p := &place{Store: s, t: t, log: &bytes.Buffer{}}
 	p.host = storetest.Host(t, "datastore: "+testName+"\n\tpath "+s.Dir+"\n")
 	p.ref = p.open(open...)

@@ -29,6 +29,9 @@ func New(t testing.TB) *Store {
 	return s
 }
 
+// In returns the datastore in a directory.
+func In(t testing.TB, dir string) *Store { return &Store{Dir: dir, t: t} }
+
 // Mkdir makes a directory below the datastore, and those above it.
 func (s *Store) Mkdir(path string) {
 	s.t.Helper()

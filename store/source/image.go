@@ -1,0 +1,75 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Image is a file or block device that is to be stored as a disk image.
+type Image struct {
+	f    *os.File
+	size int64
+}
+
+// ErrEmpty is an image without a byte, of which no index can be made.
+var ErrEmpty = errors.New("empty: there is nothing to store")
+
+// OpenImage opens the regular file or block device at path. Links are followed.
+// The caller must Close it.
+func OpenImage(path string) (*Image, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	i := &Image{f: f}
+	if err := i.measure(); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+	}
+	return i, nil
+}
+
+func (i *Image) measure() error {
+	info, err := i.f.Stat()
+	if err != nil {
+		return err
+	}
+	mode := info.Mode()
+	if !mode.IsRegular() && mode&(fs.ModeDevice|fs.ModeCharDevice) != fs.ModeDevice {
+		return errors.New("neither a regular file nor a block device")
+	}
+	if i.size, err = i.f.Seek(0, io.SeekEnd); err != nil {
+		return err
+	}
+	if i.size == 0 {
+		return ErrEmpty
+	}
+	return nil
+}
+
+// Size returns the length of the image, in bytes.
+func (i *Image) Size() int64 { return i.size }
+
+// ReadAt implements [io.ReaderAt].
+func (i *Image) ReadAt(p []byte, off int64) (int, error) { return i.f.ReadAt(p, off) }
+
+// NextData returns where the next data begin, at off or behind; where the file
+// or its file system knows of no holes that is off itself, and behind the last
+// data the size.
+func (i *Image) NextData(off int64) (int64, error) {
+	at, err := unix.Seek(int(i.f.Fd()), off, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return i.size, nil
+	case err != nil:
+		return off, nil //nolint:nilerr // everything is data then
+	}
+	return at, nil
+}
+
+// Close closes the file.
+func (i *Image) Close() error { return i.f.Close() }

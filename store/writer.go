@@ -1,0 +1,292 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store/blob"
+	"github.com/pbsfs/pbsfs/store/internal/chunk"
+	"github.com/pbsfs/pbsfs/store/internal/disk"
+	"github.com/pbsfs/pbsfs/store/keys"
+	"github.com/pbsfs/pbsfs/store/manifest"
+	"github.com/pbsfs/pbsfs/store/name"
+)
+
+var (
+	// ErrCollecting is a garbage collection that runs.
+	ErrCollecting = errors.New("a garbage collection is running")
+	// ErrGroupBusy is a backup group that somebody else writes to or changes.
+	ErrGroupBusy = errors.New("somebody else writes to the backup group")
+	// ErrOwner is a backup group of another owner.
+	ErrOwner = errors.New("backup group has another owner")
+	// ErrNotEmpty is a directory that no datastore can be made in.
+	ErrNotEmpty = disk.ErrNotEmpty
+)
+
+// DefaultOwner is who a new backup group belongs to unless it is said.
+const DefaultOwner = "root@pam"
+
+// SnapshotOptions say how a snapshot is written.
+type SnapshotOptions struct {
+	// Key encrypts the data and signs the manifest; nil for neither. With
+	// SignOnly it only signs.
+	Key      *keys.Key
+	SignOnly bool
+	// Time is the backup time; its zero value is the first second that no
+	// snapshot of the group has yet.
+	Time time.Time
+	// Owner is who the group belongs to, "user@realm". A new group gets
+	// DefaultOwner if it is ""; a group with another owner is refused.
+	Owner string
+	// Notes are recorded in the manifest; Protected keeps the snapshot from
+	// being pruned.
+	Notes     string
+	Protected bool
+	// Wait is how long a garbage collection and other writers of the group are
+	// waited for. Waiting, if it is not nil, is told of whom, once for each.
+	Wait    time.Duration
+	Waiting func(error)
+}
+
+// Create makes an empty datastore in a directory that does not exist or is
+// empty. One that is not gives [ErrNotEmpty].
+func Create(ctx context.Context, path string) error { return disk.Create(ctx, path) }
+
+// SnapshotWriter writes one snapshot. Nobody sees it before Finish. It holds the
+// locks that a server takes: on the group and the snapshot exclusively, on the
+// datastore shared, so that neither a garbage collection nor another writer comes
+// between. Its methods must not be called concurrently; the streams it hands out
+// are independent of each other.
+//
+// Its owner must end it, with Finish or Abort; until then it is part of the
+// write operation that it was begun with.
+type SnapshotWriter struct {
+	right *right
+	disk  *disk.Writable
+	opts  SnapshotOptions
+	sink  *chunk.Sink
+	enc   blob.Encoder
+	name  name.Snapshot
+	began time.Time
+
+	locks []*disk.Lock
+	made  []made // what Abort removes, in the order in which it was made
+	slots chan struct{}
+	bufs  sync.Pool
+
+	mu      sync.Mutex // a leaf lock; guards what follows
+	files   []manifest.File
+	streams map[*StreamWriter]bool
+	zero    *name.Digest // of a chunk of zeros, once it is stored
+	ended   bool
+}
+
+// made is a file or directory that is new.
+type made struct {
+	name string
+	dir  bool
+}
+
+// Snapshot begins a snapshot of a group, which is made, like its namespace, if
+// it does not exist.
+func (w *Writer) Snapshot(ctx context.Context, g name.Group, opts SnapshotOptions) (*SnapshotWriter, error) {
+	held, err := w.writing()
+	if err != nil {
+		return nil, err
+	}
+	own, err := held.again()
+	if err != nil {
+		return nil, err
+	}
+	s := &SnapshotWriter{
+		right: own, opts: opts, began: time.Now(),
+		slots:   make(chan struct{}, runtime.GOMAXPROCS(0)),
+		streams: make(map[*StreamWriter]bool),
+	}
+	s.bufs.New = func() any { return new(buffers) }
+	if err := s.begin(ctx, g); err != nil {
+		return nil, fmt.Errorf("datastore %s: %s: %w", own.ds.name, g, errors.Join(err, s.undo()))
+	}
+	return s, nil
+}
+
+// Name returns the snapshot that is being written.
+func (s *SnapshotWriter) Name() name.Snapshot { return s.name }
+
+// begin takes the locks and makes the directory.
+func (s *SnapshotWriter) begin(ctx context.Context, g name.Group) error {
+	root, err := s.right.Root()
+	if err != nil {
+		return err
+	}
+	if s.disk, err = root.Writable(); err != nil {
+		return err
+	}
+	s.enc = blob.Encoder{Compress: true}
+	if !s.opts.SignOnly {
+		s.enc.Key = s.opts.Key
+	}
+	ds := s.right.ds
+	s.sink = chunk.NewSink(s.disk, s.enc, func(err error) {
+		ds.log.Warn("chunk was broken", "datastore", ds.name, "error", err)
+	})
+	ctx, cancel := context.WithTimeout(ctx, max(s.opts.Wait, time.Millisecond))
+	defer cancel()
+	if err := s.lock(ctx, ErrCollecting, s.disk.LockStore); err != nil {
+		return err
+	}
+	if err := s.makeGroup(g); err != nil {
+		return err
+	}
+	if err := s.lock(ctx, ErrGroupBusy, func() (*disk.Lock, error) { return s.disk.LockExclusive(g.Dir()) }); err != nil {
+		return err
+	}
+	if err := s.own(g); err != nil {
+		return err
+	}
+	return s.makeSnapshot(context.WithoutCancel(ctx), g)
+}
+
+// lock takes a lock, waiting for whoever has it.
+func (s *SnapshotWriter) lock(ctx context.Context, busy error, take func() (*disk.Lock, error)) error {
+	for told := false; ; {
+		l, err := take()
+		if err == nil {
+			s.locks = append(s.locks, l)
+			return nil
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) {
+			return s.unlockable(err)
+		}
+		if !told && s.opts.Waiting != nil {
+			s.opts.Waiting(busy)
+			told = true
+		}
+		select {
+		case <-time.After(lockPoll):
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return busy
+			}
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// unlockable accepts that a file system knows no locks: no server can lock
+// there either.
+func (s *SnapshotWriter) unlockable(err error) error {
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOLCK) {
+		return nil
+	}
+	return err
+}
+
+// makeGroup makes the group's directory and those above it.
+func (s *SnapshotWriter) makeGroup(g name.Group) error {
+	dir := g.Dir()
+	for i := range len(dir) {
+		if dir[i] == '/' {
+			if err := s.makeDir(dir[:i]); err != nil {
+				return err
+			}
+		}
+	}
+	return s.makeDir(dir)
+}
+
+func (s *SnapshotWriter) makeDir(dir string) error {
+	isNew, err := s.disk.MakeDir(dir)
+	if isNew {
+		s.made = append(s.made, made{dir, true})
+	}
+	return err
+}
+
+// writeFile makes a file of the snapshot or group.
+func (s *SnapshotWriter) writeFile(at string, data []byte) error {
+	if err := s.disk.WriteFile(at, data); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.made = append(s.made, made{at, false})
+	return nil
+}
+
+// makeSnapshot makes the snapshot's directory. The second that another snapshot
+// was taken in is waited out.
+func (s *SnapshotWriter) makeSnapshot(ctx context.Context, g name.Group) error {
+	for {
+		at := s.opts.Time
+		if at.IsZero() {
+			at = time.Now()
+		}
+		t, err := name.NewTime(at)
+		if err != nil {
+			return err
+		}
+		if s.name, err = name.NewSnapshot(g, t); err != nil {
+			return err
+		}
+		isNew, err := s.disk.MakeDir(s.name.Dir())
+		if isNew {
+			s.made = append(s.made, made{s.name.Dir(), true})
+		}
+		switch {
+		case err != nil:
+			return err
+		case isNew:
+			l, err := s.disk.LockExclusive(s.name.Dir())
+			if err != nil {
+				return s.unlockable(err)
+			}
+			s.locks = append(s.locks, l)
+			return nil
+		case !s.opts.Time.IsZero():
+			return fmt.Errorf("snapshot %s: %w", t, fs.ErrExist)
+		}
+		select {
+		case <-time.After(time.Until(at.Truncate(time.Second).Add(time.Second))):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// File returns the place of a file below the datastore.
+func (s *SnapshotWriter) file(f name.File) string { return path.Join(s.name.Dir(), f.String()) }
+
+// mode is what the manifest says about how files are protected.
+func (s *SnapshotWriter) mode() manifest.CryptMode {
+	switch {
+	case s.opts.Key == nil:
+		return manifest.CryptModeNone
+	case s.opts.SignOnly:
+		return manifest.CryptModeSignOnly
+	}
+	return manifest.CryptModeEncrypt
+}
+
+// add lists a file that is complete.
+func (s *SnapshotWriter) add(f name.File, size int64, csum [32]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files = append(s.files, manifest.File{Name: f, Mode: s.mode(), Size: size, Csum: csum})
+}
+
+// failed says which snapshot and file could not be written.
+func (s *SnapshotWriter) failed(f name.File, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Datastore: s.right.ds.name, Snapshot: s.name, File: f, Off: -1, Err: err}
+}

@@ -1,0 +1,180 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pbsfs/pbsfs/store/index"
+	"github.com/pbsfs/pbsfs/store/internal/cdc"
+	"github.com/pbsfs/pbsfs/store/name"
+)
+
+// How long the chunks of streams are on average, in bytes, as official clients
+// cut them.
+const (
+	streamChunk  = 4 << 20
+	catalogChunk = 512 << 10
+)
+
+// streamBuffer collects what encoders write in small pieces.
+const streamBuffer = 1 << 20
+
+// buffers are what a chunk needs while it is hashed, compressed and written.
+type buffers struct{ plain, encoded []byte }
+
+// StreamWriter writes a stream of bytes as a dynamic index. What is written is
+// cut where its content says so, and stored by several goroutines.
+type StreamWriter struct {
+	s    *SnapshotWriter
+	file name.File
+	buf  *bufio.Writer
+	pipe *io.PipeWriter
+	done chan struct{} // closed when everything is stored, or err is set
+
+	err  error // why not all is stored; set before done is closed
+	cuts []*cut
+}
+
+// cut is a chunk of a stream, in the stream's order.
+type cut struct {
+	end    int64
+	digest name.Digest
+}
+
+// Stream begins a file with a dynamic index. The caller must close it, which
+// completes it; before that, or when it fails, the snapshot cannot be finished.
+// A context that ends makes writing fail.
+func (s *SnapshotWriter) Stream(ctx context.Context, f name.File) (*StreamWriter, error) {
+	if f.Format() != name.Dynamic {
+		return nil, s.failed(f, errors.New("not the name of a dynamic index"))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil, ErrReleased
+	}
+	average := streamChunk
+	if f == name.Catalog {
+		average = catalogChunk
+	}
+	r, p := io.Pipe()
+	w := &StreamWriter{s: s, file: f, pipe: p, buf: bufio.NewWriterSize(p, streamBuffer), done: make(chan struct{})}
+	s.streams[w] = true
+	go func() {
+		defer close(w.done)
+		w.err = w.store(ctx, cdc.New(r, average))
+		_ = r.CloseWithError(w.err) // whoever writes on gets to know
+	}()
+	return w, nil
+}
+
+// Write adds to the stream.
+func (w *StreamWriter) Write(p []byte) (int, error) {
+	n, err := w.buf.Write(p)
+	return n, w.s.failed(w.file, err)
+}
+
+// Close completes the stream. A stream without a byte is an error: there is no
+// index without chunks.
+func (w *StreamWriter) Close() error {
+	err := w.buf.Flush()
+	_ = w.pipe.CloseWithError(err) // nil is the end of the stream
+	<-w.done
+	if w.err != nil {
+		err = w.err
+	}
+	if err == nil {
+		err = w.finish()
+	}
+	return w.s.failed(w.file, err)
+}
+
+// abort ends the stream without a result.
+func (w *StreamWriter) abort(err error) {
+	_ = w.pipe.CloseWithError(err)
+	<-w.done
+}
+
+// store cuts the stream, and has its chunks stored by as many goroutines as the
+// snapshot has slots. The memory that takes is bounded by them.
+func (w *StreamWriter) store(ctx context.Context, c *cdc.Chunker) error {
+	group, running := errgroup.WithContext(ctx)
+	end := int64(0)
+	for running.Err() == nil {
+		b := w.s.bufs.Get().(*buffers)
+		if cap(b.plain) < c.Max() {
+			b.plain = make([]byte, 0, c.Max())
+		}
+		data, err := c.Next(b.plain)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return errors.Join(err, group.Wait())
+		}
+		end += int64(len(data))
+		at := &cut{end: end}
+		w.cuts = append(w.cuts, at)
+		if err := w.s.slot(running); err != nil {
+			break
+		}
+		group.Go(func() error {
+			defer w.s.free(b)
+			return w.s.put(b, data, &at.digest)
+		})
+	}
+	err := group.Wait()
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// slot waits until a chunk may be stored.
+func (s *SnapshotWriter) slot(ctx context.Context) error {
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// free gives back a slot and the buffers that were used in it.
+func (s *SnapshotWriter) free(b *buffers) {
+	s.bufs.Put(b)
+	<-s.slots
+}
+
+// put stores a chunk.
+func (s *SnapshotWriter) put(b *buffers, data []byte, digest *name.Digest) (err error) {
+	*digest, b.encoded, err = s.sink.Put(data, b.encoded)
+	return err
+}
+
+// finish writes the index.
+func (w *StreamWriter) finish() error {
+	x := index.NewDynamicWriter(index.NewHeader(w.s.began))
+	for _, c := range w.cuts {
+		if err := x.Add(c.end, c.digest); err != nil {
+			return err
+		}
+	}
+	size := x.Size()
+	text, csum, err := x.Finish()
+	if err != nil {
+		return err
+	}
+	if err := w.s.writeFile(w.s.file(w.file), text); err != nil {
+		return err
+	}
+	w.s.add(w.file, size, csum)
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	delete(w.s.streams, w)
+	return nil
+}
