@@ -166,20 +166,40 @@ func AddDatastore(ctx context.Context, host Host, d Datastore) error {
 		return err
 	}
 	return editConfig(ctx, host, func(c *config) ([]byte, error) {
-		listed, err := Datastores(host)
-		if err != nil {
+		if err := d.isNew(host); err != nil {
 			return nil, err
-		}
-		for _, other := range listed {
-			if other.Name == d.Name {
-				return nil, fmt.Errorf("datastore %s in %s: %w", d.Name, other.File, ErrExists)
-			}
-			if !d.Removable() && !other.Removable() && SameDir(other.Path, d.Path) {
-				return nil, fmt.Errorf("%s is datastore %s in %s: %w", d.Path, other.Name, other.File, ErrExists)
-			}
 		}
 		return c.added(d), nil
 	})
+}
+
+// CheckAdd says why [AddDatastore] would refuse a datastore, for who is about to
+// make one.
+func CheckAdd(host Host, d Datastore) error {
+	if host.IsPBS() {
+		return ErrPBSOwns
+	}
+	if err := d.check(); err != nil {
+		return err
+	}
+	return d.isNew(host)
+}
+
+// isNew complains about a name or directory that is listed already.
+func (d Datastore) isNew(host Host) error {
+	listed, err := Datastores(host)
+	if err != nil {
+		return err
+	}
+	for _, other := range listed {
+		if other.Name == d.Name {
+			return fmt.Errorf("datastore %s in %s: %w", d.Name, other.File, ErrExists)
+		}
+		if !d.Removable() && !other.Removable() && SameDir(other.Path, d.Path) {
+			return fmt.Errorf("%s is datastore %s in %s: %w", d.Path, other.Name, other.File, ErrExists)
+		}
+	}
+	return nil
 }
 
 // added is the file with a section more.

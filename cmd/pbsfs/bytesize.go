@@ -49,3 +49,15 @@ func (b *byteSize) String() string {
 
 // Type names the kind of value in the help.
 func (b *byteSize) Type() string { return "SIZE" }
+
+// sizeText returns a number of bytes for people: "1.4 GiB".
+func sizeText(n int64) string {
+	if n < 1024 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	v, unit := float64(n)/1024, 0
+	for ; v >= 1024 && unit < len(units)-1; unit++ {
+		v /= 1024
+	}
+	return strconv.FormatFloat(v, 'f', 1, 64) + " " + units[unit:unit+1] + "iB"
+}

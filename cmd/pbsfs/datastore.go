@@ -50,7 +50,7 @@ func resolve(host maint.Host, arg string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	if !strings.Contains(arg, "/") {
+	if !isPath(arg) {
 		for _, d := range configured {
 			if d.Name == arg {
 				return targetOf(host, configured, d), nil
@@ -64,6 +64,9 @@ func resolve(host maint.Host, arg string) (target, error) {
 	}
 	return resolvePath(host, configured, arg)
 }
+
+// isPath tells a path from a name.
+func isPath(arg string) bool { return strings.Contains(arg, "/") }
 
 // targetOf returns the datastore of an entry. Where root has an entry for the
 // same directory, a user's own does not count: root's mode and counts do.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/store"
 )
 
 const datastoreHelp = `List the datastores that are configured, and change that list.
@@ -88,31 +90,54 @@ func (a *app) listDatastores(host maint.Host, asJSON bool) error {
 
 func newDatastoreAddCommand(a *app) *cobra.Command {
 	var device, comment string
+	var create bool
 	cmd := &cobra.Command{
 		Use:   "add NAME PATH",
 		Short: "configure a datastore under a name",
 		Long: `Configure a datastore under a name, so that it can have a maintenance mode.
 
 PATH is its directory; with --backing-device the directory on that file system,
-relative to its top.`,
+relative to its top. --create makes an empty datastore there first; the
+directory must be empty or not exist.`,
 		Args: usageArgs(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host, err := a.host()
 			if err != nil {
 				return err
 			}
-			d := maint.Datastore{Name: args[0], Path: args[1], BackingDevice: device, Comment: comment}
-			if device == "" {
-				if d.Path, err = datastoreDir(args[1]); err != nil {
-					return err
-				}
+			if create && device != "" {
+				return usagef("datastore add: --create makes a datastore in a directory that is there now; mount the device, and create it there")
 			}
-			return maint.AddDatastore(cmd.Context(), host, d)
+			d := maint.Datastore{Name: args[0], Path: args[1], BackingDevice: device, Comment: comment}
+			return addDatastore(cmd.Context(), host, d, create)
 		},
 	}
 	cmd.Flags().StringVar(&device, "backing-device", "", "UUID of the file system, for a datastore on a removable disk")
 	cmd.Flags().StringVar(&comment, "comment", "", "a comment")
+	cmd.Flags().BoolVar(&create, "create", false, "make an empty datastore first")
 	return cmd
+}
+
+// addDatastore lists a datastore, which create makes first. What would be refused
+// afterwards is refused before anything is made.
+func addDatastore(ctx context.Context, host maint.Host, d maint.Datastore, create bool) (err error) {
+	if create {
+		if d.Path, err = filepath.Abs(d.Path); err != nil {
+			return err
+		}
+		if err := maint.CheckAdd(host, d); err != nil {
+			return err
+		}
+		if err := store.Create(ctx, d.Path); err != nil {
+			return err
+		}
+	}
+	if d.BackingDevice == "" {
+		if d.Path, err = datastoreDir(d.Path); err != nil {
+			return err
+		}
+	}
+	return maint.AddDatastore(ctx, host, d)
 }
 
 // datastoreDir returns the absolute path of a directory that holds a datastore.

@@ -38,7 +38,8 @@ func exitCode(err error) int {
 		return given.code
 	case errors.As(err, &usage), errors.Is(err, maint.ErrBadMessage), errors.Is(err, maint.ErrBadDatastore), isUnknownCommand(err):
 		return exitUsage
-	case errors.Is(err, errActive), errors.Is(err, maint.ErrActive), errors.Is(err, maint.ErrConflict):
+	case errors.Is(err, errActive), errors.Is(err, maint.ErrActive), errors.Is(err, maint.ErrConflict),
+		errors.Is(err, store.ErrCollecting), errors.Is(err, store.ErrGroupBusy):
 		return exitActive
 	case errors.As(err, &mode), errors.Is(err, store.ErrGone):
 		return exitMode

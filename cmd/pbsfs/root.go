@@ -66,6 +66,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newMaintenanceCommand(a),
 		newDatastoreCommand(a),
 		newKeyCommand(a),
+		newSnapshotCommand(a),
 		newLsCommand(a),
 		newCatCommand(a),
 		newVersionCommand(a),

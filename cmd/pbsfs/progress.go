@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// plainEvery is how often progress is shown where there is no terminal.
+const plainEvery = 10 * time.Second
+
+// progress shows how far reading a source has come: as a bar on a terminal, as a
+// line now and then elsewhere. Its methods must not be called concurrently.
+type progress struct {
+	out      io.Writer
+	terminal bool
+
+	bar          *progressbar.ProgressBar // nil between sources, and without a terminal
+	label        string
+	files, bytes int64
+	begun, shown time.Time
+}
+
+func newProgress(out io.Writer) *progress {
+	f, ok := out.(*os.File)
+	return &progress{out: out, terminal: ok && term.IsTerminal(int(f.Fd()))}
+}
+
+// needsTotal reports whether begin wants to know how much there is.
+func (p *progress) needsTotal() bool { return p.terminal }
+
+// begin begins a source of total bytes.
+func (p *progress) begin(label string, total int64) {
+	p.label, p.files, p.bytes = label, 0, 0
+	p.begun = time.Now()
+	p.shown = p.begun
+	if !p.terminal {
+		return
+	}
+	p.bar = progressbar.NewOptions64(max(total, 1),
+		progressbar.OptionSetWriter(p.out), progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true),
+		progressbar.OptionSetDescription(label), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(20),
+		progressbar.OptionUseIECUnits(true))
+}
+
+// add says that so many more files and bytes were read.
+func (p *progress) add(files, bytes int64) {
+	p.files += files
+	p.bytes += bytes
+	switch {
+	case p.bar != nil:
+		if now := time.Now(); files > 0 && now.Sub(p.shown) > 100*time.Millisecond {
+			p.shown = now
+			p.bar.Describe(fmt.Sprintf("%s, %d files", p.label, p.files))
+		}
+		// More than was counted before: files grow.
+		if p.bytes >= p.bar.GetMax64() {
+			p.bar.ChangeMax64(p.bytes + 1)
+		}
+		_ = p.bar.Add64(bytes)
+	case !p.terminal && time.Since(p.shown) > plainEvery:
+		p.shown = time.Now()
+		fmt.Fprintln(p.out, p.summary(""))
+	}
+}
+
+// line shows a line above the bar.
+func (p *progress) line(text string) {
+	if p.bar != nil {
+		_ = p.bar.Clear()
+	}
+	fmt.Fprintln(p.out, text)
+}
+
+// end ends a source and returns what it was, in a line.
+func (p *progress) end(path string) string {
+	if p.bar != nil {
+		_ = p.bar.Clear()
+		p.bar = nil
+	}
+	return p.summary(path)
+}
+
+func (p *progress) summary(path string) string {
+	s := p.label + ": "
+	if path != "" {
+		s += path + ", "
+	}
+	if p.files > 0 {
+		s += fmt.Sprintf("%d files, ", p.files)
+	}
+	s += sizeText(p.bytes)
+	if d := time.Since(p.begun); d > time.Second {
+		s += fmt.Sprintf(", %s/s", sizeText(int64(float64(p.bytes)/d.Seconds())))
+	}
+	return s
+}

@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/blob"
+	"github.com/pbsfs/pbsfs/store/catalog"
+	"github.com/pbsfs/pbsfs/store/name"
+	"github.com/pbsfs/pbsfs/store/source"
+)
+
+// sourceText is what SOURCE looks like to the official client: the name of an
+// archive, and what it is made from.
+var sourceText = regexp.MustCompile(`^([A-Za-z0-9_-]+)\.(pxar|img|conf|log):(.+)$`)
+
+// snapshotSource is one SOURCE, open. Exactly one of the last three is set.
+type snapshotSource struct {
+	stem string // root.pxar
+	path string
+
+	tree  *source.Tree
+	image *source.Image
+	data  []byte // of a file that is stored in one piece
+}
+
+type snapshotSources []*snapshotSource
+
+// openSources opens everything that is to be stored, before anything is written.
+func openSources(args []string, o snapshotOptions) (_ snapshotSources, err error) {
+	var out snapshotSources
+	defer func() {
+		if err != nil {
+			out.close()
+		}
+	}()
+	for _, arg := range args {
+		m := sourceText.FindStringSubmatch(arg)
+		if m == nil {
+			return nil, usagef("SOURCE %q: want NAME.pxar:DIR, NAME.img:FILE, NAME.conf:FILE or NAME.log:FILE, and NAME of letters, digits, - and _", arg)
+		}
+		s := &snapshotSource{stem: m[1] + "." + m[2], path: m[3]}
+		for _, other := range out {
+			if other.stem == s.stem {
+				return nil, usagef("SOURCE %q: there is another %s", arg, s.stem)
+			}
+		}
+		if s.stem == name.ClientLog.Stem() {
+			return nil, usagef("SOURCE %q: that name is for the log of this command", arg)
+		}
+		if err := s.open(m[2]); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.stem, err)
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func (s *snapshotSource) open(kind string) (err error) {
+	switch kind {
+	case "pxar":
+		s.tree, err = source.Open(s.path)
+	case "img":
+		s.image, err = source.OpenImage(s.path)
+	default:
+		s.data, err = readSmall(s.path)
+	}
+	return err
+}
+
+// readSmall reads a file that is to be stored in one piece.
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, blob.MaxSize+1))
+	if err == nil && len(data) > blob.MaxSize {
+		err = fmt.Errorf("%s: longer than %d MiB; store its directory as NAME.pxar", path, blob.MaxSize>>20)
+	}
+	return data, err
+}
+
+func (l snapshotSources) close() {
+	for _, s := range l {
+		if s.tree != nil {
+			_ = s.tree.Close()
+		}
+		if s.image != nil {
+			_ = s.image.Close()
+		}
+	}
+}
+
+// needCatalog reports whether a catalog is written: it lists the archives that
+// are in one stream. Those that are split need none.
+func (l snapshotSources) needCatalog(o snapshotOptions) bool {
+	for _, s := range l {
+		if s.tree != nil && o.format == formatPxar {
+			return true
+		}
+	}
+	return false
+}
+
+// filler writes what a snapshot consists of.
+type filler struct {
+	s     *store.SnapshotWriter
+	o     snapshotOptions
+	show  *progress
+	begun time.Time
+	log   strings.Builder
+	warn  int
+
+	catalog *catalog.Encoder // nil if none is written
+}
+
+// fillSnapshot writes all sources and finishes the snapshot, or removes it.
+func (a *app) fillSnapshot(ctx context.Context, s *store.SnapshotWriter, sources snapshotSources, o snapshotOptions) error {
+	f := &filler{s: s, o: o, show: newProgress(a.stderr), begun: time.Now()}
+	f.note("snapshot %s", s.Name())
+	if err := f.fill(ctx, sources); err != nil {
+		f.show.end("")
+		return errors.Join(err, s.Abort())
+	}
+	w := s.Written()
+	f.note("%s in %d chunks, %d of them new; %d warnings; %s", sizeText(int64(w.Bytes)), w.Chunks, w.New, f.warn, time.Since(f.begun).Round(time.Millisecond))
+	if err := s.Log([]byte(f.log.String())); err != nil {
+		return errors.Join(err, s.Abort())
+	}
+	at := s.Name()
+	if err := s.Finish(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.stdout, at)
+	return nil
+}
+
+func (f *filler) fill(ctx context.Context, sources snapshotSources) error {
+	if sources.needCatalog(f.o) {
+		w, err := f.s.Stream(ctx, name.Catalog)
+		if err != nil {
+			return err
+		}
+		f.catalog = catalog.NewEncoder(w)
+		defer func() { f.catalog = nil }()
+		if err := f.each(ctx, sources); err != nil {
+			return err
+		}
+		return errors.Join(f.catalog.Close(), w.Close())
+	}
+	return f.each(ctx, sources)
+}
+
+func (f *filler) each(ctx context.Context, sources snapshotSources) error {
+	for _, s := range sources {
+		var err error
+		switch {
+		case s.tree != nil:
+			err = f.tree(ctx, s)
+		case s.image != nil:
+			err = f.image(ctx, s)
+		default:
+			err = f.blob(s)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// note keeps a line for the log of the snapshot, and shows it.
+func (f *filler) note(format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
+	f.show.line(line)
+	fmt.Fprintf(&f.log, "%s %s\n", time.Now().UTC().Format(time.RFC3339), line)
+}
+
+// warning tells of something that is not stored as it should be.
+func (f *filler) warning(format string, args ...any) {
+	f.warn++
+	f.note("warning: "+format, args...)
+}
+
+// tree stores a directory.
+func (f *filler) tree(ctx context.Context, s *snapshotSource) error {
+	opts := source.Options{
+		AllFileSystems: f.o.allFileSystems,
+		Warn:           func(path string, err error) { f.warning("%s: %s: %v", s.stem, path, err) },
+		Progress:       f.show.add,
+	}
+	total := int64(-1)
+	if f.show.needsTotal() {
+		var err error
+		if _, total, err = s.tree.Total(ctx, opts); err != nil {
+			return err
+		}
+	}
+	f.show.begin(s.stem, total)
+	var err error
+	if f.o.format == formatSplit {
+		err = f.split(ctx, s, opts)
+	} else {
+		err = f.unified(ctx, s, opts)
+	}
+	if err != nil {
+		return err
+	}
+	f.note("%s", f.show.end(s.path))
+	return nil
+}
+
+// unified stores a directory as an archive in one stream.
+func (f *filler) unified(ctx context.Context, s *snapshotSource, opts source.Options) error {
+	file, err := name.ParseFile(s.stem + ".didx")
+	if err != nil {
+		return err
+	}
+	w, err := f.s.Stream(ctx, file)
+	if err != nil {
+		return err
+	}
+	if err := s.tree.Unified(ctx, w, f.catalog, file.String(), opts); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// split stores a directory as an archive in two streams.
+func (f *filler) split(ctx context.Context, s *snapshotSource, opts source.Options) error {
+	var streams [2]*store.StreamWriter
+	for i, ext := range []string{".mpxar.didx", ".ppxar.didx"} {
+		file, err := name.ParseFile(strings.TrimSuffix(s.stem, ".pxar") + ext)
+		if err != nil {
+			return err
+		}
+		if streams[i], err = f.s.Stream(ctx, file); err != nil {
+			return err
+		}
+	}
+	if err := s.tree.Split(ctx, streams[0], streams[1], opts); err != nil {
+		return err
+	}
+	return errors.Join(streams[0].Close(), streams[1].Close())
+}
+
+// image stores a disk image.
+func (f *filler) image(ctx context.Context, s *snapshotSource) error {
+	file, err := name.ParseFile(s.stem + ".fidx")
+	if err != nil {
+		return err
+	}
+	f.show.begin(s.stem, s.image.Size())
+	cut, err := f.s.Image(ctx, file, s.image, s.image.Size(), func(n int64) { f.show.add(0, n) })
+	if err != nil {
+		return err
+	}
+	if cut >= 0 {
+		f.warning("%s: %s: shrank to %d bytes while it was read; zeros are stored for the rest", s.stem, s.path, cut)
+	}
+	f.note("%s", f.show.end(s.path))
+	return nil
+}
+
+// blob stores a file in one piece.
+func (f *filler) blob(s *snapshotSource) error {
+	file, err := name.ParseFile(s.stem + ".blob")
+	if err != nil {
+		return err
+	}
+	if err := f.s.Blob(file, s.data); err != nil {
+		return err
+	}
+	f.note("%s: %s, %s", s.stem, s.path, sizeText(int64(len(s.data))))
+	return nil
+}
