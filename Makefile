@@ -1,6 +1,8 @@
 # pbsfs: build, test and measure. Each target sets up what it needs.
 #
 #   make            build bin/pbsfs, one static binary
+#   make demo       make a small datastore, mount it, and walk through it;
+#                   ARGS=--clean leaves nothing behind
 #   make test       all tests, with the race detector
 #   make lint       vet, staticcheck, golangci-lint
 #   make fuzz       fuzz each decoder (FUZZTIME each, 30s by default)
@@ -20,8 +22,9 @@ PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:b
             gcc:gcc rsync:rsync qemu-img:qemu-utils getfattr:attr getfacl:acl zstd:zstd \
             squashfuse:squashfuse mksquashfs:squashfs-tools setcap:libcap2-bin
 NEEDED_TO_MOUNT := fusermount3:fuse3
+NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 
-.PHONY: all build setup setup-mount mount test lint fuzz bench clean
+.PHONY: all build setup setup-mount setup-demo demo mount test lint fuzz bench clean
 
 all: build
 
@@ -50,6 +53,12 @@ setup:
 
 setup-mount:
 	$(call install-missing,$(NEEDED_TO_MOUNT))
+
+setup-demo:
+	$(call install-missing,$(NEEDED_TO_DEMO))
+
+demo: setup-demo build
+	bin/pbsfs demo $(ARGS)
 
 # make mount DATASTORE=/path MOUNTPOINT=/mnt/pbs
 mount: setup-mount build

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,11 +33,33 @@ func newKeyCommand(a *app) *cobra.Command {
 		Long:  keyHelp,
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return usagef("key: say list, show, recover or add")
+			return usagef("key: say create, list, show, recover or add")
 		},
 	}
-	cmd.AddCommand(newKeyListCommand(a), newKeyShowCommand(a), newKeyRecoverCommand(a), newKeyAddCommand(a))
+	cmd.AddCommand(newKeyCreateCommand(a), newKeyListCommand(a), newKeyShowCommand(a), newKeyRecoverCommand(a), newKeyAddCommand(a))
 	return cmd
+}
+
+func newKeyCreateCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "create FILE",
+		Short: "make a key, without a passphrase",
+		Long: `Make a key to encrypt snapshots with, in a new file that only its owner can read.
+
+It is a key file of the official client, without a passphrase: whoever has the
+file can read what it encrypts, and without it nobody can. The official client
+adds a passphrase (proxmox-backup-client key change-passphrase FILE).`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var raw [32]byte
+			_, _ = rand.Read(raw[:]) // never fails
+			text, err := keys.NewFile(raw, time.Now())
+			if err != nil {
+				return err
+			}
+			return writeNew(args[0], text)
+		},
+	}
 }
 
 // keyJSON is what is public about a key file.

@@ -69,6 +69,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newSnapshotCommand(a),
 		newLsCommand(a),
 		newCatCommand(a),
+		newDemoCommand(a),
 		newVersionCommand(a),
 	)
 	return cmd

@@ -202,7 +202,7 @@ func (f *filler) warning(format string, args ...any) {
 func (f *filler) tree(ctx context.Context, s *snapshotSource) error {
 	opts := source.Options{
 		AllFileSystems: f.o.allFileSystems,
-		Warn:           func(path string, err error) { f.warning("%s: %s: %v", s.stem, path, err) },
+		Warn:           func(path string, err error) { f.warning("%s: %q: %v", s.stem, path, err) },
 		Progress:       f.show.add,
 	}
 	total := int64(-1)

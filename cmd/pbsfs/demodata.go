@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/pbsfs/pbsfs/maint"
+)
+
+// What the disk image of a demo is like: one partition, with an ext4 file system.
+const (
+	demoDisk      = 16 << 20
+	demoPartition = 1 << 20 // where it begins
+	sector        = 512
+	linuxType     = 0x83
+)
+
+// host0 returns where the demo keeps its state, apart from all else on the host.
+func (d *demo) host0() (maint.Host, error) {
+	own := &app{configDir: d.at("etc"), runDir: d.at("run"), getenv: func(string) string { return "" }}
+	return own.host()
+}
+
+// make makes what the demo stores.
+func (d *demo) make() error {
+	for _, tool := range []string{"mkfs.ext4", "debugfs"} {
+		if _, err := lookSbin(tool); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{"", "etc", "run", "bin", "mnt", "home", "home/photos", "disk", "disk/etc"} {
+		if err := os.MkdirAll(d.at(dir), 0o700); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(d.at(demoMark), nil, 0o600); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for name, text := range map[string]string{
+		"home/letter.txt":      "Dear reader,\nthis is the first version.\n",
+		"home/list.txt":        "bread\nbutter\n",
+		"home/photos/lake.ppm": "P3 1 1 255\n30 90 200\n",
+		"disk/etc/motd":        "Hello from inside a disk image.\n",
+	} {
+		if err := os.WriteFile(d.at(name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		os.Symlink(self, d.at("bin/pbsfs")),
+		os.Symlink("photos/lake.ppm", d.at("home/wallpaper")),
+		d.makeDisk(),
+	)
+}
+
+// change is what happens between the two snapshots.
+func (d *demo) change() error {
+	return errors.Join(
+		os.WriteFile(d.at("home/letter.txt"), []byte("Dear reader,\nthis is the second version.\n"), 0o600),
+		os.WriteFile(d.at("home/photos/hills.ppm"), []byte("P3 1 1 255\n20 160 40\n"), 0o600),
+		os.Remove(d.at("home/list.txt")),
+	)
+}
+
+// makeDisk makes a disk image with a partition table of one partition, and files
+// in it, for which nobody needs to be root.
+func (d *demo) makeDisk() error {
+	f, err := os.OpenFile(d.at("disk.img"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(partitionTable(demoPartition/sector, (demoDisk-demoPartition)/sector), 0)
+	if err := errors.Join(err, f.Truncate(demoDisk), f.Close()); err != nil {
+		return err
+	}
+	// mkfs fills a file system that lies in a part of a file by itself.
+	mkfs, err := lookSbin("mkfs.ext4")
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(mkfs, "-q", "-F", "-d", d.at("disk"), "-E", "offset=1048576", d.at("disk.img"), "15M")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return errors.Join(err, errors.New(strings.TrimSpace(string(out))))
+	}
+	return nil
+}
+
+// partitionTable returns a master boot record with one partition, in sectors.
+func partitionTable(begin, length uint32) []byte {
+	const entry, size, mark = 446, 16, 510
+	t := make([]byte, sector)
+	p := t[entry : entry+size]
+	p[4] = linuxType
+	binary.LittleEndian.PutUint32(p[8:], begin)
+	binary.LittleEndian.PutUint32(p[12:], length)
+	t[mark], t[mark+1] = 0x55, 0xaa
+	return t
+}
+
+// lookSbin finds a program that ordinary users do not have in their path.
+func lookSbin(name string) (string, error) {
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", errors.New(name + " is missing; install the package e2fsprogs")
+}
