@@ -6,12 +6,19 @@
 #   make test       all tests, with the race detector
 #   make lint       vet, staticcheck, golangci-lint
 #   make fuzz       fuzz each decoder (FUZZTIME each, 30s by default)
-#   make bench      measure the mount beside raw files and squashfuse, in ROUNDS
-#                   rounds, and the decoders, for BENCHTIME each; COUNT times
+#   make bench      measure mounts beside raw files, squashfs and restic, with
+#                   data of size SCALE (1 is 1.4 GB in 75,000 entries and an
+#                   image of 4 GiB) in ROUNDS rounds, and the decoders, for
+#                   BENCHTIME each, COUNT times; every sample goes to bench.json
+#   make bench-compare REF=v1.0
+#                   measure this build beside that of a commit
+#   make bench-growth
+#                   plot how time and memory grow with the size of the data
 
 GO        ?= go
 FUZZTIME  ?= 30s
 ROUNDS    ?= 5
+SCALE     ?= 0.1
 BENCHTIME ?= 200ms
 COUNT     ?= 1
 TOOL      := $(GO) tool -modfile=.ci/tools.mod
@@ -24,7 +31,7 @@ PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:b
 NEEDED_TO_MOUNT := fusermount3:fuse3
 NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 
-.PHONY: all build setup setup-mount setup-demo demo mount test lint fuzz bench clean
+.PHONY: all build setup setup-mount setup-demo demo mount test lint fuzz setup-bench bench bench-compare bench-growth clean
 
 all: build
 
@@ -86,12 +93,29 @@ fuzz:
 		done; \
 	done
 
-# benchstat reads the output; it wants COUNT=6 or more.
-bench: setup
-	@[ -n "$(PBSFS_FIXTURES)" ] || echo "not measured: the mount (set PBSFS_FIXTURES to a directory of datastores)"
+setup-bench: setup
+	$(call install-missing,restic:restic)
+
+# benchstat reads the output of the decoders' benchmarks; it wants COUNT=6 or
+# more.
+bench: setup-bench build
 	@[ "$$(id -u)" = 0 ] || echo "not measured: reading with empty kernel caches (needs root)"
+	$(GO) run ./integration/bench -scale $(SCALE) -rounds $(ROUNDS) -json bench.json
 	$(GO) test -run '^$$' -bench . -count $(COUNT) -benchtime $(BENCHTIME) ./store/... ./maint/...
+	@[ -n "$(PBSFS_FIXTURES)" ] || echo "not measured: keys, and counting operations (set PBSFS_FIXTURES to a directory of datastores)"
 	$(GO) test -run '^$$' -bench . -count $(COUNT) -benchtime $(ROUNDS)x -timeout 30m -v ./integration/
+
+bench-compare: setup-bench build
+	@[ -n "$(REF)" ] || { echo "usage: make bench-compare REF=COMMIT" >&2; exit 2; }
+	set -e; dir=$$(mktemp -d); trap 'git worktree remove --force "$$dir/src"; rm -rf "$$dir"' EXIT; \
+	git worktree add --detach "$$dir/src" "$(REF)" >/dev/null; \
+	(cd "$$dir/src" && CGO_ENABLED=0 $(GO) build -trimpath -o "$$dir/pbsfs" ./cmd/pbsfs); \
+	$(GO) run ./integration/bench -scale $(SCALE) -rounds $(ROUNDS) -only pbsfs -rows "$(ROWS)" -base "$$dir/pbsfs" -bench "$$dir/samples"; \
+	$(TOOL) benchstat "$$dir/samples.old" "$$dir/samples.new"
+
+bench-growth: setup-bench build
+	mkdir -p docs
+	$(GO) run ./integration/bench -scale $(SCALE) -growth docs/growth.svg
 
 clean:
 	rm -rf bin

@@ -2,12 +2,8 @@ package integration
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"hash/crc32"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/pbsfs/pbsfs/store/blob"
 )
 
 // A subject is one of several ways to reach the same files.
@@ -55,16 +49,6 @@ func check(b *testing.B, err error) {
 	if err != nil {
 		b.Fatal(err)
 	}
-}
-
-// have reports whether a program is installed, and says so when it is not.
-func have(b *testing.B, name string) bool {
-	b.Helper()
-	_, err := exec.LookPath(name)
-	if err != nil {
-		b.Logf("%s is not installed", name)
-	}
-	return err == nil
 }
 
 // execute runs a program, whose output is of interest only when it fails.
@@ -166,151 +150,4 @@ func serverPID(b *testing.B, runDir string) int {
 	return r.PID
 }
 
-// raw is what lies at path on a disk.
-func raw(path string) subject {
-	return subject{"raw", func(b *testing.B) *served {
-		b.Helper()
-		return newServed(b, path, 0, func() error { return nil })
-	}}
-}
-
-// squashfuse is what lies at rel of a squashfs image.
-func squashfuse(image, rel string) subject {
-	return subject{"squashfuse", func(b *testing.B) *served {
-		b.Helper()
-		at, err := os.MkdirTemp(filepath.Dir(image), "mnt-")
-		check(b, err)
-		start := time.Now()
-		execute(b, exec.Command("squashfuse", image, at))
-		check(b, within(patience, func() error { return isMount(at) }))
-		took := time.Since(start)
-		return newServed(b, filepath.Join(at, rel), took, func() error {
-			if os.Geteuid() == 0 {
-				return unix.Unmount(at, 0)
-			}
-			return tryExecute(exec.Command("fusermount3", "-u", at))
-		})
-	}}
-}
-
-// isMount is nil when another file system is at the directory.
-func isMount(dir string) error {
-	var at, above unix.Stat_t
-	if err := errors.Join(unix.Stat(dir, &at), unix.Stat(filepath.Dir(dir), &above)); err != nil {
-		return err
-	}
-	if at.Dev == above.Dev {
-		return fmt.Errorf("%s is not mounted", dir)
-	}
-	return nil
-}
-
-// subjects returns the ways to reach what a datastore has at rel: through pbsfs,
-// and as far as it can be had also copied to the disk, and in a squashfs.
-func subjects(b *testing.B, store, rel string) []subject {
-	b.Helper()
-	out := []subject{pbsfs("pbsfs", store, rel)}
-	from := out[0].mount(b)
-	defer from.end()
-	dir := scratch(b)
-	if err := tryExecute(exec.Command("cp", "-a", from.path, dir)); err != nil {
-		b.Logf("not compared with files on disk: %v", err) // device nodes need root
-	} else {
-		out = append(out, raw(filepath.Join(dir, filepath.Base(rel))))
-	}
-	inside := ""
-	if info, err := os.Stat(from.path); err == nil && !info.IsDir() {
-		inside = filepath.Base(rel)
-	}
-	if image, ok := squash(b, from.path); ok {
-		out = append(out, squashfuse(image, inside))
-	}
-	return out
-}
-
-// squash makes a squashfs of a tree or a file, if it can.
-func squash(b *testing.B, from string, args ...string) (string, bool) {
-	b.Helper()
-	if !have(b, "mksquashfs") || !have(b, "squashfuse") {
-		return "", false
-	}
-	image := filepath.Join(scratch(b), "image")
-	args = append([]string{from, image, "-comp", "zstd", "-no-progress"}, args...)
-	execute(b, exec.Command("mksquashfs", args...))
-	return image, true
-}
-
-// manySnapshots makes a datastore of n snapshots of one group, copies of one
-// snapshot of ds-basic under other times. Their files other than the manifest
-// are links.
-func manySnapshots(b *testing.B, dir string, n int) string {
-	b.Helper()
-	from := benchStore(b, "ds-basic")
-	store := filepath.Join(dir, fmt.Sprint(n))
-	group := filepath.Join(store, filepath.Dir(vm100))
-	check(b, os.MkdirAll(group, 0o755)) //nolint:gosec // as the server makes it
-	execute(b, exec.Command("cp", "-a", filepath.Join(from, ".chunks"), store))
-	execute(b, exec.Command("cp", "-a", filepath.Join(from, filepath.Dir(vm100), "owner"), group))
-
-	first := filepath.Join(dir, "snapshot")
-	if _, err := os.Stat(first); errors.Is(err, fs.ErrNotExist) {
-		execute(b, exec.Command("cp", "-a", filepath.Join(from, vm100), first))
-	}
-	m := readManifest(b, filepath.Join(first, manifestName))
-	start := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
-	for i := range n {
-		at := start.Add(time.Duration(i) * time.Hour)
-		to := filepath.Join(group, at.Format(time.RFC3339))
-		check(b, linkAll(first, to))
-		m["backup-time"] = at.Unix()
-		writeManifest(b, filepath.Join(to, manifestName), m)
-	}
-	return store
-}
-
-// linkAll makes a directory of the same files as another one, without its
-// manifest.
-func linkAll(from, to string) error {
-	if err := os.Mkdir(to, 0o755); err != nil { //nolint:gosec // as the server makes it
-		return err
-	}
-	entries, err := os.ReadDir(from)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() == manifestName {
-			continue
-		}
-		if err := os.Link(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 const manifestName = "index.json.blob"
-
-func readManifest(b *testing.B, path string) map[string]any {
-	b.Helper()
-	encoded, err := os.ReadFile(path)
-	check(b, err)
-	text, err := blob.Decode(nil, encoded, 1<<20, blob.MustPlain, nil)
-	check(b, err)
-	numbers := json.NewDecoder(strings.NewReader(string(text)))
-	numbers.UseNumber()
-	var m map[string]any
-	check(b, numbers.Decode(&m))
-	return m
-}
-
-// writeManifest writes a manifest as a blob that is neither compressed nor
-// encrypted: magic, CRC of the data, data.
-func writeManifest(b *testing.B, path string, m map[string]any) {
-	b.Helper()
-	text, err := json.Marshal(m)
-	check(b, err)
-	encoded := []byte("\x42\xab\x38\x07\xbe\x83\x70\xa1")
-	encoded = binary.LittleEndian.AppendUint32(encoded, crc32.ChecksumIEEE(text))
-	check(b, os.WriteFile(path, append(encoded, text...), 0o644)) //nolint:gosec // as the server makes it
-}

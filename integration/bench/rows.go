@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// row is a use of a mount.
+type row struct {
+	name string
+	// do uses the mount and returns how long that took, or how often it could be
+	// done in a second.
+	do   func(ctx context.Context, s *served) (float64, error)
+	rate bool // more is better
+
+	image     bool  // it uses the image
+	keepCache bool  // pbsfs finds what an earlier mount remembered on disk
+	warm      bool  // the kernel's caches stay as they are
+	cacheMiB  int64 // memory for decoded chunks, if not the default
+	own       bool  // only of pbsfs
+}
+
+// rows are what is measured.
+func rows(d *data) []row {
+	tree := func(args ...string) func(context.Context, *served) (float64, error) {
+		return func(ctx context.Context, s *served) (float64, error) { return timed(ctx, s.tree, args...) }
+	}
+	image := func(args ...string) func(context.Context, *served) (float64, error) {
+		return func(ctx context.Context, s *served) (float64, error) { return timed(ctx, s.image, args...) }
+	}
+	largest := func(ctx context.Context, s *served) (float64, error) {
+		return timed(ctx, filepath.Join(s.tree, d.largest), "dd", "if={}", "of=/dev/null", "bs=1M", "status=none")
+	}
+	return []row{
+		{name: "find", do: tree("find", "{}")},
+		{name: "find -ls", do: tree("find", "{}", "-ls")},
+		{name: "find -ls, later mount", do: tree("find", "{}", "-ls"), keepCache: true, own: true},
+		{name: "tar", do: tree("sh", "-c", "tar -cf - -C {} . | dd of=/dev/null bs=1M status=none")},
+		{name: "largest file", do: largest},
+		{name: "dd of the image", do: image("dd", "if={}", "of=/dev/null", "bs=1M", "status=none"), image: true},
+		{name: "random 4 KiB", do: randomReads, rate: true, image: true},
+		{name: "random 4 KiB, cache 1 GiB", do: randomReads, rate: true, image: true, cacheMiB: 1024, own: true},
+	}
+}
+
+// timed runs a program, in whose arguments {} is the path, and returns how many
+// seconds it took.
+func timed(ctx context.Context, path string, args ...string) (float64, error) {
+	args = append([]string(nil), args...)
+	for i, a := range args {
+		args[i] = replaceBraces(a, path)
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	cmd.Stderr = os.Stderr
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, out)
+	err = errors.Join(err, cmd.Wait())
+	return time.Since(start).Seconds(), err
+}
+
+func replaceBraces(s, path string) string {
+	for i := range len(s) - 1 {
+		if s[i:i+2] == "{}" {
+			return s[:i] + path + s[i+2:]
+		}
+	}
+	return s
+}
+
+// How random reads are done: for a time, in the part of the image that has data.
+const (
+	randomTime = 8 * time.Second
+	randomSpan = 700 << 20
+	randomSize = 4096
+)
+
+// randomReads returns how many reads are done in a second.
+func randomReads(ctx context.Context, s *served) (float64, error) {
+	f, err := os.Open(s.image)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, err
+	}
+	span := min(size, randomSpan) / randomSize
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // always the same places
+	buf := make([]byte, randomSize)
+	start, n := time.Now(), 0
+	for ; time.Since(start) < randomTime && ctx.Err() == nil; n++ {
+		if _, err := f.ReadAt(buf, random.Int64N(span)*randomSize); err != nil {
+			return 0, fmt.Errorf("read %d: %w", n, err)
+		}
+	}
+	return float64(n) / time.Since(start).Seconds(), context.Cause(ctx)
+}
