@@ -24,6 +24,16 @@
 // nothing any more. Files below it are opened, read and closed within a call.
 // Idle, nothing of a datastore is open, mapped or locked.
 //
+// # What is written
+//
+// A [SnapshotWriter] makes files, and never changes one. A chunk that is there is
+// used again, after its access time has moved: a garbage collection that begins
+// later sees that it is young. While a snapshot is written, its directory and its
+// group's are locked exclusively and the datastore's lock file is locked shared,
+// as a server does it; these three descriptors go when the writer ends. The
+// manifest is written last, after everything else is on stable storage, so that
+// there is a whole snapshot or none.
+//
 // # What is believed
 //
 // Nothing. A chunk is verified by checksum and digest before a byte of it is
