@@ -363,9 +363,7 @@ func TestXattrSizes(t *testing.T) {
 	if n, errno := small.Getxattr(t.Context(), "system.posix_acl_access", make([]byte, 100)); errno != syscall.ENODATA {
 		t.Errorf("ACL with uid=0: %d, %v, want ENODATA", n, errno)
 	}
-	if n := m.ref.Operations().Total(); n != 0 {
-		t.Errorf("%d operations are left", n)
-	}
+	noOperations(t, m.ref)
 }
 
 func TestInodeNumbers(t *testing.T) {

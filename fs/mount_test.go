@@ -13,6 +13,7 @@ import (
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/storetest"
 	"github.com/pbsfs/pbsfs/store/tree"
 )
@@ -44,6 +45,17 @@ func run(t testing.TB, name string, args ...string) (stdout, stderr string, ok b
 	return out.String(), err.String(), runErr == nil
 }
 
+// noOperations waits until nothing is active: what is being loaded ahead of a
+// reader that has stopped is loaded to its end.
+func noOperations(t testing.TB, ref *store.Lookup) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ref.Operations().Total() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d operations after the last handle was closed", ref.Operations().Total())
+		}
+	}
+}
+
 func mount(t testing.TB, m *mounted, opts Options) (*Mount, string) {
 	t.Helper()
 	needFUSE(t)
@@ -62,9 +74,7 @@ func mount(t testing.TB, m *mounted, opts Options) (*Mount, string) {
 		if table, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(table), where) {
 			t.Errorf("mount is left on %s, %v", where, err)
 		}
-		if n := m.ref.Operations().Total(); n != 0 {
-			t.Errorf("%d operations are left", n)
-		}
+		noOperations(t, m.ref)
 	})
 	return mnt, where
 }
@@ -219,9 +229,7 @@ func TestStopCutsOff(t *testing.T) {
 		t.Error(err)
 	}
 	<-mnt.Ended()
-	if n := m.ref.Operations().Total(); n != 0 {
-		t.Errorf("%d operations after the last handle was closed", n)
-	}
+	noOperations(t, m.ref)
 }
 
 // What changes in the datastore shows within a moment, also in objects that the

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync/atomic"
 
 	"github.com/pbsfs/pbsfs/store/blob"
 	"github.com/pbsfs/pbsfs/store/corrupt"
@@ -25,7 +24,8 @@ type Stream struct {
 	file manifest.File
 	mode blob.Mode
 	key  *keys.Key
-	last atomic.Int64 // number of the chunk after the one that was read last
+
+	readers readers
 }
 
 // Stream returns the content of an index that the manifest lists. It fails,
@@ -82,6 +82,11 @@ func (s *Stream) index(ctx context.Context, right CanRead) (*index.Index, error)
 // ReadAt reads len(p) bytes from offset off, less only at the end, where it
 // returns [io.EOF]. Every byte comes from a chunk that was verified.
 func (s *Stream) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) (int, error) {
+	return s.readAt(ctx, right, p, off, content{0, s.Size()})
+}
+
+// readAt is ReadAt for a reader that is at c.
+func (s *Stream) readAt(ctx context.Context, right CanRead, p []byte, off int64, c content) (int, error) {
 	if off < 0 {
 		return 0, corrupt.New("negative offset %d", off)
 	}
@@ -95,8 +100,8 @@ func (s *Stream) ReadAt(ctx context.Context, right CanRead, p []byte, off int64)
 		if !ok {
 			return n, io.EOF
 		}
-		s.readAhead(right, x, i)
-		m, err := s.readSpan(ctx, right, x, x.Span(i), p[n:], off+int64(n))
+		again := s.readAhead(right, x, i, c)
+		m, err := s.readSpan(ctx, right, x, x.Span(i), again, p[n:], off+int64(n))
 		n += m
 		if err != nil {
 			return n, err
@@ -105,38 +110,19 @@ func (s *Stream) ReadAt(ctx context.Context, right CanRead, p []byte, off int64)
 	return n, nil
 }
 
-// readAhead begins to load the chunk after the i-th when the stream is being read
-// from one chunk to the next, so that two are decoded at once. It stops with the
-// reader: nobody who has stopped asks for the next chunk.
-func (s *Stream) readAhead(right CanRead, x *index.Index, i int) {
-	last := s.last.Swap(int64(i) + 1)
-	if last != int64(i) || i+1 >= x.Len() {
-		return
-	}
-	r, err := held(right)
-	if err != nil {
-		return
-	}
-	span := x.Span(i + 1)
-	if zero, ok := s.hole(x); ok && isHole(span, zero, x.ChunkSize()) {
-		return
-	}
-	s.snap.ds.chunks.Ahead(s.want(span), func() (chunk.Hold, error) { return r.again() })
-}
-
 // want says what the chunk of a span must be.
 func (s *Stream) want(span index.Span) chunk.Want {
 	return chunk.Want{Digest: span.Digest, Size: int(span.End - span.Off), Mode: s.mode, Key: s.key}
 }
 
 // readSpan copies what one span holds from offset off on.
-func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, span index.Span, p []byte, off int64) (int, error) {
+func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, span index.Span, again bool, p []byte, off int64) (int, error) {
 	if zero, ok := s.hole(x); ok && isHole(span, zero, x.ChunkSize()) {
 		n := int(min(int64(len(p)), span.End-off))
 		clear(p[:n])
 		return n, nil
 	}
-	b, err := s.block(ctx, right, s.want(span))
+	b, err := s.block(ctx, right, s.want(span), again)
 	if err != nil {
 		return 0, s.explain(right, span, err)
 	}
@@ -146,12 +132,12 @@ func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, sp
 
 // block gets a chunk. The loader that may be needed shares the operation of the
 // caller, and so can end after it.
-func (s *Stream) block(ctx context.Context, right CanRead, want chunk.Want) (*chunk.Block, error) {
+func (s *Stream) block(ctx context.Context, right CanRead, want chunk.Want, again bool) (*chunk.Block, error) {
 	r, err := held(right)
 	if err != nil {
 		return nil, err
 	}
-	return s.snap.ds.chunks.Get(ctx, want, func() (chunk.Hold, error) { return r.again() })
+	return s.snap.ds.chunks.Get(ctx, want, again, func() (chunk.Hold, error) { return r.again() })
 }
 
 // explain adds the place to an error of a chunk. When the snapshot has been

@@ -75,7 +75,7 @@ func TestDamageFoundAheadIsSaidToWhoAsks(t *testing.T) {
 		s := NewSource(1 << 20)
 		s.Ahead(plain(d, len(data)), p.hold)
 		synctest.Wait()
-		if b, err := s.Get(t.Context(), plain(d, len(data)), p.hold); err == nil {
+		if b, err := s.Get(t.Context(), plain(d, len(data)), false, p.hold); err == nil {
 			b.Release()
 			t.Error("a truncated chunk was served")
 		}

@@ -8,7 +8,17 @@
 //
 // Blocks are counted: Get hands out a reference that the caller must Release.
 // The memory of a block that left the cache is used again for the next one
-// once nobody refers to it.
+// once nobody refers to it. It is mapped, outside of Go's heap, whose collector
+// lets it grow to twice what is in use.
+//
+// What is used a second time, by another read than the one that it was loaded
+// for, is protected from what is used once: a scan does not empty the cache.
+//
+// Loads that somebody waits for begin at once, as long as those under way take
+// no more than some 64 MiB. Ahead loads chunks for nobody yet, as many at a time
+// as there are processors, when nobody waits: so reading on is decoding on all
+// of them. What waits for its turn there holds nothing; when its reader has
+// stopped meanwhile it is not loaded.
 //
 // Each missing chunk is loaded by one goroutine, whoever asks for it; the
 // others wait and leave when their own context ends. A loader holds a right of

@@ -82,7 +82,7 @@ func plain(d name.Digest, size int) Want { return Want{Digest: d, Size: size, Mo
 
 func mustGet(t testing.TB, s *Source, p *place, w Want) *Block {
 	t.Helper()
-	b, err := s.Get(context.Background(), w, p.hold)
+	b, err := s.Get(context.Background(), w, false, p.hold)
 	if err != nil {
 		t.Fatalf("Get(%s): %v", w.Digest, err)
 	}
@@ -136,7 +136,7 @@ func TestWaiterLeavesWithItsContextAndTheLoadGoesOn(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		left, stayed := make(chan error, 1), make(chan *Block, 1)
 		go func() { // the one who begins the load
-			b, err := s.Get(ctx, plain(d, len(data)), p.hold)
+			b, err := s.Get(ctx, plain(d, len(data)), false, p.hold)
 			if b != nil {
 				b.Release()
 			}
@@ -176,7 +176,7 @@ func TestLoadOutlivesAllWaiters(t *testing.T) {
 			p.gate = make(chan struct{})
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if _, err := s.Get(ctx, plain(d, len(data)), p.hold); !errors.Is(err, context.Canceled) {
+			if _, err := s.Get(ctx, plain(d, len(data)), false, p.hold); !errors.Is(err, context.Canceled) {
 				t.Errorf("Get: %v, want Canceled", err)
 			}
 			if n := p.holds.Load(); n != 1 {
@@ -207,7 +207,7 @@ func TestWrongLengthConcernsOnlyWhoAskedForIt(t *testing.T) {
 		p.gate = make(chan struct{})
 		wrong, right := make(chan error, 1), make(chan error, 1)
 		get := func(size int, result chan error) {
-			b, err := s.Get(t.Context(), plain(d, size), p.hold)
+			b, err := s.Get(t.Context(), plain(d, size), false, p.hold)
 			if err == nil {
 				b.Release()
 			}
@@ -236,7 +236,7 @@ func TestHoldThatFails(t *testing.T) {
 	d := p.Chunk(text(1, 100), nil)
 	s := NewSource(1 << 20)
 	no := errors.New("no right")
-	if _, err := s.Get(t.Context(), plain(d, 100), func() (Hold, error) { return nil, no }); !errors.Is(err, no) {
+	if _, err := s.Get(t.Context(), plain(d, 100), false, func() (Hold, error) { return nil, no }); !errors.Is(err, no) {
 		t.Errorf("Get: %v, want %v", err, no)
 	}
 	mustGet(t, s, p, plain(d, 100)).Release() // and nothing is stuck
@@ -316,11 +316,11 @@ func TestCacheIsBoundedInBytes(t *testing.T) {
 		digests = append(digests, d)
 		mustGet(t, s, p, plain(d, size)).Release()
 		kept := int64(0)
-		for e := s.lru.Front(); e != nil; e = e.Next() {
-			kept += int64(cap(e.Value.(*cached).block.data))
+		for _, e := range s.cache.blocks {
+			kept += e.bytes()
 		}
-		if kept > limit || kept != s.size || len(s.blocks) != s.lru.Len() {
-			t.Fatalf("after %d chunks: %d bytes are kept, counted as %d, limit %d", i+1, kept, s.size, limit)
+		if kept > limit || kept != s.cache.size {
+			t.Fatalf("after %d chunks: %d bytes are kept, counted as %d, limit %d", i+1, kept, s.cache.size, limit)
 		}
 	}
 	before := p.loads.Load()
@@ -333,8 +333,8 @@ func TestCacheIsBoundedInBytes(t *testing.T) {
 		t.Errorf("the oldest chunk is still there")
 	}
 	s.Drop()
-	if s.size != 0 || len(s.blocks) != 0 || s.lru.Len() != 0 {
-		t.Errorf("after Drop: %d bytes, %d blocks", s.size, len(s.blocks))
+	if s.cache.size != 0 || len(s.cache.blocks) != 0 {
+		t.Errorf("after Drop: %d bytes, %d blocks", s.cache.size, len(s.cache.blocks))
 	}
 }
 
@@ -364,7 +364,7 @@ func TestModeAndKeyAreInTheCacheKey(t *testing.T) {
 		"a mode that accepts nothing":          want(open, 0, nil),
 		"plain chunk as encrypted, no key yet": want(open, blob.MustEncrypted, nil),
 	} {
-		if b, err := s.Get(t.Context(), w, p.hold); err == nil {
+		if b, err := s.Get(t.Context(), w, false, p.hold); err == nil {
 			t.Errorf("%s: got %d bytes, want an error", what, len(b.Bytes()))
 			b.Release()
 		}
@@ -411,7 +411,7 @@ func TestFaults(t *testing.T) {
 			d := p.Chunk(data, nil)
 			spoil(p, storetest.ChunkFile(d))
 			s := NewSource(1 << 20)
-			b, err := s.Get(t.Context(), plain(d, len(data)), p.hold)
+			b, err := s.Get(t.Context(), plain(d, len(data)), false, p.hold)
 			if err == nil {
 				t.Fatalf("got %d bytes, want an error", len(b.Bytes()))
 			}
@@ -425,7 +425,7 @@ func TestFaults(t *testing.T) {
 			if bad := strings.Contains(err.Error(), "marked corrupt"); bad != strings.Contains(what, ".bad") {
 				t.Errorf("error %v, says marked corrupt: %v", err, bad)
 			}
-			if len(s.blocks) != 0 || s.size != 0 {
+			if len(s.cache.blocks) != 0 || s.cache.size != 0 {
 				t.Error("something entered the cache")
 			}
 			// Nothing of it is remembered either.
@@ -452,7 +452,7 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 		bad := bytes.Clone(file)
 		bad[i/8] ^= 1 << (i % 8)
 		p.Write(storetest.ChunkFile(d), bad)
-		if b, err := s.Get(t.Context(), plain(d, len(data)), p.hold); !errors.Is(err, corrupt.Err) {
+		if b, err := s.Get(t.Context(), plain(d, len(data)), false, p.hold); !errors.Is(err, corrupt.Err) {
 			t.Fatalf("bit %d flipped: %v, %v, want corrupt data", i, b, err)
 		}
 	}
@@ -481,7 +481,7 @@ func TestConcurrentUse(t *testing.T) {
 					if rnd.IntN(4) == 0 {
 						cancel()
 					}
-					b, err := s.Get(ctx, wants[i], p.hold)
+					b, err := s.Get(ctx, wants[i], false, p.hold)
 					cancel()
 					switch {
 					case err == nil:
@@ -502,11 +502,11 @@ func TestConcurrentUse(t *testing.T) {
 		}
 		wg.Wait()
 		synctest.Wait()
-		if len(s.loading) != 0 || s.size > s.limit {
-			t.Errorf("%d loads are left, %d bytes kept of %d", len(s.loading), s.size, s.limit)
+		if len(s.loading) != 0 || s.cache.size > s.cache.limit || s.busy != 0 || s.running != 0 || s.queued != 0 {
+			t.Errorf("%d loads are left, %d bytes kept of %d, %d and %d bytes of loads", len(s.loading), s.cache.size, s.cache.limit, s.busy, s.queued)
 		}
-		for e := s.lru.Front(); e != nil; e = e.Next() {
-			if n := e.Value.(*cached).block.refs.Load(); n != 1 {
+		for _, e := range s.cache.blocks {
+			if n := e.block.refs.Load(); n != 1 {
 				t.Errorf("a block in the cache has %d references, want the cache's", n)
 			}
 		}

@@ -1,0 +1,112 @@
+package chunk
+
+import "container/list"
+
+// cache keeps blocks, as many bytes as its limit says. What is used again, by
+// another read than the one that brought it, is protected: it goes only after
+// what was used once. So a sequential scan of any length leaves three quarters
+// of the cache to what is used often. Not safe for concurrent use.
+type cache struct {
+	limit  int64
+	blocks map[id]*cached
+
+	recent    list.List // of *cached; used once; front: used last
+	protected list.List // of *cached; used again
+	size      int64     // bytes of both
+	kept      int64     // bytes of protected
+	unused    int64     // bytes that nobody has asked for yet
+}
+
+// cached is a block in one of the lists.
+type cached struct {
+	id    id
+	block *Block
+	place *list.Element
+	// used is set when somebody has asked for it, protected when another one
+	// has done so again.
+	used, protected bool
+}
+
+func (c *cached) bytes() int64 { return int64(cap(c.block.data)) }
+
+func (c *cache) has(key id) bool { return c.blocks[key] != nil }
+
+// get returns a block, nil if it is not there. again says that this is no use
+// of its own.
+func (c *cache) get(key id, again bool) *Block {
+	e := c.blocks[key]
+	switch {
+	case e == nil:
+		return nil
+	case e.protected:
+		c.protected.MoveToFront(e.place)
+	case e.used && !again:
+		c.protect(e)
+	default:
+		c.use(e)
+		c.recent.MoveToFront(e.place)
+	}
+	return e.block
+}
+
+// use notes that somebody has asked for a block.
+func (c *cache) use(e *cached) {
+	if !e.used {
+		e.used = true
+		c.unused -= e.bytes()
+	}
+}
+
+// protect moves what was used again to the protected ones. Those that have not
+// been used for longest make room, back among the others.
+func (c *cache) protect(e *cached) {
+	c.recent.Remove(e.place)
+	e.place, e.protected = c.protected.PushFront(e), true
+	c.kept += e.bytes()
+	for c.kept > c.limit/4*3 {
+		old := c.protected.Remove(c.protected.Back()).(*cached)
+		c.kept -= old.bytes()
+		old.place, old.protected = c.recent.PushFront(old), false
+	}
+}
+
+// add adds a block that is not there, and makes room for it. What is larger
+// than the whole cache is not kept.
+func (c *cache) add(key id, b *Block, used bool) {
+	e := &cached{id: key, block: b}
+	if e.bytes() > c.limit {
+		return
+	}
+	if c.unused += e.bytes(); used {
+		c.use(e)
+	}
+	b.retain()
+	e.place = c.recent.PushFront(e)
+	c.blocks[key] = e
+	c.size += e.bytes()
+	for c.size > c.limit {
+		c.evict()
+	}
+}
+
+// evict removes one block, not the one that was added last unless it is alone.
+func (c *cache) evict() {
+	from := &c.recent
+	if from.Len() <= 1 && c.protected.Len() > 0 {
+		from = &c.protected
+	}
+	e := from.Remove(from.Back()).(*cached)
+	c.use(e)
+	delete(c.blocks, e.id)
+	c.size -= e.bytes()
+	if e.protected {
+		c.kept -= e.bytes()
+	}
+	e.block.Release()
+}
+
+func (c *cache) drop() {
+	for len(c.blocks) > 0 {
+		c.evict()
+	}
+}
