@@ -27,6 +27,7 @@ func newHost(t *testing.T) *host {
 	return &host{t: t, dir: dir, uid: os.Geteuid(), vars: []string{
 		"PBSFS_CONFIG_DIR=" + subdir(t, dir, "config"),
 		"PBSFS_RUN_DIR=" + subdir(t, dir, "run"),
+		"XDG_CACHE_HOME=" + subdir(t, dir, "cache"),
 	}}
 }
 

@@ -54,7 +54,7 @@ func keyedImage(name, store, rel, key string) image {
 		}
 		dir := scratch(b)
 		h := &host{dir: dir, uid: os.Geteuid(), vars: []string{
-			"PBSFS_CONFIG_DIR=" + filepath.Join(dir, "config"), "PBSFS_RUN_DIR=" + filepath.Join(dir, "run"),
+			"PBSFS_CONFIG_DIR=" + filepath.Join(dir, "config"), "PBSFS_RUN_DIR=" + filepath.Join(dir, "run"), "XDG_CACHE_HOME=" + filepath.Join(dir, "cache"),
 		}}
 		at := filepath.Join(dir, "mnt")
 		check(b, os.Mkdir(at, 0o755)) //nolint:gosec // a mount point

@@ -26,6 +26,7 @@ type Archive struct {
 	payloadOK atomic.Bool
 	format    *pxar.Archive
 	links     linkTable
+	skimmed   skimmed
 }
 
 // Archive opens the pxar archive whose stored file is f: a .pxar, or the
@@ -45,7 +46,7 @@ func (s *Snapshot) Archive(ctx context.Context, right CanRead, f manifest.File) 
 	if err := meta.Check(ctx, right); err != nil {
 		return nil, err
 	}
-	format, err := pxar.Open(meta.At(ctx, right), meta.Size())
+	format, err := pxar.Open(meta.metadata(ctx, right), meta.Size())
 	if err != nil {
 		return nil, s.ds.damaged(s.name, f.Name, -1, err)
 	}
@@ -53,6 +54,7 @@ func (s *Snapshot) Archive(ctx context.Context, right CanRead, f manifest.File) 
 	if format.Split() {
 		a.payload, a.payloadErr = s.payloadOf(f)
 	}
+	a.skim(ctx, right, 0)
 	s.ds.memory.archives.Put(key, a, 1)
 	return a, nil
 }
@@ -84,7 +86,7 @@ func (a *Archive) wrap(err error) error {
 
 // Root returns the entry of the archive's top directory.
 func (a *Archive) Root(ctx context.Context, right CanRead) (*pxar.Entry, error) {
-	e, err := a.format.ReadRoot(a.meta.At(ctx, right))
+	e, err := a.format.ReadRoot(a.meta.metadata(ctx, right))
 	return e, a.wrap(err)
 }
 
@@ -98,12 +100,18 @@ func (a *Archive) Table(ctx context.Context, right CanRead, dir pxar.Dir) (*pxar
 	if t, ok := tables.Get(key); ok {
 		return t, nil
 	}
-	t, err := a.format.ReadTable(a.meta.At(ctx, right), dir)
+	t, err := a.format.ReadTable(a.meta.metadata(ctx, right), dir)
 	if err != nil {
 		return nil, a.wrap(err)
 	}
+	a.skim(ctx, right, t.Pos(t.Len()))
 	tables.Put(key, t, tableWeight+int64(t.Len())*tableEntryWeight)
 	return t, nil
+}
+
+// tables returns [Archive.Table] for one call of the decoder.
+func (a *Archive) tables(ctx context.Context, right CanRead) pxar.Tables {
+	return func(d pxar.Dir) (*pxar.Table, error) { return a.Table(ctx, right, d) }
 }
 
 // What a table of children takes in memory, roughly.
@@ -119,11 +127,12 @@ func (a *Archive) Lookup(ctx context.Context, right CanRead, dir pxar.Dir, name 
 	if err != nil {
 		return nil, err
 	}
-	r := a.meta.At(ctx, right)
+	r := a.meta.metadata(ctx, right)
 	c, err := t.Lookup(r, name)
 	if err != nil {
 		return nil, a.wrap(err)
 	}
+	a.skim(ctx, right, c.NamePos)
 	e, err := a.format.ReadEntry(r, c)
 	return e, a.wrap(err)
 }
@@ -131,11 +140,12 @@ func (a *Archive) Lookup(ctx context.Context, right CanRead, dir pxar.Dir, name 
 // Child returns the i-th child of a directory in the order they are stored.
 // When only its entry is damaged, the name comes with the error.
 func (a *Archive) Child(ctx context.Context, right CanRead, t *pxar.Table, i int) (string, *pxar.Entry, error) {
-	r := a.meta.At(ctx, right)
+	r := a.meta.metadata(ctx, right)
 	c, err := t.Child(r, i)
 	if err != nil {
 		return "", nil, a.wrap(err)
 	}
+	a.skim(ctx, right, c.NamePos)
 	e, err := a.format.ReadEntry(r, c)
 	return c.Name, e, a.wrap(err)
 }
@@ -146,7 +156,7 @@ func (a *Archive) Complain(err error) error { return a.wrap(err) }
 
 // PathOf returns the names from the root to the entry whose name lies at pos.
 func (a *Archive) PathOf(ctx context.Context, right CanRead, pos int64) ([]string, error) {
-	path, err := a.format.PathOf(a.meta.At(ctx, right), pos)
+	path, err := a.format.PathOf(a.meta.metadata(ctx, right), pos, a.tables(ctx, right))
 	return path, a.wrap(err)
 }
 

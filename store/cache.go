@@ -3,6 +3,7 @@ package store
 import (
 	"github.com/pbsfs/pbsfs/store/index"
 	"github.com/pbsfs/pbsfs/store/internal/lru"
+	"github.com/pbsfs/pbsfs/store/internal/metadata"
 	"github.com/pbsfs/pbsfs/store/name"
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
@@ -42,13 +43,15 @@ type memory struct {
 	tables    *lru.Cache[tableKey, *pxar.Table]
 	snapshots *lru.Cache[name.Snapshot, *Snapshot]
 	archives  *lru.Cache[archiveKey, *Archive]
+	metadata  *metadata.Cache
 }
 
-func newMemory() memory {
+func newMemory(opts metadata.Options) memory {
 	return memory{
 		indexes:   lru.New[indexKey, *index.Index](indexBytes),
 		tables:    lru.New[tableKey, *pxar.Table](tableBytes),
 		snapshots: lru.New[name.Snapshot, *Snapshot](snapshotCount),
 		archives:  lru.New[archiveKey, *Archive](archiveCount),
+		metadata:  metadata.New(opts),
 	}
 }

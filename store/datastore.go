@@ -15,6 +15,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
+	"github.com/pbsfs/pbsfs/store/internal/metadata"
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
@@ -39,6 +40,12 @@ type Options struct {
 	IgnoreSignature bool
 	// CachedOnly serves the local cache of an S3 datastore as far as it goes.
 	CachedOnly bool
+	// MetadataDir is a directory where the metadata of archives is remembered
+	// from one process to the next; it is made when it is needed. With "" none
+	// is. CacheEncrypted remembers that of encrypted archives, too: as it was
+	// decrypted.
+	MetadataDir    string
+	CacheEncrypted bool
 	// Host is where operations are registered and maintenance modes read.
 	Host maint.Host
 	// Untracked registers no operations, for hosts where that cannot be done.
@@ -62,6 +69,7 @@ type datastore struct {
 	locks  snapshotLocks
 
 	ignoreSignature bool
+	cacheEncrypted  bool
 
 	// mu guards the fields below. It is a leaf lock.
 	mu    sync.Mutex
@@ -96,10 +104,11 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 		host:   opts.Host,
 		log:    opts.Log,
 		chunks: chunk.NewSource(opts.CacheSize),
-		memory: newMemory(),
+		memory: newMemory(metadata.Options{Memory: metadataBytes, Dir: opts.MetadataDir, Disk: metadataDisk, Log: opts.Log}),
 		keys:   newKeyring(opts.Keys, opts.Masters),
 
 		ignoreSignature: opts.IgnoreSignature,
+		cacheEncrypted:  opts.CacheEncrypted,
 	}
 	d.ops, err = maint.NewOperations(maint.Options{
 		Store:      opts.Name,
@@ -127,6 +136,7 @@ func (d *datastore) close() error {
 		return fmt.Errorf("datastore %s: %w", d.name, err)
 	}
 	d.dropCaches()
+	d.memory.metadata.Close()
 	return nil
 }
 

@@ -58,16 +58,22 @@ func (a *Archive) LinkCount(ctx context.Context, right CanRead, pos int64) (uint
 // countLinks finds all hard links of the archive.
 func (a *Archive) countLinks(ctx context.Context, right CanRead) (map[int64]int, error) {
 	if a.format.Split() {
-		return a.format.CountLinks(ctx, a.meta.At(ctx, right))
+		return a.format.CountLinks(ctx, a.meta.metadata(ctx, right))
+	}
+	if extra, ok := a.rememberedLinks(); ok {
+		return extra, nil
 	}
 	extra, err := a.cataloguedLinks(ctx, right)
+	if err == nil {
+		a.rememberLinks(extra)
+	}
 	if err == nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrKeyNeeded) {
 		return extra, err
 	}
 	if a.meta.Size() > maxLinkScan {
 		return nil, fmt.Errorf("no usable catalog: %w", err)
 	}
-	return a.format.CountLinks(ctx, a.meta.At(ctx, right))
+	return a.format.CountLinks(ctx, a.meta.metadata(ctx, right))
 }
 
 // cataloguedLinks looks up the paths that the snapshot's catalog lists as hard
@@ -81,7 +87,7 @@ func (a *Archive) cataloguedLinks(ctx context.Context, right CanRead) (map[int64
 	if err != nil {
 		return nil, err
 	}
-	cr, ar := stream.At(ctx, right), a.meta.At(ctx, right)
+	cr, ar, tables := stream.At(ctx, right), a.meta.metadata(ctx, right), a.tables(ctx, right)
 	cat, err := catalog.Open(cr, stream.Size())
 	if err != nil {
 		return nil, err
@@ -91,7 +97,7 @@ func (a *Archive) cataloguedLinks(ctx context.Context, right CanRead) (map[int64
 		if e.Kind != catalog.HardLink {
 			return nil
 		}
-		pos, ok, err := a.format.LinkTarget(ar, path)
+		pos, ok, err := a.format.LinkTarget(ar, path, tables)
 		if err != nil && !errors.Is(err, ErrCorrupt) {
 			return err
 		}

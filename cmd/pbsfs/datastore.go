@@ -22,6 +22,9 @@ type openOptions struct {
 	cachedOnly bool
 	untracked  bool
 	cacheSize  byteSize
+	// metadataDir and cacheEncrypted are those of store.Options.
+	metadataDir    string
+	cacheEncrypted bool
 	keyOptions
 }
 
@@ -143,6 +146,7 @@ func (t target) open(ctx context.Context, host maint.Host, o openOptions, s *sec
 	ref, err := store.Open(ctx, store.Options{
 		Name: t.name, Path: t.path, CacheSize: max(1, int64(o.cacheSize)), CachedOnly: o.cachedOnly,
 		Host: host, Untracked: o.untracked, Log: log,
+		MetadataDir: o.metadataDir, CacheEncrypted: o.cacheEncrypted,
 		Keys: opened, Masters: masters, IgnoreSignature: o.ignoreSignature,
 	})
 	if errors.Is(err, maint.ErrUncounted) {

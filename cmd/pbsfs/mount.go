@@ -19,6 +19,7 @@ import (
 // mountOptions are what the mount command was told.
 type mountOptions struct {
 	openOptions
+	diskCache   diskCacheOptions
 	datastore   string
 	mountpoint  string // absolute
 	lists       []string
@@ -64,6 +65,7 @@ func newMountCommand(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	o.register(f)
+	o.diskCache.register(f)
 	f.StringArrayVarP(&o.lists, "options", "o", nil, "mount options, separated by commas")
 	f.BoolVar(&o.flags.allowOther, "allow-other", false, "let other users use the mount, as -o allow_other")
 	f.BoolVarP(&o.foreground, "foreground", "f", false, "serve in this process, until it is unmounted or interrupted")
@@ -151,6 +153,7 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 		return err
 	}
 	defer closeLog()
+	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
 	ref, err := t.open(ctx, host, o.openOptions, s, log)
 	if err != nil {
 		return err

@@ -78,7 +78,7 @@ func (w *walker) child(c Child, path []string) {
 		w.t.Fatalf("%q at %d is there twice", path, c.NamePos)
 	}
 	w.seen[c.NamePos] = true
-	if p, err := w.a.PathOf(r, c.NamePos); err == nil && !equal(p, path) {
+	if p, err := w.a.PathOf(r, c.NamePos, tablesOf(w.a, r)); err == nil && !equal(p, path) {
 		w.t.Fatalf("PathOf(%d) = %q, want %q", c.NamePos, p, path)
 	} else if err != nil {
 		w.t.Fatalf("PathOf(%d) = %v, want %q", c.NamePos, err, path)
@@ -88,7 +88,7 @@ func (w *walker) child(c Child, path []string) {
 		wantCorrupt(w.t, "ReadEntry", err)
 		return
 	}
-	pos, ok, err := w.a.LinkTarget(r, path)
+	pos, ok, err := w.a.LinkTarget(r, path, tablesOf(w.a, r))
 	if err != nil || ok != e.Link || ok && pos != e.NamePos {
 		w.t.Fatalf("LinkTarget(%q) = %d, %v, %v, want %+v", path, pos, ok, err, e)
 	}

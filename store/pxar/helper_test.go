@@ -120,3 +120,8 @@ func (b brokenBefore) ReadAt(p []byte, off int64) (int, error) {
 	}
 	return b.r.ReadAt(p, off)
 }
+
+// tablesOf reads tables anew each time.
+func tablesOf(a *Archive, r io.ReaderAt) Tables {
+	return func(d Dir) (*Table, error) { return a.ReadTable(r, d) }
+}

@@ -64,8 +64,8 @@ func (a *Archive) TargetOf(r io.ReaderAt, c Child) (namePos int64, ok bool, err 
 
 // LinkTarget is [Archive.TargetOf] for the child with that path. A path that
 // leads nowhere is not a hard link, and no error.
-func (a *Archive) LinkTarget(r io.ReaderAt, path []string) (namePos int64, ok bool, err error) {
-	c, err := a.find(r, path)
+func (a *Archive) LinkTarget(r io.ReaderAt, path []string, tables Tables) (namePos int64, ok bool, err error) {
+	c, err := a.find(r, path, tables)
 	if err != nil || c == (Child{}) {
 		return 0, false, err
 	}

@@ -28,12 +28,12 @@ func TestLinks(t *testing.T) {
 			"one/a2": fa.namePos, "two/a3": fa.namePos, "two/b2": fb.namePos,
 			"one/a": 0, "one": 0, "missing": 0, "one/missing/x": 0, "one/a/x": 0, "one/a2/x": 0, "": 0,
 		} {
-			pos, ok, err := ar.LinkTarget(r, strings.Split(path, "/"))
+			pos, ok, err := ar.LinkTarget(r, strings.Split(path, "/"), tablesOf(ar, r))
 			if pos != want || ok != (want != 0) || err != nil {
 				t.Errorf("LinkTarget(%q) = %d, %v, %v, want %d", path, pos, ok, err, want)
 			}
 		}
-		if _, ok, err := ar.LinkTarget(r, nil); ok || err != nil {
+		if _, ok, err := ar.LinkTarget(r, nil, tablesOf(ar, r)); ok || err != nil {
 			t.Errorf("LinkTarget of the root: %v, %v", ok, err)
 		}
 		e, err := get(ar, r, "two/b2")
@@ -51,13 +51,13 @@ func TestPathOf(t *testing.T) {
 			0: "", a.namePos: "one/a", b.namePos: "one/deep/b",
 			root.kids[1].kids[0].namePos: "two/a3", root.kids[1].namePos: "two",
 		} {
-			got, err := ar.PathOf(r, pos)
+			got, err := ar.PathOf(r, pos, tablesOf(ar, r))
 			if err != nil || strings.Join(got, "/") != want {
 				t.Errorf("PathOf(%d) = %q, %v, want %s", pos, got, err, want)
 			}
 		}
 		for _, pos := range []int64{-1, 1, a.namePos + 1, a.pos, a.end - 1, root.kids[0].pos, ar.Size() - 1, ar.Size(), 1 << 62} {
-			got, err := ar.PathOf(r, pos)
+			got, err := ar.PathOf(r, pos, tablesOf(ar, r))
 			if err == nil {
 				t.Errorf("PathOf(%d) = %q", pos, got)
 			}
@@ -73,7 +73,7 @@ func TestPathOfDoesNotEnterFiles(t *testing.T) {
 	b := e.archive(dir("", n))
 	copy(b[n.end-16:], nums(uint64(n.end-64-n.pos))) // the tail now points to the file's ENTRY
 	ar, r := mustOpen(t, b)
-	_, err := ar.PathOf(r, n.pos+56+16)
+	_, err := ar.PathOf(r, n.pos+56+16, tablesOf(ar, r))
 	wantCorrupt(t, "name in the content of a file", err)
 }
 

@@ -8,15 +8,19 @@ import (
 	"github.com/pbsfs/pbsfs/store/corrupt"
 )
 
+// Tables is where the tables of an archive come from: [Archive.ReadTable], or
+// somebody who remembers them.
+type Tables func(Dir) (*Table, error)
+
 // PathOf returns the names that lead from the root to the child whose FILENAME
 // header is at namePos, that child's own included. The root, 0, has none.
-func (a *Archive) PathOf(r io.ReaderAt, namePos int64) ([]string, error) {
+func (a *Archive) PathOf(r io.ReaderAt, namePos int64, tables Tables) ([]string, error) {
 	var path []string
 	if namePos == 0 {
 		return path, nil
 	}
 	for d := a.root; ; {
-		t, err := a.ReadTable(r, d)
+		t, err := tables(d)
 		if err != nil {
 			return nil, err
 		}
@@ -68,11 +72,11 @@ func peekDir(w *window, c Child) (Dir, error) {
 }
 
 // find looks up a path; the zero Child and no error mean that it is not there.
-func (a *Archive) find(r io.ReaderAt, path []string) (Child, error) {
+func (a *Archive) find(r io.ReaderAt, path []string, tables Tables) (Child, error) {
 	d := a.root
 	var c Child
 	for i, name := range path {
-		t, err := a.ReadTable(r, d)
+		t, err := tables(d)
 		if err != nil {
 			return Child{}, err
 		}

@@ -68,8 +68,8 @@ func (w *window) fill(pos int64, n int) error {
 		w.buf = make([]byte, 0, max(want, 2*cap(w.buf)))
 	}
 	w.off, w.buf = pos, w.buf[:0]
-	got, err := w.r.ReadAt(w.buf[:want], pos)
-	if got < n && want > n && err != io.EOF { // io.ReaderAt promises io.EOF itself
+	got, err := w.read(w.buf[:want], n, pos)
+	if got < n && want > n && err != io.EOF { //nolint:errorlint // io.ReaderAt promises io.EOF itself
 		got, err = w.r.ReadAt(w.buf[:n], pos)
 	}
 	if got < n {
@@ -78,6 +78,14 @@ func (w *window) fill(pos int64, n int) error {
 	w.buf = w.buf[:got]
 	w.ahead = min(2*w.ahead, scanAhead)
 	return nil
+}
+
+// read reads n bytes at pos, and as many more as are easily had.
+func (w *window) read(p []byte, n int, pos int64) (int, error) {
+	if s, ok := w.r.(Sparse); ok {
+		return s.ReadSome(p, n, pos)
+	}
+	return w.r.ReadAt(p, pos)
 }
 
 // readError explains a read of got instead of n bytes that the stream should

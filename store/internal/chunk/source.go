@@ -127,6 +127,17 @@ func (s *Source) get(ctx context.Context, w Want, again bool, hold func() (Hold,
 	}
 }
 
+// Peek returns the chunk if it is in memory, else nil. That is no use of it. The
+// caller must Release the block.
+func (s *Source) Peek(w Want) *Block {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.cache.blocks[w.id()]; e != nil {
+		return e.block.retain()
+	}
+	return nil
+}
+
 // claim takes the right for a load that somebody waits for, and has its turn
 // come before those that nobody waits for.
 func (s *Source) claim(l *load, hold func() (Hold, error)) {

@@ -1,0 +1,134 @@
+package metadata
+
+import (
+	"encoding/binary"
+	"slices"
+	"unsafe"
+
+	"github.com/pbsfs/pbsfs/store/corrupt"
+)
+
+// maxPart is the longest part of an archive that a piece is of: a chunk.
+const maxPart = 16 << 20
+
+// Piece is the bytes of an archive from From to To, as far as they are not
+// content. It is immutable once it is in a cache.
+type Piece struct {
+	From, To int64
+	parts    []part
+	data     []byte // of all parts
+}
+
+// part is bytes that follow one another in the archive.
+type part struct {
+	pos uint32 // from Piece.From
+	at  uint32 // in Piece.data
+}
+
+// NewPiece returns a piece without any bytes.
+func NewPiece(from, to int64) *Piece { return &Piece{From: from, To: to} }
+
+// Keep adds the bytes at pos, which must lie in the piece and behind all that it
+// has. It copies them.
+func (p *Piece) Keep(pos int64, b []byte) {
+	at, rel := uint32(len(p.data)), uint32(pos-p.From) //nolint:gosec // a chunk is at most 16 MiB
+	if len(b) == 0 {
+		return
+	}
+	if n := len(p.parts); n == 0 || p.parts[n-1].pos+(at-p.parts[n-1].at) != rel {
+		p.parts = append(p.parts, part{pos: rel, at: at})
+	}
+	p.data = append(p.data, b...)
+}
+
+// Clip gives back memory that is not used.
+func (p *Piece) Clip() *Piece {
+	p.parts, p.data = slices.Clip(p.parts), slices.Clip(p.data)
+	return p
+}
+
+// ReadAt copies what is known from pos on, without a gap, and returns how much.
+func (p *Piece) ReadAt(b []byte, pos int64) int {
+	if pos < p.From || pos >= p.To {
+		return 0
+	}
+	rel := uint32(pos - p.From) //nolint:gosec // a chunk is at most 16 MiB
+	i, found := slices.BinarySearchFunc(p.parts, rel, func(x part, rel uint32) int { return int(int64(x.pos) - int64(rel)) })
+	if !found {
+		i--
+	}
+	if i < 0 {
+		return 0
+	}
+	have, end := p.parts[i], uint32(len(p.data)) //nolint:gosec // as above
+	if i+1 < len(p.parts) {
+		end = p.parts[i+1].at
+	}
+	begin := have.at + (rel - have.pos)
+	if begin >= end {
+		return 0
+	}
+	return copy(b, p.data[begin:end])
+}
+
+// weight is how many bytes of memory a piece takes.
+func (p *Piece) weight() int64 {
+	return int64(unsafe.Sizeof(*p)) + int64(cap(p.data)) + int64(cap(p.parts))*int64(unsafe.Sizeof(part{}))
+}
+
+// pieceHeader is the length of what comes before the parts of an encoded piece.
+const pieceHeader = 20
+
+// encode returns the piece as bytes: From, To, number of parts, the parts, data.
+func (p *Piece) encode() []byte {
+	b := make([]byte, 0, pieceHeader+8*len(p.parts)+len(p.data))
+	b = binary.LittleEndian.AppendUint64(b, uint64(p.From))       //nolint:gosec // not negative
+	b = binary.LittleEndian.AppendUint64(b, uint64(p.To))         //nolint:gosec // not negative
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(p.parts))) //nolint:gosec // less than the bytes of a chunk
+	for _, x := range p.parts {
+		b = binary.LittleEndian.AppendUint32(b, x.pos)
+		b = binary.LittleEndian.AppendUint32(b, x.at)
+	}
+	return append(b, p.data...)
+}
+
+// decode is the inverse of encode. The piece keeps b.
+func decode(b []byte) (*Piece, error) {
+	if len(b) < pieceHeader {
+		return nil, corrupt.New("piece of %d bytes", len(b))
+	}
+	p := &Piece{
+		From: int64(binary.LittleEndian.Uint64(b)),     //nolint:gosec // checked below
+		To:   int64(binary.LittleEndian.Uint64(b[8:])), //nolint:gosec // checked below
+	}
+	n := int64(binary.LittleEndian.Uint32(b[16:]))
+	b = b[pieceHeader:]
+	if p.From < 0 || p.To < p.From || p.To-p.From > maxPart || n > int64(len(b))/8 {
+		return nil, corrupt.New("piece from %d to %d with %d parts", p.From, p.To, n)
+	}
+	p.parts, p.data = make([]part, n), b[8*n:]
+	if len(p.data) > 0 && n == 0 {
+		return nil, corrupt.New("piece with bytes that are nowhere")
+	}
+	for i := range p.parts {
+		p.parts[i] = part{pos: binary.LittleEndian.Uint32(b[8*i:]), at: binary.LittleEndian.Uint32(b[8*i+4:])}
+	}
+	return p, p.check()
+}
+
+// check checks that the parts follow one another, in the piece and in its data.
+func (p *Piece) check() error {
+	length, have := uint64(p.To-p.From), uint64(len(p.data)) //nolint:gosec // not negative
+	pos, at := uint64(0), uint64(0)
+	for i, x := range p.parts {
+		end := have
+		if i+1 < len(p.parts) {
+			end = uint64(p.parts[i+1].at)
+		}
+		if uint64(x.at) != at || uint64(x.pos) < pos || end <= at || end > have || uint64(x.pos)+end-at > length {
+			return corrupt.New("part %d of a piece is not in its place", i)
+		}
+		pos, at = uint64(x.pos)+end-at, end
+	}
+	return nil
+}
