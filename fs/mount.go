@@ -15,6 +15,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -93,8 +94,21 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 	if err := m.locate(); err != nil {
 		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), Unmount(mountpoint, true))
 	}
+	m.readFurtherAhead(opts.Log)
 	go m.watchDetached()
 	return m, nil
+}
+
+// readFurtherAhead has the kernel read further ahead of who reads a file from its
+// beginning to its end: by its default, 128 KiB, it asks eight times as often.
+// Only root can say so.
+func (m *Mount) readFurtherAhead(log *slog.Logger) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	if err := maint.SetReadAhead(m.major, m.minor, maxRequest>>10); err != nil {
+		log.Debug("the kernel reads ahead by its default", "error", err)
+	}
 }
 
 // mountOptions are those of every mount, and the permission checks: by the

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -158,6 +159,7 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 	if err != nil {
 		return err
 	}
+	serveWhileDecoding()
 	log = log.With("datastore", ref.Name(), "mountpoint", o.mountpoint)
 	m, err := fs.New(ref, o.mountpoint, fs.Options{
 		AllowOther: o.flags.allowOther, UID: o.flags.uid, GID: o.flags.gid, Umask: o.flags.umask,
@@ -190,6 +192,12 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 	log.Info("mounted", "path", ref.Path(), "version", version())
 	return a.wait(m, ref, o, stop, log)
 }
+
+// serveWhileDecoding has Go run more threads than there are processors. Chunks
+// are decoded on all of those, in loops that Go cannot interrupt: requests that
+// memory answers would wait for them. The kernel shares a processor between
+// threads at once.
+func serveWhileDecoding() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
 
 // unfitKeys returns a warning of keys that fit nothing.
 func unfitKeys(ctx context.Context, ref *store.Lookup, s *secrets, log *slog.Logger) string {
