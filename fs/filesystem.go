@@ -36,6 +36,7 @@ type filesystem struct {
 	problems problems
 	openers  openers
 	objects  objects
+	pruner   *pruner // nil when any number may be known
 	// identify makes the numbers that go-fuse knows an object by.
 	identify func(*tree.Node) gofs.StableAttr
 
@@ -95,6 +96,17 @@ func (h *handle) release() {
 	delete(h.fsys.handles, h)
 	h.fsys.mu.Unlock()
 	h.right.Release()
+}
+
+// openInodes returns what is open.
+func (f *filesystem) openInodes() map[*inode]bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	open := make(map[*inode]bool, len(f.handles))
+	for h := range f.handles {
+		open[h.inode] = true
+	}
+	return open
 }
 
 func (f *filesystem) isStopping() bool {

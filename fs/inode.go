@@ -26,6 +26,9 @@ func (f *filesystem) newInode(n *tree.Node) *inode {
 	if o == nil {
 		return nil
 	}
+	if f.pruner != nil {
+		f.pruner.known(f.objects.count())
+	}
 	return &inode{object: o, fsys: f}
 }
 

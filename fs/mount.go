@@ -31,6 +31,9 @@ type Options struct {
 	UID, GID, Umask int64
 	// Extra are mount options for the kernel, as given to -o.
 	Extra []string
+	// MaxInodes is how many objects the kernel may know before it is asked to
+	// forget some; 0 is any number. Each takes about 1 KiB of memory.
+	MaxInodes int
 	// Log gets the problems, each cause once.
 	Log *slog.Logger
 	// Debug logs every request.
@@ -45,6 +48,7 @@ const NoReplacement = -1
 type Mount struct {
 	server *fuse.Server
 	fsys   *filesystem
+	root   *inode
 	where  string
 	ended  chan struct{} // closed when the mount has ended
 	once   sync.Once     // closes ended
@@ -71,6 +75,9 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	fsys := newFilesystem(ref, ownership{opts.UID, opts.GID, opts.Umask}, opts.Log)
+	if opts.MaxInodes > 0 {
+		fsys.pruner = newPruner(fsys, opts.MaxInodes)
+	}
 	root := fsys.newInode(fsys.tree.Root())
 	attr := fsys.identify(fsys.tree.Root())
 	raw := gofs.NewNodeFS(root, &gofs.Options{
@@ -82,7 +89,7 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mounting on %s: %w", mountpoint, err)
 	}
-	m := &Mount{server: server, fsys: fsys, where: mountpoint, ended: make(chan struct{})}
+	m := &Mount{server: server, fsys: fsys, root: root, where: mountpoint, ended: make(chan struct{})}
 	go func() {
 		defer m.end()
 		server.Serve()
@@ -95,6 +102,9 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), Unmount(mountpoint, true))
 	}
 	m.readFurtherAhead(opts.Log)
+	if fsys.pruner != nil {
+		go fsys.pruner.run(root.EmbeddedInode(), m.ended, opts.Log)
+	}
 	go m.watchDetached()
 	return m, nil
 }

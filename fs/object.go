@@ -62,6 +62,13 @@ func (t *objects) of(attr gofs.StableAttr, n *tree.Node) *object {
 	return o
 }
 
+// count returns how many objects are known, those that are about to go included.
+func (t *objects) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.known)
+}
+
 // forget takes what has gone off the table, unless the identity is in use again.
 func (t *objects) forget(attr gofs.StableAttr) {
 	t.mu.Lock()

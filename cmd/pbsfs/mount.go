@@ -27,6 +27,7 @@ type mountOptions struct {
 	flags       mountFlags
 	foreground  bool
 	stopTimeout time.Duration
+	maxInodes   int
 	logTo       string
 	debug       bool
 }
@@ -71,6 +72,7 @@ func newMountCommand(a *app) *cobra.Command {
 	f.BoolVar(&o.flags.allowOther, "allow-other", false, "let other users use the mount, as -o allow_other")
 	f.BoolVarP(&o.foreground, "foreground", "f", false, "serve in this process, until it is unmounted or interrupted")
 	f.DurationVar(&o.stopTimeout, "stop-timeout", 10*time.Second, "how long SIGTERM waits for open files")
+	f.IntVar(&o.maxInodes, "max-inodes", fs.DefaultMaxInodes, "have the kernel forget files when it knows more; 0: never")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE")
 	f.BoolVar(&o.debug, "debug", false, "log each request of the kernel")
 	return cmd
@@ -112,6 +114,9 @@ func (o *mountOptions) complete(args []string) error {
 	o.flags.allowOther = o.flags.allowOther || allowOther
 	if o.stopTimeout < 0 {
 		return usagef("--stop-timeout %s: cannot be negative", o.stopTimeout)
+	}
+	if o.maxInodes < 0 {
+		return usagef("--max-inodes %d: cannot be negative", o.maxInodes)
 	}
 	if args[1] == "" {
 		return usagef("the mount point is empty")
@@ -163,7 +168,7 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 	log = log.With("datastore", ref.Name(), "mountpoint", o.mountpoint)
 	m, err := fs.New(ref, o.mountpoint, fs.Options{
 		AllowOther: o.flags.allowOther, UID: o.flags.uid, GID: o.flags.gid, Umask: o.flags.umask,
-		Extra: o.flags.kernel, Log: log, Debug: o.debug,
+		Extra: o.flags.kernel, MaxInodes: o.maxInodes, Log: log, Debug: o.debug,
 	})
 	if err != nil {
 		_ = ref.Close()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -253,5 +254,28 @@ func fuzzParse(t *testing.T, format name.Format, file []byte) {
 	walkSpans(t, x)
 	if x.Csum() != sha256.Sum256(file[headerSize:]) {
 		t.Fatal("wrong checksum")
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	const chunks, size = 1 << 20, 4 << 20
+	w := NewDynamicWriter(NewHeader(time.Unix(0, 0)))
+	for i := range int64(chunks) {
+		if err := w.Add((i+1)*size, name.Digest{byte(i), byte(i >> 8)}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	file, _, err := w.Finish()
+	if err != nil {
+		b.Fatal(err)
+	}
+	x, err := ParseDynamic(file)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := int64(0); b.Loop(); i++ {
+		if _, ok := x.Find(i * 12345677 % x.Size()); !ok {
+			b.Fatal("an offset is nowhere")
+		}
 	}
 }

@@ -139,6 +139,24 @@ func BenchmarkListing(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10000, "ns/entry")
 }
 
+// BenchmarkLookup searches a large directory for one name.
+func BenchmarkLookup(b *testing.B) {
+	root := dir("")
+	for i := range 10000 {
+		root.kids = append(root.kids, file("file"+string(rune(0x4e00+i)), "content"))
+	}
+	ar, r := mustOpen(b, (&encoder{split: true}).archive(root))
+	tab, err := ar.ReadTable(r, ar.Root())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := 0; b.Loop(); i++ {
+		if _, err := tab.Lookup(r, root.kids[i%len(root.kids)].name); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func TestChildrenKeepArchiveOrder(t *testing.T) {
 	root := dir("", file("z", ""), file("m", ""), file("a", ""))
 	if got, _ := names(t, (&encoder{}).archive(root)); !slices.Equal(got, []string{"z", "m", "a"}) {
