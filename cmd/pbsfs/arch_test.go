@@ -52,6 +52,7 @@ func ours(t *testing.T) map[string]listed {
 // named may import none of them. A name with "/..." means all below it, too.
 var arrows = map[string][]string{
 	"cmd/pbsfs":               {"fs", "store", "store/...", "maint"},
+	"integration/bench":       {"store", "store/...", "maint"},
 	"fs":                      {"store", "store/...", "maint"},
 	"store/tree":              {"store", "store/...", "maint"},
 	"store":                   {"store/...", "maint"},

@@ -449,7 +449,7 @@ func TestKeyCommands(t *testing.T) {
 		stdout string // all of it, if not ""
 		stderr string // in it
 	}{
-		{[]string{"key"}, 2, "", "say list"},
+		{[]string{"key"}, 2, "", "say create, list"},
 		{[]string{"key", "frob"}, 2, "", ""},
 		{[]string{"key", "show"}, 2, "", "usage:"},
 		{[]string{"key", "show", sealed}, 0, "fingerprint: \nkdf: pbkdf2\ncreated: \nmodified: \nhint: tiny\n", ""},
