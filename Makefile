@@ -27,7 +27,8 @@ TOOL      := $(GO) tool -modfile=.ci/tools.mod
 # first column is a file that tells whether it is installed.
 PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
             gcc:gcc rsync:rsync qemu-img:qemu-utils getfattr:attr getfacl:acl zstd:zstd \
-            squashfuse:squashfuse mksquashfs:squashfs-tools setcap:libcap2-bin
+            squashfuse:squashfuse mksquashfs:squashfs-tools setcap:libcap2-bin \
+            mkfs.vfat:dosfstools mkfs.exfat:exfatprogs cryptsetup:cryptsetup-bin
 NEEDED_TO_MOUNT := fusermount3:fuse3
 NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 

@@ -72,6 +72,7 @@ var arrows = map[string][]string{
 // decoders open nothing: they are given bytes.
 var decoders = []string{
 	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys",
+	"maint/superblock",
 }
 
 func TestArrowsPointDown(t *testing.T) {
