@@ -328,3 +328,9 @@ func kernelTypes() []string {
 	}
 	return types
 }
+
+// On says whether a datastore is configured to be the one in the directory rel
+// of a device.
+func (d Datastore) On(dev Device, rel string) bool {
+	return d.Removable() && strings.EqualFold(d.BackingDevice, dev.UUID) && filepath.Join("/", d.Path) == filepath.Join("/", rel)
+}

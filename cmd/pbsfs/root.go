@@ -65,6 +65,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newStatusCommand(a),
 		newMaintenanceCommand(a),
 		newDatastoreCommand(a),
+		newDeviceCommand(a),
 		newKeyCommand(a),
 		newSnapshotCommand(a),
 		newLsCommand(a),

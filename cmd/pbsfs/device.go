@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/superblock"
+)
+
+const deviceListHelp = `List block devices and partitions that have something on them, and the
+datastores there: in the top directory or up to three directories down.
+
+A device that is not mounted is mounted for the look, read-only and where nobody
+sees it, without a byte of it being changed. Only root can do that, and read the
+devices themselves; for others, what cannot be known is left out.
+
+--json prints
+  [{"device","uuid","label","fstype","size","mounted_at",
+    "datastores":[{"path","name"}],"problem"}]
+mounted_at is null for a device that is not mounted; path is relative to the top
+of the device, "" for the top itself; name is the datastore's name in
+datastore.cfg, null where it has none; problem says why a device could not be
+looked into. More fields may be added.`
+
+// lookTimeout bounds the look into one device, which may hang.
+const lookTimeout = 10 * time.Second
+
+func newDeviceCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "device",
+		Short: "list devices and the datastores on them",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			return usagef("device: say list")
+		},
+	}
+	var asJSON bool
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "list devices and the datastores on them",
+		Long:  deviceListHelp,
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.listDevices(cmd.Context(), asJSON)
+		},
+	}
+	list.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.AddCommand(list)
+	return cmd
+}
+
+// deviceJSON is a device as programs get it.
+type deviceJSON struct {
+	Device     string            `json:"device"`
+	UUID       string            `json:"uuid"`
+	Label      string            `json:"label"`
+	FSType     string            `json:"fstype"`
+	Size       int64             `json:"size"`
+	MountedAt  *string           `json:"mounted_at"`
+	Datastores []deviceStoreJSON `json:"datastores"`
+	Problem    string            `json:"problem,omitempty"`
+}
+
+type deviceStoreJSON struct {
+	Path string  `json:"path"`
+	Name *string `json:"name"`
+}
+
+func (a *app) listDevices(ctx context.Context, asJSON bool) error {
+	configured, err := a.configuredAnywhere()
+	if err != nil {
+		return err
+	}
+	devices, err := maint.Devices()
+	if err != nil {
+		return err
+	}
+	out := make([]deviceJSON, 0, len(devices))
+	for _, d := range devices {
+		out = append(out, describeDevice(ctx, d, configured))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	if asJSON {
+		return json.NewEncoder(a.stdout).Encode(out)
+	}
+	return a.printDevices(out)
+}
+
+// configuredAnywhere returns what is configured. A user without a run directory
+// has no datastores of his own, and may see devices all the same.
+func (a *app) configuredAnywhere() ([]maint.Datastore, error) {
+	host, err := a.host()
+	if err != nil && os.Geteuid() != 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return maint.Datastores(host)
+}
+
+// describeDevice looks into a device.
+func describeDevice(ctx context.Context, d maint.Device, configured []maint.Datastore) deviceJSON {
+	out := deviceJSON{Device: d.Path, UUID: d.UUID, Label: d.Label, FSType: d.Type, Size: d.Size, Datastores: []deviceStoreJSON{}}
+	if m, _, ok := d.MountOf(""); ok {
+		out.MountedAt = &m.Point
+	} else if len(d.Mounts) > 0 {
+		out.MountedAt = &d.Mounts[0].Point
+	}
+	if d.Err != nil && len(d.Mounts) == 0 {
+		out.Problem = d.Err.Error()
+		if errors.Is(d.Err, os.ErrPermission) {
+			out.Problem = "only root can look into it"
+		}
+		return out
+	}
+	if d.Use != superblock.Filesystem {
+		out.Problem = d.Use.String()
+		return out
+	}
+	found, err := datastoresOn(ctx, d)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		out.Problem = "only root can look into it"
+	case err != nil:
+		out.Problem = oneLine(err.Error())
+	}
+	for _, path := range found {
+		out.Datastores = append(out.Datastores, deviceStoreJSON{Path: path, Name: configuredName(d, path, configured)})
+	}
+	return out
+}
+
+// datastoresOn looks for datastores on a device, but not for ever: a device may
+// hang, and what waits for it with it.
+func datastoresOn(ctx context.Context, d maint.Device) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	type answer struct {
+		found []string
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		found, err := maint.DatastoresOn(ctx, d)
+		answers <- answer{found, err}
+	}()
+	select {
+	case got := <-answers:
+		return got.found, got.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s does not answer: %w", d.Path, context.Cause(ctx))
+	}
+}
+
+// configuredName returns what a datastore on a device is called where it is
+// configured: with the device, or with a path that is mounted from it.
+func configuredName(d maint.Device, rel string, configured []maint.Datastore) *string {
+	_, dir, mounted := d.MountOf(rel)
+	for _, c := range configured {
+		if c.On(d, rel) || mounted && !c.Removable() && maint.SameDir(c.Dir(), dir) {
+			return &c.Name
+		}
+	}
+	return nil
+}
+
+func (a *app) printDevices(all []deviceJSON) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	for _, d := range all {
+		at := "-"
+		if d.MountedAt != nil {
+			at = fmt.Sprintf("%q", *d.MountedAt)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, orDash(d.FSType), sizeText(d.Size), orDash(d.UUID), quotedOrDash(d.Label), at)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	var b strings.Builder
+	for _, d := range all {
+		for _, s := range d.Datastores {
+			name := "not configured"
+			if s.Name != nil {
+				name = "configured as " + *s.Name
+			}
+			fmt.Fprintf(&b, "datastore on %s: %q, %s\n", d.Device, filepath.Join("/", s.Path), name)
+		}
+		if d.Problem != "" {
+			fmt.Fprintf(&b, "%s: %s\n", d.Device, d.Problem)
+		}
+	}
+	_, err := fmt.Fprint(a.stdout, b.String())
+	return err
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func quotedOrDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return fmt.Sprintf("%q", s)
+}
