@@ -3,6 +3,7 @@ package maint
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -58,13 +60,39 @@ func Devices() ([]Device, error) {
 		return nil, err
 	}
 	var all []Device
+	var looks []<-chan Device
 	for _, e := range entries {
 		if d, ok := lookDevice(filepath.Join(sysBlock, e.Name())); ok {
-			d.look(mounts)
 			all = append(all, d)
+			looks = append(looks, d.looked(mounts))
+		}
+	}
+	late, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	for i := range all {
+		select {
+		case all[i] = <-looks[i]:
+		case <-late.Done():
+			all[i].Err = errSilent
 		}
 	}
 	return slices.DeleteFunc(all, func(d Device) bool { return !d.shown(all) }), nil
+}
+
+// probeTimeout is how long all devices together may take to say what is on them.
+// A disk that sleeps takes seconds to spin up; one that hangs never answers.
+const probeTimeout = 20 * time.Second
+
+var errSilent = errors.New("the device does not answer")
+
+// looked looks at a device in a goroutine of its own.
+func (d Device) looked(mounts []mountedDevice) <-chan Device {
+	out := make(chan Device, 1)
+	go func() {
+		d.look(mounts)
+		out <- d
+	}()
+	return out
 }
 
 // shown says whether a device belongs into the list.

@@ -19,6 +19,7 @@ const (
 	HowCwd        = "cwd"
 	HowRoot       = "root"
 	HowNested     = "nested mount"
+	HowNamespace  = "copy of the mount in another namespace"
 )
 
 // Holder is somebody who keeps a mount in use. A loop device and a nested mount
@@ -71,6 +72,36 @@ func Holders(ctx context.Context, point string) ([]Holder, error) {
 	}
 	s.loops()
 	s.nested()
+	return s.found, nil
+}
+
+// CopiesOf finds the namespaces of mounts, other than ours, that have a mount like
+// m: of the same directory of the same file system. Such a copy, which somebody
+// made together with a namespace, keeps the device busy when the mount here is
+// gone. It is named by a process that is in the namespace.
+func CopiesOf(m Mount) ([]Holder, error) {
+	s, err := newHolderScan(m)
+	if err != nil {
+		return nil, err
+	}
+	pids, err := numericDirs("/proc")
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range pids {
+		s.noteNamespace(pid)
+	}
+	for name, ns := range s.namespaces {
+		if name == s.own {
+			continue
+		}
+		for _, copied := range ns.mounts {
+			if copied.sameDevice(m) && copied.Root == m.Root {
+				s.add(ns.pid, copied.Point, HowNamespace)
+				break
+			}
+		}
+	}
 	return s.found, nil
 }
 

@@ -114,15 +114,22 @@ type modeChange struct {
 // try makes the change under the config lock, under which no operation can be
 // registered, or refuses it.
 func (c *modeChange) try(ctx context.Context) error {
-	changed, err := c.locked(ctx)
-	if err != nil || !changed || !c.host.pbs {
-		return err
+	changed, err := c.locked(ctx, func(now Mode) (string, error) { return c.value, c.permit(now) })
+	if err == nil && changed {
+		c.announce(ctx)
+	}
+	return err
+}
+
+// announce tells PBS of a change that was made.
+func (c *modeChange) announce(ctx context.Context) {
+	if !c.host.pbs {
+		return
 	}
 	// Not under the lock, which PBS may want for its answer.
 	if err := tellProxy(ctx, c.host, c.store); err != nil {
 		c.warn("PBS was not told of the new maintenance mode", err)
 	}
-	return nil
 }
 
 func (c *modeChange) warn(what string, err error) {
@@ -133,7 +140,9 @@ func (c *modeChange) warn(what string, err error) {
 	log.Warn(what, "datastore", c.store, "err", err)
 }
 
-func (c *modeChange) locked(ctx context.Context) (changed bool, err error) {
+// locked changes the mode to the value that decide returns, under the config
+// lock.
+func (c *modeChange) locked(ctx context.Context, decide func(now Mode) (value string, err error)) (changed bool, err error) {
 	if err := c.find(); err != nil {
 		return false, err
 	}
@@ -148,10 +157,11 @@ func (c *modeChange) locked(ctx context.Context) (changed bool, err error) {
 		return false, err
 	}
 	file := parseConfig(data)
-	if err := c.permit(file.mode(c.store)); err != nil {
+	value, err := decide(file.mode(c.store))
+	if err != nil {
 		return false, err
 	}
-	out, err := file.setMode(c.store, c.value)
+	out, err := file.setMode(c.store, value)
 	if err != nil || bytes.Equal(out, data) {
 		return false, err
 	}

@@ -1,0 +1,210 @@
+package maint
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// While we unmount the device of a removable datastore its mode is unmount, as
+// while PBS does, so that nothing begins to read. The message tells our mode from
+// PBS's own and from one that was left behind: it names the process and the boot,
+// so that whoever comes next can tell that nobody goes on with it.
+
+// ourMessage is the message of our mode: pid, start time, the first half of the
+// boot id, and a mark where the datastore was in read-only maintenance before.
+// PBS allows 64 characters.
+var ourMessage = regexp.MustCompile(`^pbsfs unmount ([0-9]{1,10}) ([0-9]{1,18}) ([0-9a-f]{16})( ro)?$`)
+
+const bootIDFile = "/proc/sys/kernel/random/boot_id"
+
+// bootID returns what tells this boot from others, 16 hexadecimal digits.
+func bootID() (string, error) {
+	text, err := os.ReadFile(bootIDFile)
+	if err != nil {
+		return "", err
+	}
+	id := strings.ReplaceAll(strings.TrimSpace(string(text)), "-", "")
+	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 16 {
+		return "", fmt.Errorf("%s: %q is no id", bootIDFile, id)
+	}
+	return id[:16], nil
+}
+
+// unmounting is what our message says.
+type unmounting struct {
+	pid       int
+	starttime uint64
+	boot      string
+	readOnly  bool // the mode before
+}
+
+func (u unmounting) String() string {
+	s := fmt.Sprintf("pbsfs unmount %d %d %s", u.pid, u.starttime, u.boot)
+	if u.readOnly {
+		s += " ro"
+	}
+	return s
+}
+
+// ours reads the message of a mode that we set; ok is false for any other.
+func (m Mode) ours() (u unmounting, ok bool) {
+	f := ourMessage.FindStringSubmatch(m.Message)
+	if m.Type != Unmount || f == nil {
+		return u, false
+	}
+	pid, err1 := strconv.Atoi(f[1])
+	start, err2 := strconv.ParseUint(f[2], 10, 64)
+	return unmounting{pid, start, f[3], f[4] != ""}, err1 == nil && err2 == nil
+}
+
+// abandoned says whether the process that set the mode has ended. Where that
+// cannot be told, it has not.
+func (u unmounting) abandoned() bool {
+	boot, err := bootID()
+	if err != nil {
+		return false
+	}
+	return boot != u.boot || !alive(u.pid, u.starttime)
+}
+
+// before is the value of the mode that stood before ours.
+func (u unmounting) before() string {
+	if u.readOnly {
+		return string(ReadOnly)
+	}
+	return ""
+}
+
+// Abandoned says whether the mode is one that a command of ours set for an
+// unmount and left behind when it was killed. See [FinishUnmount].
+func (m Mode) Abandoned() bool {
+	u, ok := m.ours()
+	return ok && u.abandoned()
+}
+
+// FinishUnmount takes back the mode that an unmount of ours left behind when it
+// was killed, or the machine lost its power. Whether the device was unmounted by
+// then or not: with the mode as it was before, both are consistent. Any other
+// mode stays.
+func FinishUnmount(ctx context.Context, host Host, store string) error {
+	c := modeChange{host: host, store: store}
+	changed, err := c.locked(ctx, func(now Mode) (string, error) {
+		u, ok := now.ours()
+		if !ok || !u.abandoned() {
+			return "", errKept
+		}
+		return u.before(), nil
+	})
+	if errors.Is(err, errKept) {
+		return nil
+	}
+	if err == nil && changed {
+		c.announce(ctx)
+	}
+	return err
+}
+
+// errKept says that a mode is not ours to take back.
+var errKept = errors.New("mode is kept")
+
+// Unmounting is the mode unmount that this process has set. Its owner must End it.
+type Unmounting struct {
+	change modeChange
+	own    unmounting
+	before string // the value of the mode that stood before
+	set    bool
+}
+
+// BeginUnmount forbids all operations on a datastore, for the time of unmounting
+// its device. It is refused with a [*ConflictError] while any process, ours or
+// PBS's, has operations active, after waiting for opts.Wait, and with a
+// [*ModeError] while PBS has set a mode of its own, or another process of ours
+// unmounts. A datastore that is offline already stays so.
+func BeginUnmount(ctx context.Context, host Host, store string, opts SetOptions) (*Unmounting, error) {
+	me, err := self()
+	if err != nil {
+		return nil, err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, fmt.Errorf("telling this boot from others: %w", err)
+	}
+	u := &Unmounting{
+		change: modeChange{host: host, store: store, mode: Unmount, log: opts.Log},
+		own:    unmounting{pid: me.PID, starttime: me.StartTime, boot: boot},
+	}
+	deadline := time.Now().Add(opts.Wait)
+	for {
+		changed, err := u.change.locked(ctx, u.decide)
+		if err == nil || errors.Is(err, errKept) {
+			u.set = changed
+			if changed {
+				u.change.announce(ctx)
+			}
+			return u, nil
+		}
+		if !errors.Is(err, ErrConflict) || !time.Now().Before(deadline) {
+			return nil, err
+		}
+		if err := u.change.waitQuiet(ctx, deadline); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// decide returns the mode for the time of the unmount, or why there is none.
+func (u *Unmounting) decide(now Mode) (string, error) {
+	switch now.Type {
+	case None, Offline:
+		u.own.readOnly, u.before = false, ""
+	case ReadOnly:
+		before, err := encodeMode(ReadOnly, now.Message)
+		if err != nil {
+			return "", err
+		}
+		u.own.readOnly, u.before = true, before
+	default:
+		return "", now.refusal(u.change.store)
+	}
+	procs, err := conflicting(u.change.host, u.change.store, Unmount)
+	if err != nil {
+		return "", err
+	}
+	if len(procs) > 0 {
+		return "", &ConflictError{Store: u.change.store, Type: Unmount, Processes: procs}
+	}
+	if now.Type == Offline {
+		return "", errKept
+	}
+	return encodeMode(Unmount, u.own.String())
+}
+
+// End takes the mode back, unless somebody has set another one meanwhile. It may
+// be called twice.
+func (u *Unmounting) End(ctx context.Context) error {
+	if !u.set {
+		return nil
+	}
+	changed, err := u.change.locked(ctx, func(now Mode) (string, error) {
+		if at, ok := now.ours(); !ok || at != u.own {
+			return "", errKept
+		}
+		return u.before, nil
+	})
+	switch {
+	case errors.Is(err, errKept):
+	case err != nil:
+		return err
+	case changed:
+		u.change.announce(ctx)
+	}
+	u.set = false
+	return nil
+}
