@@ -333,3 +333,22 @@ func TestDevicesThatAreNotMounted(t *testing.T) {
 		t.Errorf("a damaged file system: got %v", err)
 	}
 }
+
+func TestMediumGone(t *testing.T) {
+	i := newImage(t, "ext4", false)
+	d := findDevice(t, i.attach())
+	at := t.TempDir()
+	check(t, MountDevice(d, "", at))
+	defer func() { check(t, UnmountAt(at)) }()
+	if MediumGone(filepath.Join(at, "in")) || MediumGone("/proc/self") {
+		t.Error("a device that is there is said to be gone")
+	}
+	for _, m := range []Mount{{Major: 8, Minor: 1 << 18}, {Source: "/dev/no-such"}} {
+		if !m.deviceGone() {
+			t.Errorf("%+v is said to be there", m)
+		}
+	}
+	if m := (Mount{Source: "tmpfs"}); m.deviceGone() {
+		t.Errorf("%+v is said to be gone", m)
+	}
+}

@@ -296,3 +296,64 @@ func UnmountAt(point string) error {
 	}
 	return nil
 }
+
+// KeptMount is a copy of a mount, attached nowhere, with which the mount can be
+// put back. It keeps the device busy; its owner must Close it.
+type KeptMount struct {
+	fd    int
+	point string
+}
+
+// KeepMount copies the mount at point.
+func KeepMount(point string) (*KeptMount, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, point, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return nil, fmt.Errorf("copying the mount on %s: %w", point, err)
+	}
+	return &KeptMount{fd, point}, nil
+}
+
+// Restore puts the mount back where it was. The copy is no longer one, and need
+// only be closed.
+func (k *KeptMount) Restore() error { return moveMount(k.fd, k.point) }
+
+// Close gives the copy up.
+func (k *KeptMount) Close() { unix.Close(k.fd) }
+
+// MediumGone says whether the block device under a path is no longer there: it
+// was unplugged while it was mounted. The path itself is not looked at.
+func MediumGone(path string) bool {
+	mounts, err := Mounts()
+	if err != nil {
+		return false
+	}
+	var on Mount
+	found := false
+	for _, m := range mounts {
+		if below(path, m.Point) && (!found || len(m.Point) >= len(on.Point)) {
+			on, found = m, true
+		}
+	}
+	return found && on.deviceGone()
+}
+
+// deviceGone looks in /sys. File systems without a device number of their own are
+// known by their source.
+func (m Mount) deviceGone() bool {
+	if m.Major != 0 {
+		_, err := os.Stat(sysDevice(unix.Mkdev(m.Major, m.Minor)))
+		return errors.Is(err, os.ErrNotExist)
+	}
+	if !strings.HasPrefix(m.Source, "/dev/") {
+		return false
+	}
+	var st unix.Stat_t
+	switch err := unix.Stat(m.Source, &st); {
+	case errors.Is(err, unix.ENOENT):
+		return true
+	case err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK:
+		return false
+	}
+	_, err := os.Stat(sysDevice(st.Rdev))
+	return errors.Is(err, os.ErrNotExist)
+}

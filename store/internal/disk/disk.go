@@ -31,8 +31,9 @@ const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_N
 // Root is an open datastore directory. It is safe for concurrent use; Close
 // must not run beside other calls.
 type Root struct {
-	path string
-	fd   int
+	path  string
+	fd    int
+	mount uint64 // number of the mount
 	// atime is set once the kernel has refused O_NOATIME, which only the
 	// owner of a file and root may ask for.
 	atime atomic.Bool
@@ -52,7 +53,12 @@ func Open(path string) (*Root, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	return &Root{path: path, fd: fd}, nil
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, statxMountID, &st); err != nil {
+		unix.Close(fd)
+		return nil, &fs.PathError{Op: "statx", Path: path, Err: err}
+	}
+	return &Root{path: path, fd: fd, mount: st.Mnt_id}, nil
 }
 
 // Close closes the directory.
