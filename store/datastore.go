@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -38,6 +37,12 @@ type Options struct {
 	Masters []*keys.Master
 	// IgnoreSignature serves snapshots whose manifest has a wrong signature.
 	IgnoreSignature bool
+	// Device is the UUID of the file system that a removable datastore lies on;
+	// "" where it is not known, and then the first one seen is the one.
+	Device string
+	// Standby opens a datastore that is not there, or may not be read, yet:
+	// it is looked for when somebody wants to read.
+	Standby bool
 	// CachedOnly serves the local cache of an S3 datastore as far as it goes.
 	CachedOnly bool
 	// MetadataDir is a directory where the metadata of archives is remembered
@@ -70,12 +75,16 @@ type datastore struct {
 
 	ignoreSignature bool
 	cacheEncrypted  bool
+	removable       bool
 
 	// mu guards the fields below. It is a leaf lock.
-	mu    sync.Mutex
-	root  *disk.Root    // nil while nothing is open
-	chunk disk.Identity // of .chunks, when it was last seen
-	base  Attr          // of the datastore's directory, when it was last seen
+	mu     sync.Mutex
+	root   *disk.Root      // nil while nothing is open
+	left   []*disk.Root    // of mounts that were taken away while they were in use
+	chunk  disk.Identity   // of .chunks, when it was last seen
+	medium disk.Filesystem // that the datastore lies on; no other one is read
+	base   Attr            // of the datastore's directory, when it was last seen
+	away   error           // why the datastore is not there, when it was last looked for
 }
 
 // Attr is what is known of a directory or file above the archives.
@@ -109,6 +118,9 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 
 		ignoreSignature: opts.IgnoreSignature,
 		cacheEncrypted:  opts.CacheEncrypted,
+		removable:       opts.Device != "",
+		medium:          mediumOf(opts.Device),
+		base:            Attr{Mtime: time.Now()},
 	}
 	d.ops, err = maint.NewOperations(maint.Options{
 		Store:      opts.Name,
@@ -122,7 +134,7 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("datastore %s: %w", opts.Name, err)
 	}
-	if err := d.probe(ctx, opts.CachedOnly); err != nil {
+	if err := d.probe(ctx, opts.CachedOnly); err != nil && (!opts.Standby || !comesBack(err)) {
 		return nil, errors.Join(err, d.ops.Close())
 	}
 	return &Lookup{ds: lookupOnly{d}}, nil
@@ -150,43 +162,13 @@ func (d *datastore) acquire(ctx context.Context, op maint.Operation) (*right, er
 	if err != nil {
 		return nil, fmt.Errorf("datastore %s: %w", d.name, err)
 	}
+	if err := d.follow(); err != nil {
+		guard.Release()
+		return nil, err
+	}
 	o := &operation{guard: guard}
 	o.shares.Store(1)
 	return &right{ds: d, op: o}, nil
-}
-
-// open returns the open directory, opening it when this is the first
-// operation that needs it. Only holders of a right call it; see drop.
-func (d *datastore) open() (*disk.Root, error) {
-	d.mu.Lock()
-	root := d.root
-	d.mu.Unlock()
-	if root != nil {
-		return root, nil
-	}
-	root, err := disk.Open(d.path)
-	if err != nil {
-		return nil, d.gone(err)
-	}
-	chunks, err := root.Stat(".chunks")
-	if err != nil {
-		return nil, errors.Join(d.gone(err), root.Close())
-	}
-	base, err := root.Stat(".")
-	if err != nil {
-		return nil, errors.Join(d.gone(err), root.Close())
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.root != nil { // somebody else was faster
-		return d.root, root.Close()
-	}
-	if d.chunk != (disk.Identity{}) && d.chunk != chunks.Identity {
-		// Another file system, or another datastore, is mounted there now.
-		d.memory.snapshots.Drop()
-	}
-	d.root, d.chunk, d.base = root, chunks.Identity, attrOf(base)
-	return root, nil
 }
 
 // drop closes what is open. maint calls it when no operation is active, before
@@ -194,23 +176,17 @@ func (d *datastore) open() (*disk.Root, error) {
 func (d *datastore) drop() {
 	d.locks.drop()
 	d.mu.Lock()
-	root := d.root
-	d.root = nil
+	open := d.left
+	if d.root != nil {
+		open = append(open, d.root)
+	}
+	d.root, d.left = nil, nil
 	d.mu.Unlock()
-	if root == nil {
-		return
+	for _, root := range open {
+		if err := root.Close(); err != nil {
+			d.log.Warn("closing the datastore", "datastore", d.name, "error", err)
+		}
 	}
-	if err := root.Close(); err != nil {
-		d.log.Warn("closing the datastore", "datastore", d.name, "error", err)
-	}
-}
-
-// gone tells a datastore that is not there from one that cannot be read.
-func (d *datastore) gone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
-		return fmt.Errorf("datastore %s: %s: %w", d.name, d.path, ErrGone)
-	}
-	return fmt.Errorf("datastore %s: %w", d.name, err)
 }
 
 func attrOf(i disk.Info) Attr {

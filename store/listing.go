@@ -40,6 +40,9 @@ func (d *datastore) failed(root *disk.Root, err error) error {
 	if _, serr := root.Stat(".chunks"); serr != nil {
 		return d.gone(serr)
 	}
+	if d.isGone(err) && errors.Is(err, unix.EIO) {
+		return d.gone(err)
+	}
 	if disk.NoFile(err) {
 		// What is no directory, or is reached through a link, does not
 		// belong to the datastore. The cause is not to be matched: a name

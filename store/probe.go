@@ -25,7 +25,7 @@ func (d *datastore) probe(ctx context.Context, cachedOnly bool) error {
 	}
 	defer r.Release()
 	root, err := r.Root()
-	if errors.Is(err, ErrGone) {
+	if errors.Is(err, ErrGone) && !d.removable {
 		if root, oerr := disk.Open(d.path); oerr == nil {
 			return errors.Join(fmt.Errorf("%s: %w: it has no directory .chunks", d.path, ErrNotDatastore), root.Close())
 		}
