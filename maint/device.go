@@ -273,7 +273,7 @@ func FindDevice(arg string) (Device, error) {
 // unreadable says that there are devices that could not be asked.
 func unreadable(all []Device) string {
 	for _, d := range all {
-		if errors.Is(d.Err, os.ErrPermission) {
+		if os.Geteuid() != 0 && errors.Is(d.Err, os.ErrPermission) {
 			return "; devices that only root may read were not asked"
 		}
 	}

@@ -139,3 +139,18 @@ func isDirAt(dir int, name string) bool {
 	unix.Close(fd)
 	return true
 }
+
+// IsDatastore says whether the directory rel below top, which is on a device, is a
+// datastore. A symbolic link on the way is none: it may lead anywhere.
+func IsDatastore(top, rel string) (bool, error) {
+	fd, err := unix.Open(top, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, &os.PathError{Op: "open", Path: top, Err: err}
+	}
+	defer unix.Close(fd)
+	rel = strings.Trim(rel, "/")
+	if rel == "" {
+		return isDirAt(fd, chunksDir), nil
+	}
+	return isDirAt(fd, rel+"/"+chunksDir), nil
+}

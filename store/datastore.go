@@ -81,6 +81,7 @@ type datastore struct {
 	mu     sync.Mutex
 	root   *disk.Root      // nil while nothing is open
 	left   []*disk.Root    // of mounts that were taken away while they were in use
+	mount  uint64          // that root was last opened on
 	chunk  disk.Identity   // of .chunks, when it was last seen
 	medium disk.Filesystem // that the datastore lies on; no other one is read
 	base   Attr            // of the datastore's directory, when it was last seen

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -106,7 +107,7 @@ func (d *datastore) enter(old *disk.Root) (*disk.Root, error) {
 	if d.medium == (disk.Filesystem{}) {
 		d.medium = medium
 	}
-	d.root, d.chunk, d.base = root, chunks.Identity, attrOf(base)
+	d.root, d.mount, d.chunk, d.base = root, root.Mount(), chunks.Identity, attrOf(base)
 	return root, nil
 }
 
@@ -170,4 +171,26 @@ func (l *Lookup) Away() error {
 	l.ds.mu.Lock()
 	defer l.ds.mu.Unlock()
 	return l.ds.away
+}
+
+// Look finds out whether the datastore is there, for [Lookup.Away], if something
+// has happened to its mount since it was last read. It reads nothing otherwise.
+func (l *Lookup) Look(ctx context.Context) {
+	if l.isZero() {
+		return
+	}
+	d := l.ds
+	mount, err := disk.MountOf(d.path)
+	d.mu.Lock()
+	same := err == nil && d.away == nil && mount == d.mount
+	d.mu.Unlock()
+	switch {
+	case same && maint.MediumGone(d.path):
+		_ = d.leave(fmt.Errorf("datastore %s: %s: %w: its device was unplugged", d.name, d.path, ErrGone))
+	case !same:
+		_ = l.View(ctx, func(r *Reader) error { // the mode may refuse; then nobody knows
+			_, err := r.r.Root()
+			return err
+		})
+	}
 }

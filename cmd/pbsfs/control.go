@@ -30,6 +30,8 @@ type mountState struct {
 	Handles  []handleState  `json:"handles"`
 	Locked   []lockedState  `json:"locked"`
 	Problems []problemState `json:"problems"`
+	// Away is why the datastore is not there, "" if it is.
+	Away string `json:"away,omitempty"`
 	// Error is why a request could not be met.
 	Error string `json:"error,omitempty"`
 }
@@ -53,6 +55,8 @@ type problemState struct {
 const (
 	// controlTimeout bounds one conversation on the socket.
 	controlTimeout = 5 * time.Second
+	// lookAgain bounds how long a status looks whether the datastore is there.
+	lookAgain = time.Second
 	// maxConversations is how many there are at once.
 	maxConversations = 16
 	// maxAnswer bounds what is read of an answer.
@@ -146,6 +150,12 @@ func (c *control) close() {
 
 func stateOf(m *fs.Mount, ref *store.Lookup) mountState {
 	var s mountState
+	ctx, cancel := context.WithTimeout(context.Background(), lookAgain)
+	defer cancel()
+	ref.Look(ctx)
+	if err := ref.Away(); err != nil {
+		s.Away = err.Error()
+	}
 	for _, h := range m.Handles() {
 		s.Handles = append(s.Handles, handleState(h))
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -21,6 +22,7 @@ import (
 type openOptions struct {
 	cachedOnly bool
 	untracked  bool
+	standby    bool // the datastore need not be there yet
 	cacheSize  byteSize
 	// metadataDir and cacheEncrypted are those of store.Options.
 	metadataDir    string
@@ -41,6 +43,9 @@ type target struct {
 	name string
 	path string
 	s3   bool
+	// removable is the entry of a datastore on a device that comes and goes,
+	// nil for any other.
+	removable *maint.Datastore
 }
 
 // resolve finds the datastore that an argument means: one with a slash is a
@@ -49,7 +54,7 @@ func resolve(host maint.Host, arg string) (target, error) {
 	if arg == "" {
 		return target{}, usagef("the datastore's name is empty")
 	}
-	configured, err := maint.Datastores(host)
+	configured, err := configured(host)
 	if err != nil {
 		return target{}, err
 	}
@@ -81,7 +86,38 @@ func targetOf(host maint.Host, configured []maint.Datastore, d maint.Datastore) 
 			break
 		}
 	}
-	return target{name: d.Name, path: d.Dir(), s3: d.S3()}
+	t := target{name: d.Name, path: d.Dir(), s3: d.S3()}
+	if d.Removable() {
+		t.removable = &d
+		t.path = whereRemovable(d)
+	}
+	return t
+}
+
+// configured lists the datastores of datastore.cfg. What a command of ours left
+// behind when it was killed is put in order first.
+func configured(host maint.Host) ([]maint.Datastore, error) {
+	list, err := maint.Datastores(host)
+	if err != nil {
+		return nil, err
+	}
+	stuck := slices.ContainsFunc(list, func(d maint.Datastore) bool { return d.Mode.Abandoned() })
+	for _, d := range list {
+		if !d.Mode.Abandoned() {
+			continue
+		}
+		err := maint.FinishUnmount(context.Background(), host, d.Name)
+		if err != nil && !errors.Is(err, fs.ErrPermission) { // who may not, need not
+			return nil, fmt.Errorf("datastore %s: taking back the mode that a killed 'pbsfs unmount' left: %w", d.Name, err)
+		}
+	}
+	if err := sweepDisks(host); err != nil {
+		slog.Debug("unmounting devices that nobody uses", "error", err)
+	}
+	if !stuck {
+		return list, nil
+	}
+	return maint.Datastores(host)
 }
 
 // resolvePath finds the name of the datastore in a directory: its configured
@@ -98,7 +134,7 @@ func resolvePath(host maint.Host, configured []maint.Datastore, arg string) (tar
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		if _, err := os.Stat(path); err != nil {
-			return target{}, fmt.Errorf("%s: no such directory", arg)
+			return target{}, fmt.Errorf("%s: %w", arg, errNoDirectory)
 		}
 		return target{}, notDatastore(arg)
 	case err != nil:
@@ -115,6 +151,9 @@ func resolvePath(host maint.Host, configured []maint.Datastore, arg string) (tar
 	}
 	return target{name: maint.PathName(path), path: path}, nil
 }
+
+// errNoDirectory says that a path leads nowhere.
+var errNoDirectory = errors.New("no such directory")
 
 // notDatastore says that a directory holds no datastore.
 func notDatastore(path string) error {
@@ -148,6 +187,7 @@ func (t target) open(ctx context.Context, host maint.Host, o openOptions, s *sec
 		Host: host, Untracked: o.untracked, Log: log,
 		MetadataDir: o.metadataDir, CacheEncrypted: o.cacheEncrypted,
 		Keys: opened, Masters: masters, IgnoreSignature: o.ignoreSignature,
+		Device: t.uuid(), Standby: o.standby,
 	})
 	if errors.Is(err, maint.ErrUncounted) {
 		return nil, fmt.Errorf("%w; --untracked reads all the same, and maintenance does not see it", err)

@@ -62,7 +62,7 @@ func newDatastoreListCommand(a *app) *cobra.Command {
 }
 
 func (a *app) listDatastores(host maint.Host, asJSON bool) error {
-	list, err := maint.Datastores(host)
+	list, err := configured(host)
 	if err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func (a *app) configuredAnywhere() ([]maint.Datastore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return maint.Datastores(host)
+	return configured(host)
 }
 
 // describeDevice looks into a device.

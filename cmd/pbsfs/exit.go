@@ -41,7 +41,7 @@ func exitCode(err error) int {
 	case errors.Is(err, errActive), errors.Is(err, maint.ErrActive), errors.Is(err, maint.ErrConflict),
 		errors.Is(err, store.ErrCollecting), errors.Is(err, store.ErrGroupBusy):
 		return exitActive
-	case errors.As(err, &mode), errors.Is(err, store.ErrGone):
+	case errors.As(err, &mode), errors.Is(err, store.ErrGone), errors.Is(err, maint.ErrNoDevice):
 		return exitMode
 	case errors.Is(err, store.ErrKeyNeeded), errors.As(err, &key):
 		return exitKey

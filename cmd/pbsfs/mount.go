@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/fs"
+	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -21,7 +23,11 @@ import (
 type mountOptions struct {
 	openOptions
 	diskCache   diskCacheOptions
-	datastore   string
+	datastore   string // "" with a device
+	device      string
+	path        string // on the device
+	pathSet     bool
+	rescue      bool
 	mountpoint  string // absolute
 	lists       []string
 	flags       mountFlags
@@ -39,10 +45,24 @@ from then on. SIGTERM ends that process: nothing more is opened, open files are
 waited for (--stop-timeout), then the mount is taken away. It exits with 1 and
 says what was cut off if files were still open; a second signal does not wait.
 
+A datastore on a removable device is named by its name, if it is configured with
+one, or with --device by the UUID or label of its file system, or by the path of
+the device. A device that is mounted is used where it is. Any other one is
+mounted read-only, without replay of its journal and without a byte of it being
+changed: a configured one on /mnt/datastore/NAME, where 'pbsfs unmount NAME'
+unmounts it; another one in the run directory, until its last tree is unmounted.
+On a host with a Proxmox Backup Server, the server mounts what it configures;
+--rescue does it all the same, and keeps the server from doing so meanwhile.
+
+With --standby, or -o nofail, the tree is mounted though the datastore is not
+plugged in, or is in maintenance: it answers "No medium found" or "Host is down"
+until it is there. The same command once more mounts the device under the tree.
+
 Mount options (-o, separated by commas):
   allow_other     let other users use the mount; the kernel checks permissions
   uid=N, gid=N    show everything as belonging to this user, or group
   umask=OCTAL     take these permissions away; hides ACLs, as uid and gid do
+  nofail          mount the tree though the datastore is not there, as --standby
   nonempty        mount over a directory that is not empty
   noexec          do not run programs from the mount
 Those of mount(8) that say what is the case anyway (ro, nosuid, nodev, ...) are
@@ -54,11 +74,20 @@ run directory; with --foreground to the standard error.`
 func newMountCommand(a *app) *cobra.Command {
 	o := &mountOptions{}
 	cmd := &cobra.Command{
-		Use:   "mount DATASTORE MOUNTPOINT",
+		Use:   "mount DATASTORE|--device DEVICE MOUNTPOINT",
 		Short: "mount a datastore as one read-only tree",
 		Long:  mountHelp,
-		Args:  usageArgs(cobra.ExactArgs(2)),
+		Args: usageArgs(func(cmd *cobra.Command, args []string) error {
+			if o.device != "" {
+				return cobra.ExactArgs(1)(cmd, args)
+			}
+			return cobra.ExactArgs(2)(cmd, args)
+		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.pathSet = cmd.Flags().Changed("path")
+			if cmd.Flags().Changed("device") && o.device == "" {
+				return usagef("--device: the device's name is empty")
+			}
 			if err := o.complete(args); err != nil {
 				return err
 			}
@@ -68,6 +97,10 @@ func newMountCommand(a *app) *cobra.Command {
 	f := cmd.Flags()
 	o.register(f)
 	o.diskCache.register(f)
+	f.StringVar(&o.device, "device", "", "the UUID, label or path in /dev of the device that the datastore lies on")
+	f.StringVar(&o.path, "path", "", "with --device: the datastore's directory, from the top of the device")
+	f.BoolVar(&o.rescue, "rescue", false, "with --device: mount it although it is for the server of this host to mount")
+	f.BoolVar(&o.standby, "standby", false, "mount the tree though the datastore is not there, as -o nofail")
 	f.StringArrayVarP(&o.lists, "options", "o", nil, "mount options, separated by commas")
 	f.BoolVar(&o.flags.allowOther, "allow-other", false, "let other users use the mount, as -o allow_other")
 	f.BoolVarP(&o.foreground, "foreground", "f", false, "serve in this process, until it is unmounted or interrupted")
@@ -118,14 +151,22 @@ func (o *mountOptions) complete(args []string) error {
 	if o.maxInodes < 0 {
 		return usagef("--max-inodes %d: cannot be negative", o.maxInodes)
 	}
-	if args[1] == "" {
+	if o.device == "" && (o.pathSet || o.rescue) {
+		return usagef("--path and --rescue say more about --device, which is not given")
+	}
+	o.standby = o.standby || o.flags.nofail
+	mountpoint := args[len(args)-1]
+	if mountpoint == "" {
 		return usagef("the mount point is empty")
 	}
-	where, err := filepath.Abs(args[1])
+	where, err := filepath.Abs(mountpoint)
 	if err != nil {
 		return err
 	}
-	o.datastore, o.mountpoint = args[0], where
+	o.mountpoint = where
+	if o.device == "" {
+		o.datastore = args[0]
+	}
 	return nil
 }
 
@@ -141,10 +182,49 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 	if err != nil {
 		return err
 	}
-	t, err := resolve(host, o.datastore)
+	t, err := attach(ctx, host, o)
 	if err != nil {
 		return err
 	}
+	if there, err := t.under(o); there || err != nil {
+		if err == nil {
+			return ready("")
+		}
+		return errors.Join(err, t.end(false))
+	}
+	if err := a.serveTree(ctx, host, t, o, s, ready); err != nil {
+		return errors.Join(err, t.end(false))
+	}
+	return nil
+}
+
+// under reports whether the tree is mounted already, and waited for the device
+// that was mounted now.
+func (at *attached) under(o *mountOptions) (bool, error) {
+	if at.named == "" && at.disk == "" {
+		return false, nil
+	}
+	m, err := maint.FindMount(o.mountpoint)
+	if err != nil || m.FSType != fuseType || m.Source != at.path {
+		return false, nil
+	}
+	if at.disk == "" {
+		return true, nil
+	}
+	known, err := records(at.host)
+	if err != nil {
+		return false, err
+	}
+	r := recordOf(known, m)
+	if r == nil {
+		return false, nil
+	}
+	return true, passDisk(at.host, at.disk, r.PID)
+}
+
+// serveTree mounts the tree of a datastore whose device is mounted, and serves
+// it.
+func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mountOptions, s *secrets, ready func(warning string) error) error {
 	if err := checkMountpoint(o.mountpoint, t.path, o.flags.nonempty); err != nil {
 		return err
 	}
@@ -174,7 +254,8 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 		_ = ref.Close()
 		return err
 	}
-	warning := ""
+	fault("tree mounted")
+	warning := t.warning
 	tell := func(text string, err error) {
 		if err != nil {
 			log.Warn(text, "error", err)
@@ -195,7 +276,9 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 		log.Warn("the process that asked for the mount has gone", "error", err)
 	}
 	log.Info("mounted", "path", ref.Path(), "version", version())
-	return a.wait(m, ref, o, stop, log)
+	err = a.wait(m, ref, o, stop, log)
+	t.logEnd(true, log)
+	return err
 }
 
 // serveWhileDecoding has Go run more threads than there are processors. Chunks

@@ -14,6 +14,7 @@ import (
 type mountFlags struct {
 	allowOther bool
 	nonempty   bool
+	nofail     bool
 	uid        int64
 	gid        int64
 	umask      int64
@@ -68,6 +69,8 @@ func (m *mountFlags) set(opt string) (err error) {
 		m.allowOther = true
 	case opt == "nonempty":
 		m.nonempty = true
+	case opt == "nofail":
+		m.nofail = true
 	case opt == "noexec":
 		m.kernel = append(m.kernel, opt)
 	case hasValue && key == "uid":

@@ -25,6 +25,9 @@ has what open, which snapshots are locked, and the last problems.
     "handles":[{"path","pid","name","how","age_s"}],
     "locked_snapshots":[{"snapshot","mountpoint","since"}],
     "problems":[{"time","text"}]}]
+mounts have a field "away" where the datastore is not there for them, and a
+removable datastore has "device":{"uuid","state","device","mounted_at"}; state is
+"not plugged in", "not mounted", "mounted" or "unknown".
 mode is null without one, age_s where it is not known; a mount that no process
 answers for has pid 0 and since null. More fields may be added.`
 
@@ -68,6 +71,7 @@ type storeStatus struct {
 	Handles   []handleStatus       `json:"handles"`
 	Locked    []lockedStatus       `json:"locked_snapshots"`
 	Problems  []problemState       `json:"problems"`
+	Device    *deviceStatus        `json:"device,omitempty"`
 }
 
 // mountStatus is a mount. Without a process that answers for it, PID is 0 and
@@ -77,6 +81,43 @@ type mountStatus struct {
 	PID        int        `json:"pid"`
 	Since      *time.Time `json:"since"`
 	Untracked  bool       `json:"untracked,omitempty"`
+	Away       string     `json:"away,omitempty"`
+}
+
+// deviceStatus is the device of a removable datastore.
+type deviceStatus struct {
+	UUID      string  `json:"uuid"`
+	State     string  `json:"state"`
+	Device    string  `json:"device"`
+	MountedAt *string `json:"mounted_at"`
+}
+
+// deviceStatusOf finds out where a datastore's device is.
+func deviceStatusOf(d maint.Datastore) *deviceStatus {
+	s := &deviceStatus{UUID: d.BackingDevice, State: "unknown"}
+	dev, err := maint.FindDevice("UUID=" + d.BackingDevice)
+	switch {
+	case errors.Is(err, maint.ErrNoDevice):
+		s.State = "not plugged in"
+	case err == nil:
+		s.Device, s.State = dev.Path, "not mounted"
+		if m, _, ok := dev.MountOf(d.Path); ok {
+			s.State, s.MountedAt = "mounted", &m.Point
+		}
+	}
+	return s
+}
+
+// text returns the state of a device for people.
+func (s deviceStatus) text() string {
+	out := fmt.Sprintf("UUID %s, %s", s.UUID, s.State)
+	if s.MountedAt != nil {
+		out += fmt.Sprintf(" on %q", *s.MountedAt)
+	}
+	if s.Device != "" {
+		out += ", " + s.Device
+	}
+	return out
 }
 
 type handleStatus struct {
@@ -148,13 +189,13 @@ func statusTargets(host maint.Host, args []string) ([]target, error) {
 		t, err := resolve(host, args[0])
 		return []target{t}, err
 	}
-	configured, err := maint.Datastores(host)
+	configured, err := configured(host)
 	if err != nil {
 		return nil, err
 	}
 	var out []target
 	for _, d := range configured {
-		out = append(out, target{name: d.Name, path: d.Dir()})
+		out = append(out, targetOf(host, configured, d))
 	}
 	known, err := records(host)
 	if err != nil {
@@ -187,6 +228,9 @@ func statusOf(ctx context.Context, host maint.Host, t target) (storeStatus, erro
 		return s, err
 	}
 	s.Mode, s.Message = mode.Type, mode.Message
+	if t.removable != nil {
+		s.Device = deviceStatusOf(*t.removable)
+	}
 	procs, err := maint.Processes(host, t.name)
 	if err != nil {
 		return s, err
@@ -223,8 +267,8 @@ func (s *storeStatus) addUnrecorded(known []*mountRecord) error {
 // addMount adds what is known of one mount. A process that does not answer is a
 // problem to be shown, not a reason to show nothing.
 func (s *storeStatus) addMount(ctx context.Context, r *mountRecord) {
-	s.Mounts = append(s.Mounts, mountStatus{r.Mountpoint, r.PID, &r.Since, r.Untracked})
 	state, err := r.ask(ctx, controlRequest{})
+	s.Mounts = append(s.Mounts, mountStatus{r.Mountpoint, r.PID, &r.Since, r.Untracked, state.Away})
 	if err != nil {
 		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
 	}
@@ -285,10 +329,16 @@ func (s storeStatus) text() string {
 	var b strings.Builder
 	mode := modeJSON{Type: s.Mode, Message: s.Message}
 	fmt.Fprintf(&b, "%s  %q\n  mode: %s\n", s.Datastore, s.Path, mode.text())
+	if s.Device != nil {
+		fmt.Fprintf(&b, "  device: %s\n", s.Device.text())
+	}
 	for _, m := range s.Mounts {
 		note := ""
+		if m.Away != "" {
+			note = ", NOT THERE: " + m.Away
+		}
 		if m.Untracked {
-			note = ", UNTRACKED: maintenance does not see its operations"
+			note += ", UNTRACKED: maintenance does not see its operations"
 		}
 		if m.Since == nil {
 			fmt.Fprintf(&b, "  mounted: %q, by no process that answers\n", m.Mountpoint)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,12 @@ const unmountHelp = `Unmount a tree: the one at MOUNTPOINT, or all those of DATA
 It is refused (exit 3), with a list of who is in the way, while files are open in
 the mount or a process has its working directory there, after waiting for
 --wait. The command returns when the process that served the mount has ended.
+
+For a removable datastore, DATASTORE is its device as well. It is refused (exit 3)
+while any process, pbsfs or the Proxmox Backup Server, has operations active, or
+something keeps the device or a tree busy; then nothing has changed. Meanwhile the
+maintenance mode is unmount; should the command be killed, the next one takes that
+back. A mode that the server has set is left alone (exit 4).
 
 A mount whose serving process is gone is taken away whoever uses it.
 
@@ -72,9 +79,30 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 		return err
 	}
 	mounts, err := findMounts(host, arg)
+	if t, ok := removableTarget(host, arg, mounts); ok {
+		return a.unmountRemovable(ctx, host, t, o)
+	}
 	if err != nil {
 		return err
 	}
+	if err := a.unmountTrees(ctx, host, mounts, o); err != nil {
+		return err
+	}
+	return sweepDisks(host)
+}
+
+// removableTarget returns the removable datastore that arg is the name of, unless
+// it is the place of a mount.
+func removableTarget(host maint.Host, arg string, mounts []maint.Mount) (target, bool) {
+	where, err := filepath.Abs(arg)
+	if err != nil || strings.Contains(arg, "/") || len(mounts) == 1 && mounts[0].Point == placeOf(where) {
+		return target{}, false
+	}
+	t, err := resolve(host, arg)
+	return t, err == nil && t.removable != nil
+}
+
+func (a *app) unmountTrees(ctx context.Context, host maint.Host, mounts []maint.Mount, o unmountOptions) error {
 	known, err := records(host)
 	if err != nil {
 		return err

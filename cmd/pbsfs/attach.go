@@ -1,0 +1,312 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/store"
+)
+
+// Before a datastore on a device can be shown, the device must be mounted. A
+// device that is mounted already, by whomever, is used where it is. A server
+// mounts those that it configures itself. Otherwise we do, read-only: a
+// configured one where the server would, any other one in the run directory.
+
+// attached is a datastore whose device is mounted, or which needs none.
+type attached struct {
+	target
+	host maint.Host
+	// named is where a configured datastore was mounted for this command.
+	named string
+	// disk is where a device is mounted in the run directory, for this process
+	// as for others.
+	disk string
+	// later is where it will be, if it comes; whoever mounts it there leaves it
+	// to this process.
+	later   string
+	warning string
+}
+
+// attach finds the datastore that is to be mounted, and mounts its device.
+// The caller must call end, with what became of the tree.
+func attach(ctx context.Context, host maint.Host, o *mountOptions) (*attached, error) {
+	if o.device != "" {
+		return attachDevice(ctx, host, o)
+	}
+	t, err := resolve(host, o.datastore)
+	if o.standby && strings.Contains(o.datastore, "/") && (errors.Is(err, errNoDirectory) || errors.Is(err, store.ErrNotDatastore)) {
+		t, err = expected(host, o.datastore)
+	}
+	if err != nil {
+		return nil, err
+	}
+	at := &attached{target: t, host: host}
+	if t.removable == nil {
+		return at, nil
+	}
+	return at, at.attachNamed(o.standby)
+}
+
+// expected is the datastore that will be in a directory.
+func expected(host maint.Host, arg string) (target, error) {
+	path, err := filepath.Abs(arg)
+	if err != nil {
+		return target{}, err
+	}
+	list, err := configured(host)
+	if err != nil {
+		return target{}, err
+	}
+	for _, d := range list {
+		if maint.SameDir(d.Dir(), path) {
+			return targetOf(host, list, d), nil
+		}
+	}
+	return target{name: maint.PathName(path), path: path}, nil
+}
+
+// uuid is that of the file system that the datastore lies on, where it is
+// configured.
+func (t target) uuid() string {
+	if t.removable == nil {
+		return ""
+	}
+	return t.removable.BackingDevice
+}
+
+// whereRemovable returns the directory of a removable datastore: the one that it
+// is configured to be mounted on, unless it is mounted elsewhere.
+func whereRemovable(d maint.Datastore) string {
+	if _, err := maint.FindMount(d.Dir()); err == nil {
+		return d.Dir()
+	}
+	dev, err := maint.FindDevice("UUID=" + d.BackingDevice)
+	if err != nil {
+		return d.Dir()
+	}
+	if _, dir, ok := dev.MountOf(d.Path); ok {
+		return dir
+	}
+	return d.Dir()
+}
+
+// attachNamed mounts the device of a configured datastore, unless it is mounted.
+func (at *attached) attachNamed(standby bool) error {
+	d := *at.removable
+	if at.path != d.Dir() {
+		return checkDatastore(at.path, "", d.Name)
+	}
+	if _, err := maint.FindMount(d.Dir()); err == nil {
+		return nil // the store compares the UUIDs
+	}
+	mode, err := maint.ReadMode(at.host, d.Name)
+	if err != nil {
+		return err
+	}
+	if err := mode.Check(d.Name, maint.Read); err != nil {
+		if standby {
+			return nil
+		}
+		return err
+	}
+	if at.host.IsPBS() {
+		if standby {
+			return nil
+		}
+		return mountedByServer(d)
+	}
+	dev, err := maint.FindDevice("UUID=" + d.BackingDevice)
+	if standby && errors.Is(err, maint.ErrNoDevice) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("datastore %s: %w", d.Name, err)
+	}
+	if err := mountNamed(d, dev); err != nil {
+		return fmt.Errorf("datastore %s: %w", d.Name, err)
+	}
+	at.named = d.Dir()
+	if err := checkDatastore(d.Dir(), "", dev.Path+" "+filepath.Join("/", d.Path)); err != nil {
+		return errors.Join(err, maint.UnmountAt(d.Dir()))
+	}
+	return nil
+}
+
+// mountNamed mounts a device where its datastore is configured to be.
+func mountNamed(d maint.Datastore, dev maint.Device) error {
+	if err := os.MkdirAll(d.Dir(), 0o755); err != nil {
+		return err
+	}
+	info, err := os.Lstat(d.Dir())
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s: cannot mount on what is not a directory", d.Dir())
+	}
+	if err := checkEmpty(d.Dir()); err != nil {
+		return fmt.Errorf("%s is in the way: something lies there that the device would hide", d.Dir())
+	}
+	return maint.MountDevice(dev, d.Path, d.Dir())
+}
+
+// mountedByServer says who mounts a datastore of a server's, and how to do without.
+func mountedByServer(d maint.Datastore) error {
+	return fmt.Errorf("datastore %s is not mounted, which is for the Proxmox Backup Server of this host to do: "+
+		"'proxmox-backup-manager datastore mount %s', which may start sync jobs, "+
+		"or 'pbsfs mount --device %s --path %q --rescue MOUNTPOINT', which keeps the server from mounting the disk meanwhile: %w",
+		d.Name, d.Name, d.BackingDevice, strings.Trim(d.Path, "/"), store.ErrGone)
+}
+
+// checkDatastore makes sure that the directory rel below top, on a device, holds a
+// datastore.
+func checkDatastore(top, rel, what string) error {
+	is, err := maint.IsDatastore(top, rel)
+	if err == nil && !is {
+		err = notDatastore(what)
+	}
+	return err
+}
+
+// attachDevice mounts a device that was named on the command line.
+func attachDevice(ctx context.Context, host maint.Host, o *mountOptions) (*attached, error) {
+	dev, err := maint.FindDevice(o.device)
+	if o.standby && errors.Is(err, maint.ErrNoDevice) {
+		return expectDevice(host, o, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err := configured(host)
+	if err != nil {
+		return nil, err
+	}
+	if err := leaveToServer(host, dev, o, list); err != nil {
+		return nil, err
+	}
+	rel, err := placeOn(ctx, dev, o)
+	if err != nil {
+		return nil, err
+	}
+	at := &attached{host: host}
+	for _, d := range list {
+		if !d.On(dev, rel) {
+			continue
+		}
+		at.target = targetOf(host, list, d)
+		if !o.rescue && !host.IsPBS() {
+			return at, at.attachNamed(o.standby)
+		}
+		if host.IsPBS() && len(dev.Mounts) == 0 {
+			at.warning = fmt.Sprintf("pbsfs: warning: until the tree is unmounted, the Proxmox Backup Server cannot mount %s for datastore %s: a device cannot be mounted once read-only and once for writing\n", dev.Path, d.Name)
+		}
+	}
+	return at, at.rescue(dev, rel)
+}
+
+// expectDevice is the datastore on a device that is not plugged in yet. It will
+// be where a rescue mounts it.
+func expectDevice(host maint.Host, o *mountOptions, missing error) (*attached, error) {
+	uuid := strings.TrimPrefix(o.device, "UUID=")
+	if strings.Contains(o.device, "/") || !strings.Contains(uuid, "-") {
+		return nil, fmt.Errorf("%w; to wait for a device, name it by its UUID", missing)
+	}
+	point := filepath.Join(disksDir(host), uuidKey(uuid))
+	path := filepath.Join(point, filepath.Join("/", o.path))
+	d := maint.Datastore{Name: maint.PathName(path), Path: o.path, BackingDevice: uuid}
+	return &attached{host: host, later: point, target: target{name: d.Name, path: path, removable: &d}}, nil
+}
+
+// leaveToServer refuses to mount a device that the server of this host mounts,
+// unless that is what is wanted.
+func leaveToServer(host maint.Host, dev maint.Device, o *mountOptions, list []maint.Datastore) error {
+	if !host.IsPBS() || o.rescue || len(dev.Mounts) > 0 || dev.UUID == "" {
+		return nil
+	}
+	for _, d := range list {
+		if d.Removable() && strings.EqualFold(d.BackingDevice, dev.UUID) {
+			return mountedByServer(d)
+		}
+	}
+	return nil
+}
+
+// placeOn returns where on the device the datastore is.
+func placeOn(ctx context.Context, dev maint.Device, o *mountOptions) (string, error) {
+	if o.pathSet {
+		return strings.Trim(filepath.Join("/", o.path), "/"), nil
+	}
+	found, err := datastoresOn(ctx, dev)
+	if err != nil {
+		return "", err
+	}
+	switch len(found) {
+	case 0:
+		hint := ""
+		if dev.Unclean || dev.Type == "xfs" {
+			hint = "; what is only in the file system's journal is not seen"
+		}
+		return "", fmt.Errorf("%s: %w: there is no directory .chunks in the upper levels; --path names one further down%s", dev.Path, store.ErrNotDatastore, hint)
+	case 1:
+		return found[0], nil
+	}
+	for i, p := range found {
+		found[i] = fmt.Sprintf("%q", filepath.Join("/", p))
+	}
+	return "", fmt.Errorf("%s has several datastores: %s; name one with --path", dev.Path, strings.Join(found, ", "))
+}
+
+// rescue takes the datastore from where the device is mounted, or mounts it in
+// the run directory.
+func (at *attached) rescue(dev maint.Device, rel string) error {
+	m, dir, ok := dev.MountOf(rel)
+	top := m.Point
+	if !ok || filepath.Dir(m.Point) == disksDir(at.host) {
+		point, err := useDisk(at.host, dev)
+		if err != nil {
+			return err
+		}
+		at.disk, top, dir = point, point, filepath.Join(point, rel)
+	}
+	below, err := filepath.Rel(top, dir)
+	if err == nil {
+		err = checkDatastore(top, below, dev.Path+" "+filepath.Join("/", rel))
+	}
+	if err != nil {
+		return errors.Join(err, at.end(false))
+	}
+	at.path = dir
+	if at.removable == nil {
+		d := maint.Datastore{Name: maint.PathName(dir), Path: rel, BackingDevice: dev.UUID}
+		at.name, at.removable = d.Name, &d
+	}
+	return nil
+}
+
+// end gives back what attach took: after a failure to mount the tree all of it,
+// after the tree has ended what was mounted for it alone.
+func (at *attached) end(mounted bool) error {
+	var err error
+	if point := cmp.Or(at.disk, at.later); point != "" {
+		err = endDisk(at.host, point)
+	}
+	if at.named != "" && !mounted {
+		err = errors.Join(err, maint.UnmountAt(at.named))
+	}
+	at.disk, at.later, at.named = "", "", ""
+	return err
+}
+
+// logEnd ends with what cannot be told to anybody else any more.
+func (at *attached) logEnd(mounted bool, log *slog.Logger) {
+	if err := at.end(mounted); err != nil {
+		log.Warn("the device stays mounted", "error", err)
+	}
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint"
+)
+
+// A device that is mounted for a rescue is mounted whole, in the run directory,
+// for all trees on it together. A record says which processes serve those. The
+// last one unmounts the device; where it was killed, the next command does.
+
+// diskRecord says who uses a device that we have mounted in the run directory.
+type diskRecord struct {
+	Device string     `json:"device"`
+	UUID   string     `json:"uuid"`
+	Users  []diskUser `json:"users"`
+
+	key string // its name, and that of the mount point
+}
+
+type diskUser struct {
+	PID       int    `json:"pid"`
+	StartTime uint64 `json:"starttime"`
+}
+
+func (u diskUser) alive() bool {
+	p, ok := maint.LookProcess(u.PID)
+	return ok && p.StartTime == u.StartTime
+}
+
+// disks are the devices that are mounted in one run directory, locked against
+// other commands.
+type disks struct {
+	dir  string
+	lock *os.File
+}
+
+func disksDir(host maint.Host) string { return filepath.Join(host.OwnRunDir(), "disks") }
+
+// diskKey is what a device is called in the run directory.
+func diskKey(d maint.Device) string {
+	if d.UUID == "" {
+		return fmt.Sprintf("%d-%d", d.Major, d.Minor)
+	}
+	return uuidKey(d.UUID)
+}
+
+func uuidKey(uuid string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '-' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' {
+			return r
+		}
+		return '_'
+	}, strings.ToLower(uuid))
+}
+
+// lockDisks locks out other commands, waiting for them unless how says that it
+// should not. The caller must unlock.
+func lockDisks(host maint.Host, how int) (*disks, error) {
+	d := &disks{dir: disksDir(host)}
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	if d.lock, err = os.OpenFile(filepath.Join(d.dir, ".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600); err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|how)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("locking %s: %w", d.lock.Name(), err), d.lock.Close())
+	}
+	return d, nil
+}
+
+func (d *disks) unlock() { d.lock.Close() }
+
+func (d *disks) point(key string) string { return filepath.Join(d.dir, key) }
+func (d *disks) file(key string) string  { return filepath.Join(d.dir, key+".json") }
+
+// read returns a record without those users that have ended. One that is not
+// there, or cannot be read, has none.
+func (d *disks) read(key string) diskRecord {
+	r := diskRecord{key: key}
+	if text, err := os.ReadFile(d.file(key)); err == nil {
+		_ = json.Unmarshal(text, &r)
+	}
+	r.Users = slices.DeleteFunc(r.Users, func(u diskUser) bool { return !u.alive() })
+	return r
+}
+
+func (d *disks) write(r diskRecord) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	unfinished := d.file(r.key) + ".new"
+	if err := os.WriteFile(unfinished, append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(unfinished, d.file(r.key))
+}
+
+// useDisk mounts a device in the run directory, if it is not mounted there yet,
+// for this process, and returns where. The caller must end its use.
+func useDisk(host maint.Host, dev maint.Device) (string, error) {
+	d, err := lockDisks(host, 0)
+	if err != nil {
+		return "", err
+	}
+	defer d.unlock()
+	self, ok := maint.LookProcess(os.Getpid())
+	if !ok {
+		return "", errors.New("this process is not in /proc")
+	}
+	r := d.read(diskKey(dev))
+	r.Device, r.UUID = dev.Path, dev.UUID
+	r.Users = append(r.Users, diskUser{self.PID, self.StartTime})
+	if err := d.write(r); err != nil { // first: whoever comes after a crash must know
+		return "", err
+	}
+	fault("disk recorded")
+	point := d.point(r.key)
+	if _, err := maint.FindMount(point); err == nil {
+		return point, nil
+	}
+	err = os.Mkdir(point, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	if err == nil {
+		err = maint.MountDevice(dev, "", point)
+	}
+	if err != nil {
+		return "", errors.Join(err, d.drop(r.without(self.PID)))
+	}
+	fault("disk mounted")
+	return point, nil
+}
+
+func (r diskRecord) without(pid int) diskRecord {
+	r.Users = slices.DeleteFunc(r.Users, func(u diskUser) bool { return u.PID == pid })
+	return r
+}
+
+// drop unmounts a device that nobody uses any more, else it writes down who does.
+func (d *disks) drop(r diskRecord) error {
+	if len(r.Users) > 0 {
+		return d.write(r)
+	}
+	point := d.point(r.key)
+	if _, err := maint.FindMount(point); err == nil {
+		if err := unmountDisk(point); err != nil {
+			return errors.Join(err, d.write(r))
+		}
+	}
+	return errors.Join(removed(point), removed(d.file(r.key)))
+}
+
+func removed(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// unmountDisk unmounts a device. What only this process still has open there goes
+// with it, so that is no reason to leave the device mounted.
+func unmountDisk(point string) error {
+	err := maint.UnmountAt(point)
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	m, ferr := maint.FindMount(point)
+	if ferr != nil {
+		return err
+	}
+	holders, herr := maint.Holders(context.Background(), point)
+	own := func(h maint.Holder) bool { return h.PID == os.Getpid() }
+	if herr == nil && len(holders) > 0 && !slices.ContainsFunc(holders, func(h maint.Holder) bool { return !own(h) }) {
+		return unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
+	return busyError(m)
+}
+
+// endDisk ends this process's use of the device that is mounted at point.
+func endDisk(host maint.Host, point string) error {
+	d, err := lockDisks(host, 0)
+	if err != nil {
+		return err
+	}
+	defer d.unlock()
+	return d.drop(d.read(filepath.Base(point)).without(os.Getpid()))
+}
+
+// passDisk hands this process's use of a device to another one, which serves a
+// tree on it.
+func passDisk(host maint.Host, point string, pid int) error {
+	heir, ok := maint.LookProcess(pid)
+	if !ok {
+		return fmt.Errorf("process %d has ended", pid)
+	}
+	d, err := lockDisks(host, 0)
+	if err != nil {
+		return err
+	}
+	defer d.unlock()
+	r := d.read(filepath.Base(point)).without(os.Getpid()).without(pid)
+	r.Users = append(r.Users, diskUser{heir.PID, heir.StartTime})
+	return d.drop(r)
+}
+
+// sweepDisks unmounts devices whose last user was killed.
+func sweepDisks(host maint.Host) error {
+	if _, err := os.Stat(disksDir(host)); err != nil {
+		return nil // none were ever mounted
+	}
+	d, err := lockDisks(host, unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil // somebody is at it
+	}
+	if err != nil {
+		return err
+	}
+	defer d.unlock()
+	files, err := filepath.Glob(filepath.Join(d.dir, "*.json"))
+	for _, f := range files {
+		r := d.read(strings.TrimSuffix(filepath.Base(f), ".json"))
+		if len(r.Users) == 0 {
+			err = errors.Join(err, d.drop(r))
+		}
+	}
+	return err
+}

@@ -1,0 +1,17 @@
+//go:build pbsfs_faults
+
+package main
+
+import (
+	"os"
+	"syscall"
+)
+
+// fault kills this process at the step that PBSFS_FAULT names, as nothing else
+// could be. Only tests build programs with it.
+func fault(step string) {
+	if os.Getenv("PBSFS_FAULT") == step {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}
