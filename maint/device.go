@@ -81,7 +81,7 @@ func Devices() ([]Device, error) {
 
 // probeTimeout is how long all devices together may take to say what is on them.
 // A disk that sleeps takes seconds to spin up; one that hangs never answers.
-const probeTimeout = 20 * time.Second
+const probeTimeout = 10 * time.Second
 
 var errSilent = errors.New("the device does not answer")
 

@@ -95,6 +95,10 @@ type deviceStatus struct {
 // deviceStatusOf finds out where a datastore's device is.
 func deviceStatusOf(d maint.Datastore) *deviceStatus {
 	s := &deviceStatus{UUID: d.BackingDevice, State: "unknown"}
+	if m, err := maint.FindMount(d.Dir()); err == nil { // the device, which may hang, is not asked
+		s.Device, s.State, s.MountedAt = m.Source, "mounted", &m.Point
+		return s
+	}
 	dev, err := maint.FindDevice("UUID=" + d.BackingDevice)
 	switch {
 	case errors.Is(err, maint.ErrNoDevice):
