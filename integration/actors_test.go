@@ -38,6 +38,7 @@ var roles = map[string]func(args []string){ //nolint:gochecknoglobals // a const
 	"lock":            playLock,
 	"proxy":           playProxy,
 	"read":            playRead,
+	"attempt":         playAttempt,
 	"churn":           playChurn,
 }
 
@@ -186,6 +187,17 @@ func playRead(args []string) {
 	fmt.Println("ready", os.Getpid())
 	take(f.ReadAt(make([]byte, 4096), off))
 	fmt.Println("done")
+	do(f.Close())
+}
+
+// playAttempt reads from a place of a file, and says how that ended.
+func playAttempt(args []string) {
+	f := take(os.Open(args[0]))
+	off := take(strconv.ParseInt(args[1], 10, 64))
+	fmt.Println("ready", os.Getpid())
+	_, err := f.ReadAt(make([]byte, 4096), off)
+	fmt.Println("ended:", err)
+	_, _ = io.Copy(io.Discard, os.Stdin)
 	do(f.Close())
 }
 

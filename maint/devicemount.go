@@ -323,18 +323,37 @@ func (k *KeptMount) Close() { unix.Close(k.fd) }
 // MediumGone says whether the block device under a path is no longer there: it
 // was unplugged while it was mounted. The path itself is not looked at.
 func MediumGone(path string) bool {
+	on, ok := mountUnder(path)
+	return ok && on.deviceGone()
+}
+
+// mountUnder returns the mount that a path lies on, told by names alone.
+func mountUnder(path string) (on Mount, ok bool) {
 	mounts, err := Mounts()
 	if err != nil {
-		return false
+		return on, false
 	}
-	var on Mount
-	found := false
 	for _, m := range mounts {
-		if below(path, m.Point) && (!found || len(m.Point) >= len(on.Point)) {
-			on, found = m, true
+		if below(path, m.Point) && (!ok || len(m.Point) >= len(on.Point)) {
+			on, ok = m, true
 		}
 	}
-	return found && on.deviceGone()
+	return on, ok
+}
+
+// UUIDUnder returns the UUID that the device under a path has in its superblock,
+// "" where it cannot be read. The kernel gives btrfs another one as long as it
+// has a second disk of the same UUID.
+func UUIDUnder(path string) string {
+	on, ok := mountUnder(path)
+	if !ok || !strings.HasPrefix(on.Source, "/dev/") {
+		return ""
+	}
+	d, err := deviceAt(on.Source)
+	if err != nil {
+		return ""
+	}
+	return d.UUID
 }
 
 // deviceGone looks in /sys. File systems without a device number of their own are

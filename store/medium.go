@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,9 +105,7 @@ func (d *datastore) enter(old *disk.Root) (*disk.Root, error) {
 		// The same file system by another number, or another directory.
 		d.memory.snapshots.Drop()
 	}
-	if d.medium == (disk.Filesystem{}) {
-		d.medium = medium
-	}
+	d.medium = disk.Filesystem{UUID: cmp.Or(d.medium.UUID, medium.UUID), ID: cmp.Or(d.medium.ID, medium.ID)}
 	d.root, d.mount, d.chunk, d.base = root, root.Mount(), chunks.Identity, attrOf(base)
 	return root, nil
 }
@@ -116,7 +115,7 @@ func (d *datastore) check(found disk.Filesystem) error {
 	d.mu.Lock()
 	want := d.medium
 	d.mu.Unlock()
-	if !want.Differs(found) {
+	if !want.Differs(found) || want.UUID != "" && strings.EqualFold(maint.UUIDUnder(d.path), want.UUID) {
 		return nil
 	}
 	return d.leave(fmt.Errorf("datastore %s: %s: %w: another disk is there, with the file system %s instead of %s", d.name, d.path, ErrGone, found, want))

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/superblock"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -217,6 +218,15 @@ func expectDevice(host maint.Host, o *mountOptions, missing error) (*attached, e
 	uuid := strings.TrimPrefix(o.device, "UUID=")
 	if strings.Contains(o.device, "/") || !strings.Contains(uuid, "-") {
 		return nil, fmt.Errorf("%w; to wait for a device, name it by its UUID", missing)
+	}
+	list, err := configured(host)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range list {
+		if d.On(maint.Device{Contents: superblock.Contents{UUID: uuid}}, cmp.Or(o.path, d.Path)) && !host.IsPBS() && !o.rescue {
+			return &attached{host: host, target: targetOf(host, list, d)}, nil
+		}
 	}
 	point := filepath.Join(disksDir(host), uuidKey(uuid))
 	path := filepath.Join(point, filepath.Join("/", o.path))

@@ -39,6 +39,8 @@ const (
 	getFSUUID = 0x80111500 // FS_IOC_GETFSUUID, Linux 6.9: struct fsuuid2, a length and the UUID
 	xfsGeom   = 0x80705864 // XFS_IOC_FSGEOMETRY_V1: struct xfs_fsop_geom_v1
 	xfsUUID   = 64
+	btrfsInfo = 0x8400941f // BTRFS_IOC_FS_INFO: struct btrfs_ioctl_fs_info_args
+	btrfsUUID = 16
 )
 
 // Filesystem tells which file system holds the datastore.
@@ -55,16 +57,20 @@ func (r *Root) Filesystem() Filesystem {
 		if b, ok := r.ioctl(xfsGeom); ok {
 			return Filesystem{UUID: uuidText(b[xfsUUID : xfsUUID+16])}
 		}
-	case unix.EXT4_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
+	case unix.BTRFS_SUPER_MAGIC:
+		if b, ok := r.ioctl(btrfsInfo); ok {
+			return Filesystem{UUID: uuidText(b[btrfsUUID : btrfsUUID+16])}
+		}
+	case unix.EXT4_SUPER_MAGIC:
 		b := binary.BigEndian.AppendUint32(nil, uint32(st.Fsid.Val[0]))
 		return Filesystem{ID: hex.EncodeToString(binary.BigEndian.AppendUint32(b, uint32(st.Fsid.Val[1])))}
 	}
 	return Filesystem{}
 }
 
-// ioctl asks for at most 128 bytes.
+// ioctl asks for at most 1024 bytes.
 func (r *Root) ioctl(request uintptr) ([]byte, bool) {
-	var b [128]byte
+	var b [1024]byte
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(r.fd), request, uintptr(unsafe.Pointer(&b[0])))
 	return b[:], errno == 0
 }
