@@ -70,6 +70,14 @@
 //
 // [Holders] finds who keeps a mount in use, from /proc and /sys alone.
 //
+// # Devices
+//
+// [Devices] and [FindDevice] find block devices by what is on them, and
+// [DatastoresOn] the datastores there. [MountDevice] mounts one without a byte of
+// it being changed; types of file systems of which that is not known are refused.
+// [BeginUnmount] forbids operations on a datastore for the time of unmounting its
+// device; [FinishUnmount] takes that back when whoever began it was killed.
+//
 // # Locks
 //
 // In the order in which they are taken:

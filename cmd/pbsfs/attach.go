@@ -130,8 +130,12 @@ func (at *attached) attachNamed(standby bool) error {
 	if err != nil {
 		return fmt.Errorf("datastore %s: %w", d.Name, err)
 	}
-	if err := mountNamed(d, dev); err != nil {
+	mounted, err := mountNamed(at.host, d, dev)
+	if err != nil {
 		return fmt.Errorf("datastore %s: %w", d.Name, err)
+	}
+	if !mounted {
+		return nil // somebody was faster
 	}
 	at.named = d.Dir()
 	if err := checkDatastore(d.Dir(), "", dev.Path+" "+filepath.Join("/", d.Path)); err != nil {
@@ -140,22 +144,31 @@ func (at *attached) attachNamed(standby bool) error {
 	return nil
 }
 
-// mountNamed mounts a device where its datastore is configured to be.
-func mountNamed(d maint.Datastore, dev maint.Device) error {
+// mountNamed mounts a device where its datastore is configured to be, unless it
+// is mounted there.
+func mountNamed(host maint.Host, d maint.Datastore, dev maint.Device) (mounted bool, err error) {
+	lock, err := lockDisks(host, 0) // two mounts on one place would need two unmounts
+	if err != nil {
+		return false, err
+	}
+	defer lock.unlock()
+	if _, err := maint.FindMount(d.Dir()); err == nil {
+		return false, nil
+	}
 	if err := os.MkdirAll(d.Dir(), 0o755); err != nil {
-		return err
+		return false, err
 	}
 	info, err := os.Lstat(d.Dir())
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("%s: cannot mount on what is not a directory", d.Dir())
+		return false, fmt.Errorf("%s: cannot mount on what is not a directory", d.Dir())
 	}
 	if err := checkEmpty(d.Dir()); err != nil {
-		return fmt.Errorf("%s is in the way: something lies there that the device would hide", d.Dir())
+		return false, fmt.Errorf("%s is in the way: something lies there that the device would hide", d.Dir())
 	}
-	return maint.MountDevice(dev, d.Path, d.Dir())
+	return true, maint.MountDevice(dev, d.Path, d.Dir())
 }
 
 // mountedByServer says who mounts a datastore of a server's, and how to do without.

@@ -290,7 +290,7 @@ func serveWhileDecoding() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
 // unfitKeys returns a warning of keys that fit nothing.
 func unfitKeys(ctx context.Context, ref *store.Lookup, s *secrets, log *slog.Logger) string {
 	list, _, err := s.open()
-	if err != nil {
+	if err != nil || ref.Away() != nil { // then nobody knows
 		return ""
 	}
 	left, err := unfit(ctx, ref, list)
