@@ -315,6 +315,9 @@ func TestDiskFailsOrHangs(t *testing.T) {
 	if err := inTime(func() error { h.run("unmount", r.name, "--wait", "50ms").want(t, 3); return nil }); err != nil {
 		t.Errorf("unmount while the disk hangs: %v", err)
 	}
+	if err := inTime(func() error { h.run("device", "list").want(t, 0); return nil }); err != nil {
+		t.Errorf("device list while the disk hangs: %v", err)
+	}
 	readers[0].signal(t, syscall.SIGKILL) // who waits can be killed
 	eventually(t, "the killed reader being gone", readers[0].ended)
 
@@ -345,7 +348,7 @@ func inTime(fn func() error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(patience):
+	case <-time.After(2 * patience): // which is more than commands wait for a device
 		return errors.New("it hangs")
 	}
 }

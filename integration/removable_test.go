@@ -183,6 +183,9 @@ func (m *mount) missing() error {
 	if err := opens(m.path(conf)); !errors.Is(err, unix.ENOMEDIUM) {
 		return unlike("opening a file gives %v, want %v", err, unix.ENOMEDIUM)
 	}
+	if err := opens(m.path(alpha, "etc.pxar", "alpha-9.conf")); !errors.Is(err, unix.ENOMEDIUM) { // which the kernel may have in its cache
+		return unlike("opening a file in an archive gives %v, want %v", err, unix.ENOMEDIUM)
+	}
 	if _, err := os.ReadDir(m.dir); !errors.Is(err, unix.ENOMEDIUM) {
 		return unlike("listing the top gives %v, want %v", err, unix.ENOMEDIUM)
 	}

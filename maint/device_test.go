@@ -3,6 +3,7 @@ package maint
 import (
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -12,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/superblock"
 )
 
 // image is a file system in a file, with two datastores and some more.
@@ -350,5 +353,31 @@ func TestMediumGone(t *testing.T) {
 	}
 	if m := (Mount{Source: "tmpfs"}); m.deviceGone() {
 		t.Errorf("%+v is said to be gone", m)
+	}
+}
+
+func TestPartitionIsFound(t *testing.T) {
+	i := newImage(t, "ext4", false)
+	const start = 1 << 20
+	whole := i
+	whole.file = i.file + ".whole"
+	run(t, "truncate", "-s", "132M", whole.file)
+	run(t, "dd", "if="+i.file, "of="+whole.file, "bs=1M", "seek=1", "conv=notrunc,sparse", "status=none")
+	dev := whole.attach()
+	// The kernel may know no partition tables; it knows partitions.
+	run(t, "addpart", dev, "1", fmt.Sprint(start/sectorSize), fmt.Sprint(imageSize("ext4")/sectorSize))
+	t.Cleanup(func() { run(t, "delpart", dev, "1") })
+	if d := findDevice(t, dev); d.Use != superblock.Nothing {
+		t.Errorf("the whole disk: got %+v", d)
+	}
+	d := findDevice(t, i.uuid)
+	if d.Path != dev+"p1" || d.Size != imageSize("ext4") {
+		t.Errorf("the partition: got %+v", d)
+	}
+	if found, err := DatastoresOn(t.Context(), d); err != nil || len(found) != 2 {
+		t.Errorf("the partition: got %q, %v", found, err)
+	}
+	if _, err := DatastoresOn(t.Context(), findDevice(t, dev)); !errors.Is(err, ErrNoFilesystem) {
+		t.Errorf("the whole disk: got %v", err)
 	}
 }
