@@ -260,7 +260,8 @@ func TestServersRemovableDatastore(t *testing.T) {
 		t.Errorf("got the datastore %s, want its name at the server, %s", m.name(), r.name)
 	}
 	m.show()
-	m.unmount()
+	h.run("unmount", r.name).want(t, 0)
+	m.gone()
 	r.nothingLeft(h)
 	if r.sum() != before {
 		t.Error("the disk was changed")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -65,6 +66,9 @@ func (r *removal) find() (err error) {
 	}
 	if r.device, err = deviceMount(*r.t.removable); err != nil {
 		return err
+	}
+	if filepath.Dir(r.device.Point) == disksDir(r.host) {
+		r.device = maint.Mount{} // a rescue: the last of its trees unmounts it
 	}
 	if len(r.trees) == 0 && r.device.Point == "" {
 		return fmt.Errorf("%s: not mounted", r.t.name)
