@@ -42,7 +42,7 @@ it is complete; an interrupted command leaves none. What changes or vanishes
 while it is read is reported, and the rest is stored.
 
 A directory on another file system is stored empty, unless --all-file-systems is
-given. Files that say what to leave out (.pxarexclude) are stored like others.
+given, and so is the datastore itself, with a warning. Files that say what to leave out (.pxarexclude) are stored like others.
 
 With --keyfile, or when the official client has a default key, the data is
 encrypted; --crypt-mode says otherwise. --init makes an empty datastore first if
@@ -202,6 +202,9 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 	if err != nil {
 		return err
 	}
+	if err := sources.outside(t.path); err != nil {
+		return err
+	}
 	ref, err := t.open(ctx, host, openOptions{}, &secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
 	if err != nil {
 		return err
@@ -219,7 +222,7 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 	if err != nil {
 		return err
 	}
-	return a.fillSnapshot(ctx, s, sources, o)
+	return a.fillSnapshot(ctx, s, sources, o, t.path)
 }
 
 // writable returns the datastore that is to be written to, which init makes if

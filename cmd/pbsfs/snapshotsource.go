@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -107,6 +108,31 @@ func (l snapshotSources) close() {
 	}
 }
 
+// outside complains about a directory that lies in the datastore: it would grow
+// while it is read.
+func (l snapshotSources) outside(datastore string) error {
+	datastore, err := filepath.EvalSymlinks(datastore)
+	if err != nil {
+		return err
+	}
+	for _, s := range l {
+		if s.tree == nil {
+			continue
+		}
+		path, err := filepath.Abs(s.path)
+		if err == nil {
+			path, err = filepath.EvalSymlinks(path)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.stem, err)
+		}
+		if path == datastore || strings.HasPrefix(path, datastore+"/") {
+			return fmt.Errorf("%s: %s lies in the datastore that it is to be written to", s.stem, s.path)
+		}
+	}
+	return nil
+}
+
 // needCatalog reports whether a catalog is written: it lists the archives that
 // are in one stream. Those that are split need none.
 func (l snapshotSources) needCatalog(o snapshotOptions) bool {
@@ -122,6 +148,7 @@ func (l snapshotSources) needCatalog(o snapshotOptions) bool {
 type filler struct {
 	s     *store.SnapshotWriter
 	o     snapshotOptions
+	into  string // the directory of the datastore
 	show  *progress
 	begun time.Time
 	log   strings.Builder
@@ -130,16 +157,16 @@ type filler struct {
 	catalog *catalog.Encoder // nil if none is written
 }
 
-// fillSnapshot writes all sources and finishes the snapshot, or removes it.
-func (a *app) fillSnapshot(ctx context.Context, s *store.SnapshotWriter, sources snapshotSources, o snapshotOptions) error {
-	f := &filler{s: s, o: o, show: newProgress(a.stderr), begun: time.Now()}
-	f.note("snapshot %s", s.Name())
+// fillSnapshot writes all sources to the datastore in the directory into, and
+// finishes the snapshot, or removes it.
+func (a *app) fillSnapshot(ctx context.Context, s *store.SnapshotWriter, sources snapshotSources, o snapshotOptions, into string) error {
+	f := &filler{s: s, o: o, into: into, show: newProgress(a.stderr), begun: time.Now()}
+	f.note("writing %s", s.Name())
 	if err := f.fill(ctx, sources); err != nil {
 		f.show.end("")
 		return errors.Join(err, s.Abort())
 	}
-	w := s.Written()
-	f.note("%s in %d chunks, %d of them new; %d warnings; %s", sizeText(int64(w.Bytes)), w.Chunks, w.New, f.warn, time.Since(f.begun).Round(time.Millisecond))
+	f.note("%s", f.total())
 	if err := s.Log([]byte(f.log.String())); err != nil {
 		return errors.Join(err, s.Abort())
 	}
@@ -149,6 +176,23 @@ func (a *app) fillSnapshot(ctx context.Context, s *store.SnapshotWriter, sources
 	}
 	fmt.Fprintln(a.stdout, at)
 	return nil
+}
+
+// total says what the snapshot has cost.
+func (f *filler) total() string {
+	w := f.s.Written()
+	text := fmt.Sprintf("%s in %d chunks, %d of them new", sizeText(int64(w.Bytes)), w.Chunks, w.New) //nolint:gosec // a length
+	if took := time.Since(f.begun); took >= time.Second {
+		text += fmt.Sprintf(", in %s", took.Round(100*time.Millisecond))
+	}
+	switch f.warn {
+	case 0:
+	case 1:
+		text += "; 1 warning"
+	default:
+		text += fmt.Sprintf("; %d warnings", f.warn)
+	}
+	return text
 }
 
 func (f *filler) fill(ctx context.Context, sources snapshotSources) error {
@@ -202,6 +246,7 @@ func (f *filler) warning(format string, args ...any) {
 func (f *filler) tree(ctx context.Context, s *snapshotSource) error {
 	opts := source.Options{
 		AllFileSystems: f.o.allFileSystems,
+		Empty:          map[string]string{f.into: "it is the datastore that is written to"},
 		Warn:           func(path string, err error) { f.warning("%s: %q: %v", s.stem, path, err) },
 		Progress:       f.show.add,
 	}
@@ -257,7 +302,8 @@ func (f *filler) split(ctx context.Context, s *snapshotSource, opts source.Optio
 	if err := s.tree.Split(ctx, streams[0], streams[1], opts); err != nil {
 		return err
 	}
-	return errors.Join(streams[0].Close(), streams[1].Close())
+	// In the order in which the official client lists them.
+	return errors.Join(streams[1].Close(), streams[0].Close())
 }
 
 // image stores a disk image.

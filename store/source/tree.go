@@ -18,6 +18,9 @@ type Options struct {
 	// AllFileSystems descends into other file systems. Without it a mount point
 	// is an empty directory, as for the official client.
 	AllFileSystems bool
+	// Empty are directories, by path, that are stored as if nothing were in them,
+	// and why: what the archive is written to must not be read into it.
+	Empty map[string]string
 	// Warn is told of what is not stored as it is, or not at all. It is
 	// called by the goroutine that walks; nil ignores it.
 	Warn func(path string, err error)
@@ -82,7 +85,7 @@ func (t *Tree) Split(ctx context.Context, meta, payload io.Writer, opts Options)
 // file; what it cannot look at it leaves out, without a warning.
 func (t *Tree) Total(ctx context.Context, opts Options) (files, bytes int64, err error) {
 	c := &counter{seen: make(links[struct{}])}
-	w := &walker{ctx: ctx, tree: t, opts: Options{AllFileSystems: opts.AllFileSystems}}
+	w := &walker{ctx: ctx, tree: t, opts: Options{AllFileSystems: opts.AllFileSystems, Empty: opts.Empty}}
 	err = w.run(c)
 	return c.files, c.bytes, err
 }

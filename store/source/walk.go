@@ -31,7 +31,8 @@ type walker struct {
 	tree  *Tree
 	opts  Options
 	stack []level
-	buf   []byte // for listing directories
+	buf   []byte              // for listing directories
+	empty map[identity]string // directories that are stored empty, and why
 }
 
 // level is a directory on the way to where the walk is.
@@ -50,6 +51,9 @@ func identityOf(st *unix.Stat_t) identity { return identity{st.Dev, st.Ino} }
 // run visits the directory and all that is below it.
 func (w *walker) run(visit visitor) error {
 	defer w.close()
+	if err := w.findEmpty(); err != nil {
+		return err
+	}
 	if err := w.enterTop(visit); err != nil {
 		return err
 	}
@@ -60,6 +64,22 @@ func (w *walker) run(visit visitor) error {
 		if err := w.step(visit); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// findEmpty finds out what the directories are that are to be stored empty: they
+// may have other paths in the tree.
+func (w *walker) findEmpty() error {
+	for dir, why := range w.opts.Empty {
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil {
+			return &fs.PathError{Op: "stat", Path: dir, Err: err}
+		}
+		if w.empty == nil {
+			w.empty = make(map[identity]string)
+		}
+		w.empty[identityOf(&st)] = why
 	}
 	return nil
 }
@@ -143,6 +163,10 @@ func (w *walker) down(visit visitor, name string, st *unix.Stat_t) error {
 	w.stack = append(w.stack, level{fd: fd, id: identityOf(st), name: name})
 	if n := len(w.stack) - maxOpen; n > 0 { // the top directory stays open
 		w.shut(n)
+	}
+	if why, ok := w.empty[w.top().id]; ok {
+		w.warn("", fmt.Errorf("stored empty: %s", why))
+		return nil
 	}
 	if !readable || st.Dev != parent && isVirtual(fd) || st.Dev != w.tree.dev && !w.opts.AllFileSystems {
 		return nil

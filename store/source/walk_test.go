@@ -1,7 +1,9 @@
 package source
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -195,6 +197,32 @@ func TestMountPoints(t *testing.T) {
 }
 
 // A file whose first name is too far up for a link is stored a second time.
+// What must be stored empty is known by what it is, not by one of its paths.
+func TestDirectoriesThatAreStoredEmpty(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(mkdir(t, dir, "a", "store"), "chunk"), "grows")
+	write(t, filepath.Join(mkdir(t, dir, "b"), "file"), "text")
+	at := filepath.Join(t.TempDir(), "link")
+	must(t, os.Symlink(filepath.Join(dir, "a", "store"), at))
+	opts := Options{Empty: map[string]string{at: "because"}}
+	for _, split := range []bool{false, true} {
+		a := archive(t, dir, split, opts, nil)
+		a.expectWarnings(t, "a/store: stored empty: because")
+		order, _ := a.decode(t)
+		if want := []string{"", "a", "a/store", "b", "b/file"}; !slices.Equal(order, want) {
+			t.Errorf("stored %q, want %q", order, want)
+		}
+	}
+	files, size, err := open(t, dir).Total(t.Context(), opts)
+	if files != 4 || size != 4 || err != nil {
+		t.Errorf("Total: %d entries, %d bytes, %v", files, size, err)
+	}
+	opts.Empty = map[string]string{at + "-not-there": ""}
+	if err := open(t, dir).Unified(t.Context(), &full{1 << 20}, nil, "", opts); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is to be empty does not exist: %v", err)
+	}
+}
+
 func TestLinkToLongPath(t *testing.T) {
 	dir := t.TempDir()
 	name := strings.Repeat("d", 250)
