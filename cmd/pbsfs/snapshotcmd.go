@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -225,13 +228,23 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 	return a.fillSnapshot(ctx, s, sources, o, t.path)
 }
 
+// isDatastore reports whether there is a datastore in a directory, or nobody may
+// know.
+func isDatastore(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, ".chunks"))
+	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
+}
+
 // writable returns the datastore that is to be written to, which init makes if
 // there is none.
 func (a *app) writable(ctx context.Context, host maint.Host, arg string, init bool) (target, error) {
 	t, err := resolve(host, arg)
-	if err != nil && init && isPath(arg) {
-		if cerr := store.Create(ctx, arg); cerr != nil {
-			return t, errors.Join(err, cerr)
+	if err != nil && isPath(arg) && !isDatastore(arg) {
+		if !init {
+			return t, fmt.Errorf("%w; --init makes an empty datastore there", err)
+		}
+		if err := store.Create(ctx, arg); err != nil {
+			return t, err
 		}
 		fmt.Fprintf(a.stderr, "made an empty datastore in %s\n", arg)
 		t, err = resolve(host, arg)

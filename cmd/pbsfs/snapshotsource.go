@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/blob"
 	"github.com/pbsfs/pbsfs/store/catalog"
@@ -78,7 +80,7 @@ func (s *snapshotSource) open(kind string) (err error) {
 
 // readSmall reads a file that is to be stored in one piece.
 func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a fifo would block
 	if err != nil {
 		return nil, err
 	}
