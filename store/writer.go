@@ -163,7 +163,7 @@ func (s *SnapshotWriter) lock(ctx context.Context, busy error, take func() (*dis
 			s.locks = append(s.locks, l)
 			return nil
 		}
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) {
+		if !errors.Is(err, unix.EAGAIN) {
 			return s.unlockable(err)
 		}
 		if !told && s.opts.Waiting != nil {

@@ -251,6 +251,9 @@ func (w *Writable) LockStore() (*Lock, error) {
 	if err == nil {
 		lock := unix.Flock_t{Type: unix.F_RDLCK, Whence: unix.SEEK_SET}
 		err = unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock)
+		if errors.Is(err, unix.EACCES) { // POSIX allows that as well; without a lock it means what it says
+			err = unix.EAGAIN
+		}
 	}
 	if err != nil {
 		if fd >= 0 {
