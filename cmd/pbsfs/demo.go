@@ -17,8 +17,8 @@ const demoHelp = `Show in a minute what pbsfs does, with real commands and their
 A small datastore is made in DIR (default: pbsfs-demo-UID in the directory for
 temporary files) and mounted in DIR/mnt: two snapshots of a directory, one in a
 namespace that is encrypted, and a disk image with a partition. Configuration,
-operations and mount records are in DIR, too; nothing else of this host is
-touched, and no root is needed.
+operations, mount records and cache are in DIR, too; nothing else of this host
+is touched, and no root is needed.
 
 The mount stays, to be looked at. --clean takes away the demo that is in DIR, or,
 where there is none, the one that is shown as soon as it ends.
@@ -124,6 +124,7 @@ func (d *demo) remove(ctx context.Context) error {
 			return fmt.Errorf("demo: %s cannot be unmounted: somebody uses it; see: PBSFS_CONFIG_DIR=%s PBSFS_RUN_DIR=%s pbsfs status", r.Mountpoint, d.at("etc"), d.at("run"))
 		}
 	}
+	fmt.Fprintf(d.stderr, "removing %s\n", d.dir) // it can take a while
 	// In the order in which they were made, which some file systems make several
 	// times faster.
 	for i := range 1 << 16 {
@@ -151,7 +152,7 @@ func (d *demo) command(ctx context.Context, line string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Dir = d.dir
 	cmd.Env = append(os.Environ(), "PBSFS_CONFIG_DIR="+d.at("etc"), "PBSFS_RUN_DIR="+d.at("run"),
-		"PATH="+d.at("bin")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "XDG_CONFIG_HOME="+d.at("etc"), "LC_ALL=C")
+		"PATH="+d.at("bin")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "XDG_CONFIG_HOME="+d.at("etc"), "XDG_CACHE_HOME="+d.at("cache"), "LC_ALL=C")
 	return cmd
 }
 
@@ -191,9 +192,9 @@ func (d *demo) tell() {
 	fmt.Fprintf(d.stdout, `
 # The tree stays mounted. To try next:
   ls -lR %[1]s
-  rsync -aHAXn --itemize-changes --delete %[1]s/host/laptop/latest/home.pxar/ %[2]s/
-  %[3]s demo --clean%[4]s
-`, d.at("mnt"), d.at("home"), self, arg)
+  cat %[1]s/vm/100/latest/index.json
+  %[2]s demo --clean%[3]s
+`, d.at("mnt"), self, arg)
 }
 
 // steps is a story of commands, told until one does not end as it must.

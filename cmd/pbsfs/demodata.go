@@ -32,7 +32,7 @@ func (d *demo) make() error {
 			return err
 		}
 	}
-	for _, dir := range []string{"", "etc", "run", "bin", "mnt", "home", "home/photos", "disk", "disk/etc"} {
+	for _, dir := range []string{"", "etc", "run", "cache", "bin", "mnt", "home", "home/photos", "disk", "disk/etc"} {
 		if err := os.MkdirAll(d.at(dir), 0o700); err != nil {
 			return err
 		}

@@ -42,7 +42,7 @@ func (p *progress) begin(label string, total int64) {
 		return
 	}
 	p.bar = progressbar.NewOptions64(max(total, 1),
-		progressbar.OptionSetWriter(p.out), progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true),
+		progressbar.OptionSetWriter(p.out), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
 		progressbar.OptionSetDescription(label), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(20),
 		progressbar.OptionUseIECUnits(true))
@@ -54,9 +54,9 @@ func (p *progress) add(files, bytes int64) {
 	p.bytes += bytes
 	switch {
 	case p.bar != nil:
-		if now := time.Now(); files > 0 && now.Sub(p.shown) > 100*time.Millisecond {
+		if now := time.Now(); p.files > 0 && now.Sub(p.shown) > 100*time.Millisecond {
 			p.shown = now
-			p.bar.Describe(fmt.Sprintf("%s, %d files", p.label, p.files))
+			p.bar.Describe(p.label + ", " + p.fileCount())
 		}
 		// More than was counted before: files grow.
 		if p.bytes >= p.bar.GetMax64() {
@@ -86,13 +86,21 @@ func (p *progress) end(path string) string {
 	return p.summary(path)
 }
 
+// fileCount says how many files were read, all that has a name counted.
+func (p *progress) fileCount() string {
+	if p.files == 1 {
+		return "1 file"
+	}
+	return fmt.Sprintf("%d files", p.files)
+}
+
 func (p *progress) summary(path string) string {
 	s := p.label + ": "
 	if path != "" {
 		s += path + ", "
 	}
 	if p.files > 0 {
-		s += fmt.Sprintf("%d files, ", p.files)
+		s += p.fileCount() + ", "
 	}
 	s += sizeText(p.bytes)
 	if d := time.Since(p.begun); d > time.Second {
