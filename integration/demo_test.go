@@ -117,6 +117,9 @@ func TestDemoStays(t *testing.T) {
 	if text := h.run("datastore", "list").stdout; text != "" {
 		t.Errorf("the host's own list has %q", text)
 	}
+	if left, err := readNames(filepath.Join(h.dir, "cache")); len(left) > 0 || err != nil {
+		t.Errorf("the host's own cache has %q, %v", left, err)
+	}
 }
 
 func TestDemoTakesNothingOfOthers(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -269,4 +270,39 @@ func TestServersDatastoresAreNotWrittenTo(t *testing.T) {
 	if after := fingerprint(t, store); strings.Join(before, "\n") != strings.Join(after, "\n") {
 		t.Error("the datastore has changed")
 	}
+}
+
+// On a terminal there is a bar: bytes, files, rate and the time that is left.
+func TestProgressOnATerminal(t *testing.T) {
+	h := newHost(t)
+	source := slowSource(t)
+	_, dir, _ := strings.Cut(source, ":")
+	writeFile(t, filepath.Join(dir, "a"), []byte("first"))
+	term := newTerminal(t)
+	cmd := h.command("snapshot", "create", source, bareStore(t, memoryDir(t)), "--id", "x")
+	term.attach(cmd)
+	must(t, cmd.Start())
+	ended := false
+	t.Cleanup(func() {
+		if !ended {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	})
+	bar := regexp.MustCompile(`slow\.pxar, 1 file +0% \|.*\| \([0-9.]+ [MG]iB/1\.0 TiB, [0-9.]+ [MG]iB/s\) \[[0-9a-z]+:[0-9a-z]+\]`)
+	eventually(t, "a bar", func() error {
+		if !bar.MatchString(term.said()) {
+			return unlike("it shows %q", lastLines(strings.ReplaceAll(term.said(), "\r", "\n"), 3))
+		}
+		return nil
+	})
+	must(t, cmd.Process.Signal(os.Interrupt))
+	_ = cmd.Wait()
+	ended = true
+	eventually(t, "saying that it was interrupted", func() error {
+		if !strings.Contains(term.said(), "pbsfs: interrupted") {
+			return unlike("it says %q", lastLines(term.said(), 2))
+		}
+		return nil
+	})
 }
