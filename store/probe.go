@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/pbsfs/pbsfs/maint"
@@ -12,9 +13,13 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// sampledPrefixes is how many chunk directories are looked at to recognise the
-// local cache of an S3 datastore.
-const sampledPrefixes = 64
+// To recognise the local cache of an S3 datastore, chunk directories are looked at
+// until so many with chunks were seen, and never more than so many in all: a
+// datastore has 65,536 of them, and mounting must not take longer on a slow disk.
+const (
+	sampledPrefixes = 64
+	listedPrefixes  = 256
+)
 
 // probe checks that there is a datastore that we can read, and keeps its
 // attributes.
@@ -51,8 +56,10 @@ func (d *datastore) probe(ctx context.Context, cachedOnly bool) error {
 // datastore on disk does not have: markers of the garbage collection for
 // buckets, and chunk files that were emptied when they were evicted.
 func looksLikeS3Cache(root *disk.Root, prefixes []disk.Entry) bool {
+	// Those whose names are neighbours were made one after the other.
+	slices.SortFunc(prefixes, func(a, b disk.Entry) int { return strings.Compare(a.Name, b.Name) })
 	chunks, empty, seen := 0, 0, 0
-	for _, p := range prefixes {
+	for _, p := range prefixes[:min(len(prefixes), listedPrefixes)] {
 		if !p.Dir || len(p.Name) != 4 {
 			continue
 		}
