@@ -95,12 +95,10 @@ func (d *data) makeTree(ctx context.Context, o options) error {
 			return err
 		}
 		// Large files only as far as small ones make up for them, so that the mean
-		// is that of the whole; and one that is larger than all others.
-		limit := int64(d.entries+1)*(size/int64(max(entries, 1))) - d.bytes
-		if largest < size/10 {
-			limit = size / 8
-		}
-		n, err := copyEntry(path, filepath.Join(d.at(treeDir), rel), e, limit)
+		// is that of the whole; and one now and then that is larger than all others.
+		budget := int64(d.entries+1)*(size/int64(max(entries, 1))) - d.bytes
+		keep := func(n int64) bool { return n <= budget || n > 2*largest && n <= size/8 }
+		n, err := copyEntry(path, filepath.Join(d.at(treeDir), rel), e, keep)
 		if err != nil || n < 0 {
 			return err
 		}
@@ -119,7 +117,7 @@ func (d *data) makeTree(ctx context.Context, o options) error {
 
 // copyEntry copies one entry and returns how many bytes it has, -1 if it was left
 // out.
-func copyEntry(from, to string, e fs.DirEntry, limit int64) (int64, error) {
+func copyEntry(from, to string, e fs.DirEntry, keep func(size int64) bool) (int64, error) {
 	switch {
 	case e.IsDir():
 		return 0, os.MkdirAll(to, 0o755)
@@ -133,7 +131,7 @@ func copyEntry(from, to string, e fs.DirEntry, limit int64) (int64, error) {
 		return -1, nil
 	}
 	info, err := e.Info()
-	if err != nil || info.Size() > limit {
+	if err != nil || !keep(info.Size()) {
 		return -1, err
 	}
 	in, err := os.Open(from)
