@@ -11,8 +11,8 @@ import (
 // Bounds of what is remembered, so that memory does not grow with what a
 // datastore holds. Chunks have a cache of their own.
 const (
-	indexBytes    = 64 << 20
-	tableBytes    = 32 << 20
+	indexBytes    = 24 << 20
+	tableBytes    = 8 << 20
 	snapshotCount = 1024
 	archiveCount  = 256
 )
@@ -44,6 +44,9 @@ type memory struct {
 	snapshots *lru.Cache[name.Snapshot, *Snapshot]
 	archives  *lru.Cache[archiveKey, *Archive]
 	metadata  *metadata.Cache
+
+	// indexing holds one token while an index is read.
+	indexing chan struct{}
 }
 
 func newMemory(opts metadata.Options) memory {
@@ -53,5 +56,6 @@ func newMemory(opts metadata.Options) memory {
 		snapshots: lru.New[name.Snapshot, *Snapshot](snapshotCount),
 		archives:  lru.New[archiveKey, *Archive](archiveCount),
 		metadata:  metadata.New(opts),
+		indexing:  make(chan struct{}, 1),
 	}
 }

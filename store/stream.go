@@ -64,18 +64,41 @@ func (s *Stream) index(ctx context.Context, right CanRead) (*index.Index, error)
 	if x, ok := d.memory.indexes.Get(key); ok {
 		return x, nil
 	}
-	raw, err := s.snap.readFile(ctx, right, s.file.Name, maxIndex)
+	// One at a time: a large one takes long to read, and some memory.
+	select {
+	case d.memory.indexing <- struct{}{}:
+		defer func() { <-d.memory.indexing }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if x, ok := d.memory.indexes.Get(key); ok {
+		return x, nil
+	}
+	x, err := s.readIndex(ctx, right)
 	if err != nil {
 		return nil, err
 	}
-	x, err := index.Parse(s.file.Name.Format(), raw)
-	if err == nil {
-		err = checkIndex(x, s.file)
-	}
+	d.memory.indexes.Put(key, x, x.MemSize())
+	return x, nil
+}
+
+// readIndex reads and checks the index.
+func (s *Stream) readIndex(ctx context.Context, right CanRead) (*index.Index, error) {
+	_, root, err := begin(ctx, right)
 	if err != nil {
+		return nil, err
+	}
+	var x *index.Index
+	_, err = root.Through(s.snap.name.Dir()+"/"+s.file.Name.String(), maxIndex, func(r io.Reader, size int64) (err error) {
+		x, err = index.Read(s.file.Name.Format(), r, size)
+		return err
+	})
+	if err != nil {
+		return nil, s.snap.lost(root, s.file.Name, err)
+	}
+	if err := checkIndex(x, s.file); err != nil {
 		return nil, s.snap.ds.damaged(s.snap.name, s.file.Name, -1, err)
 	}
-	d.memory.indexes.Put(key, x, x.MemSize())
 	return x, nil
 }
 

@@ -2,8 +2,10 @@ package index
 
 import (
 	"encoding/binary"
+	"io"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/name"
 )
 
 // The header fields of a fixed index that are read (reference
@@ -15,14 +17,16 @@ const (
 
 var fixedMagic = [magicSize]byte{0x2f, 0x7f, 0x41, 0xed, 0x91, 0xfd, 0x0f, 0xcd}
 
-// ParseFixed reads a complete fixed index file. The index keeps file.
-func ParseFixed(file []byte) (*Index, error) {
-	x, err := newIndex(file, fixedMagic, digestSize)
+// ParseFixed reads a complete fixed index file.
+func ParseFixed(file []byte) (*Index, error) { return Parse(name.Fixed, file) }
+
+func readFixed(r io.Reader, length int64) (*Index, error) {
+	x, header, err := begin(r, length, fixedMagic, digestSize)
 	if err != nil {
 		return nil, err
 	}
-	size := binary.LittleEndian.Uint64(file[fixedSizeOff:])
-	chunkSize := binary.LittleEndian.Uint64(file[fixedChunkSizeOff:])
+	size := binary.LittleEndian.Uint64(header[fixedSizeOff:])
+	chunkSize := binary.LittleEndian.Uint64(header[fixedChunkSizeOff:])
 	switch {
 	case chunkSize == 0 || chunkSize > maxChunk || chunkSize&(chunkSize-1) != 0:
 		return nil, corrupt.At(fixedChunkSizeOff, "fixed index has chunk size %d, want a power of two up to %d", chunkSize, maxChunk)
@@ -35,6 +39,8 @@ func ParseFixed(file []byte) (*Index, error) {
 		return nil, corrupt.At(headerSize, "fixed index has %d entries, its size of %d needs %d", have, size, want)
 	}
 	x.size, x.chunkSize = int64(size), int64(chunkSize)
-	x.csum = x.sum()
+	if err := x.read(r, func(int, []byte) error { return nil }); err != nil {
+		return nil, err
+	}
 	return x, nil
 }

@@ -1,9 +1,12 @@
 package index
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"slices"
 	"sort"
 	"unsafe"
 
@@ -23,9 +26,16 @@ const (
 	maxSize = 1 << 62
 )
 
+// pageEntries is how many entries a page has.
+const pageEntries = 128
+
 // Index is a parsed and checked index.
 type Index struct {
-	file      []byte // the complete file
+	// pages are the entries, pageEntries in each but the last one. A page
+	// whose entries are all the same has it once.
+	pages     [][]byte
+	count     int // entries
+	mem       int64
 	entrySize int
 	chunkSize int64 // 0: dynamic
 	size      int64
@@ -40,47 +50,100 @@ type Span struct {
 }
 
 // Parse reads a complete index file of the format, which is not
-// [name.Blob]. The index keeps file.
+// [name.Blob].
 func Parse(format name.Format, file []byte) (*Index, error) {
+	return Read(format, bytes.NewReader(file), int64(len(file)))
+}
+
+// Read reads an index file of the format, which is not [name.Blob], of size bytes
+// from r, a page at a time.
+func Read(format name.Format, r io.Reader, size int64) (*Index, error) {
 	switch format {
 	case name.Fixed:
-		return ParseFixed(file)
+		return readFixed(r, size)
 	case name.Dynamic:
-		return ParseDynamic(file)
+		return readDynamic(r, size)
 	case name.Blob:
 	}
 	return nil, fmt.Errorf("a file of format %q is no index", format)
 }
 
-// newIndex makes the checks that both formats share.
-func newIndex(file []byte, magic [magicSize]byte, entrySize int) (*Index, error) {
-	if len(file) < headerSize {
-		return nil, corrupt.At(0, "index of %d bytes is shorter than its header of %d", len(file), headerSize)
+// begin reads the header and makes the checks that both formats share.
+func begin(r io.Reader, size int64, magic [magicSize]byte, entrySize int) (x *Index, header []byte, err error) {
+	if size < headerSize {
+		return nil, nil, corrupt.At(0, "index of %d bytes is shorter than its header of %d", size, headerSize)
 	}
-	if got := [magicSize]byte(file); got != magic {
-		return nil, corrupt.At(0, "index has magic number %x, want %x", got, magic)
+	header = make([]byte, headerSize)
+	if _, err := io.ReadFull(r, header); err != nil {
+		return nil, nil, err
 	}
-	entries := file[headerSize:]
+	if got := [magicSize]byte(header); got != magic {
+		return nil, nil, corrupt.At(0, "index has magic number %x, want %x", got, magic)
+	}
+	entries := size - headerSize
 	switch {
-	case len(entries) == 0:
-		return nil, corrupt.At(headerSize, "index has no entries")
-	case len(entries)%entrySize != 0:
-		return nil, corrupt.At(headerSize, "index has %d bytes of entries, not a multiple of %d", len(entries), entrySize)
+	case entries == 0:
+		return nil, nil, corrupt.At(headerSize, "index has no entries")
+	case entries%int64(entrySize) != 0:
+		return nil, nil, corrupt.At(headerSize, "index has %d bytes of entries, not a multiple of %d", entries, entrySize)
 	}
-	return &Index{file: file, entrySize: entrySize}, nil
+	return &Index{count: int(entries / int64(entrySize)), entrySize: entrySize}, header, nil
+}
+
+// read reads the entries. check looks at those of one page, of which the first
+// is number i.
+func (x *Index) read(r io.Reader, check func(i int, page []byte) error) error {
+	sum := sha256.New()
+	block := make([]byte, 16*pageEntries*x.entrySize)
+	for i := 0; i < x.count; {
+		n := min(x.count-i, len(block)/x.entrySize)
+		if _, err := io.ReadFull(r, block[:n*x.entrySize]); err != nil {
+			return err
+		}
+		sum.Write(block[:n*x.entrySize])
+		for page := range slices.Chunk(block[:n*x.entrySize], pageEntries*x.entrySize) {
+			if err := check(i, page); err != nil {
+				return err
+			}
+			x.keep(page)
+			i += len(page) / x.entrySize
+		}
+	}
+	sum.Sum(x.csum[:0])
+	x.mem += int64(cap(x.pages))*int64(unsafe.Sizeof(x.pages[0])) + int64(unsafe.Sizeof(*x))
+	return nil
+}
+
+// keep adds a page. Images have long holes, and those take nearly nothing.
+func (x *Index) keep(page []byte) {
+	n := x.entrySize
+	if bytes.Equal(page[n:], page[:len(page)-n]) {
+		page = page[:n]
+		if last := len(x.pages) - 1; last >= 0 && bytes.Equal(x.pages[last], page) {
+			x.pages = append(x.pages, x.pages[last])
+			return
+		}
+	}
+	page = bytes.Clone(page)
+	x.mem += int64(cap(page))
+	x.pages = append(x.pages, page)
 }
 
 // entry returns the bytes of entry i.
 func (x *Index) entry(i int) []byte {
-	off := headerSize + i*x.entrySize
-	return x.file[off : off+x.entrySize]
+	page := x.pages[i/pageEntries]
+	if len(page) == x.entrySize {
+		return page
+	}
+	off := i % pageEntries * x.entrySize
+	return page[off : off+x.entrySize]
 }
 
 // Size returns the length of the archive or image.
 func (x *Index) Size() int64 { return x.size }
 
 // Len returns the number of entries; it is at least 1.
-func (x *Index) Len() int { return (len(x.file) - headerSize) / x.entrySize }
+func (x *Index) Len() int { return x.count }
 
 // Csum returns the checksum that the manifest must have for this index. It
 // was computed from the entries.
@@ -91,7 +154,7 @@ func (x *Index) Csum() [32]byte { return x.csum }
 func (x *Index) ChunkSize() int64 { return x.chunkSize }
 
 // MemSize returns the bytes of memory that the index holds.
-func (x *Index) MemSize() int64 { return int64(cap(x.file)) + int64(unsafe.Sizeof(*x)) }
+func (x *Index) MemSize() int64 { return x.mem }
 
 // Find returns the entry that holds the byte at off; ok is false when there is
 // no such byte. A fixed index answers at once, a dynamic one after a binary
@@ -128,6 +191,3 @@ func (x *Index) end(i int) int64 {
 	}
 	return int64(i+1) * x.chunkSize
 }
-
-// sum computes the checksum over the entries.
-func (x *Index) sum() [32]byte { return sha256.Sum256(x.file[headerSize:]) }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"io"
 	"math"
 	"testing"
 	"time"
@@ -147,8 +148,8 @@ func TestFindAndSpanAgree(t *testing.T) {
 			if x.Size() != tt.size || x.Len() != tt.n {
 				t.Errorf("Size, Len = %d, %d, want %d, %d", x.Size(), x.Len(), tt.size, tt.n)
 			}
-			if x.MemSize() < int64(len(tt.file)) {
-				t.Errorf("MemSize = %d, file has %d", x.MemSize(), len(tt.file))
+			if entries := int64(len(tt.file) - headerSize); x.MemSize() < entries {
+				t.Errorf("MemSize = %d, the entries have %d", x.MemSize(), entries)
 			}
 			walkSpans(t, x)
 			for i := range x.Len() {
@@ -210,6 +211,56 @@ func TestParseRefusesFormatsThatAreNoIndex(t *testing.T) {
 	for _, format := range []name.Format{name.Blob, 0, 99} {
 		if _, err := Parse(format, dynamic(1)); err == nil || errors.Is(err, corrupt.Err) {
 			t.Errorf("Parse(%d) = %v, want an error that is not about bytes", format, err)
+		}
+	}
+}
+
+// An image of 16 TiB, of which some chunks are not zero, takes little memory and
+// reads as it is.
+func TestHolesTakeLittleMemory(t *testing.T) {
+	const chunks, size = 4 << 20, 4 << 20
+	data := map[int]name.Digest{0: digest(0), 127: digest(1), 128: digest(2), chunks / 2: digest(3), chunks - 1: digest(4)}
+	w, err := NewFixedWriter(NewHeader(time.Unix(0, 0)), chunks*size, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zero := digest(100)
+	for i := range chunks {
+		d, ok := data[i]
+		if !ok {
+			d = zero
+		}
+		if err := w.Set(i, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, csum, err := w.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := mustParse(t, name.Fixed, file)
+	if x.MemSize() > 2<<20 {
+		t.Errorf("MemSize = %d, want at most 2 MiB", x.MemSize())
+	}
+	if x.Csum() != csum {
+		t.Error("wrong checksum")
+	}
+	for i := range chunks {
+		want, ok := data[i]
+		if !ok {
+			want = zero
+		}
+		if got := x.Span(i).Digest; got != want {
+			t.Fatalf("Span(%d).Digest = %s, want %s", i, got, want)
+		}
+	}
+}
+
+func TestShortReadIsAnError(t *testing.T) {
+	file := fixed(8<<20, 4<<20, 2)
+	for _, n := range []int{0, headerSize - 1, headerSize, headerSize + 40} {
+		if _, err := Read(name.Fixed, bytes.NewReader(file[:n]), int64(len(file))); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%d of %d bytes: got %v, want the end of the file", n, len(file), err)
 		}
 	}
 }

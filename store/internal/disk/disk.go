@@ -165,29 +165,44 @@ var ErrTooLarge = errors.New("file too large")
 // bytes, into buf where its capacity is enough. It returns what it read and
 // the file as it was described when it was opened.
 func (r *Root) ReadFile(name string, limit int64, buf []byte) ([]byte, Info, error) {
+	info, err := r.Through(name, limit, func(f io.Reader, size int64) error {
+		if int64(cap(buf)) < size {
+			buf = make([]byte, size)
+		}
+		buf = buf[:size]
+		_, err := io.ReadFull(f, buf)
+		return err
+	})
+	if err != nil {
+		return nil, info, err
+	}
+	return buf, info, nil
+}
+
+// Through has read read the regular file name, which must not be longer than
+// limit bytes, from its beginning; [io.ErrUnexpectedEOF] is how it says that the
+// file was shorter than size. Through returns the file as it was described when
+// it was opened.
+func (r *Root) Through(name string, limit int64, read func(f io.Reader, size int64) error) (Info, error) {
 	f, err := r.open(name, unix.O_RDONLY)
 	if err != nil {
-		return nil, Info{}, err
+		return Info{}, err
 	}
 	defer f.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, Info{}, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+		return Info{}, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
 	info := infoOf(&st)
 	switch {
 	case !info.IsRegular():
-		return nil, info, fmt.Errorf("%s: %w", f.Name(), corrupt.New("not a regular file"))
+		return info, fmt.Errorf("%s: %w", f.Name(), corrupt.New("not a regular file"))
 	case info.Size > limit:
-		return nil, info, fmt.Errorf("%s: %w: %w", f.Name(), ErrTooLarge, corrupt.New("%d bytes, at most %d are allowed", info.Size, limit))
+		return info, fmt.Errorf("%s: %w: %w", f.Name(), ErrTooLarge, corrupt.New("%d bytes, at most %d are allowed", info.Size, limit))
 	}
-	if int64(cap(buf)) < info.Size {
-		buf = make([]byte, info.Size)
-	}
-	buf = buf[:info.Size]
-	n, err := io.ReadFull(f, buf)
+	err = read(f, info.Size)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, info, fmt.Errorf("%s: %w", f.Name(), corrupt.New("file shrank from %d to %d bytes while it was read", info.Size, n))
+		return info, fmt.Errorf("%s: %w", f.Name(), corrupt.New("file shrank from %d bytes while it was read", info.Size))
 	}
-	return buf, info, err
+	return info, err
 }
