@@ -13,7 +13,7 @@ import (
 
 const (
 	// metadataBytes bounds the metadata of archives that is kept in memory.
-	metadataBytes = 64 << 20
+	metadataBytes = 32 << 20
 	// metadataDisk bounds what is kept in files.
 	metadataDisk = 1 << 30
 	// maxHead is more than what a chunk can have of a header that the next one

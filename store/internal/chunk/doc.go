@@ -15,7 +15,7 @@
 // for, is protected from what is used once: a scan does not empty the cache.
 //
 // Loads that somebody waits for begin at once, as long as those under way take
-// no more than some 64 MiB. Ahead loads chunks for nobody yet, as many at a time
+// no more than some 32 MiB. Ahead loads chunks for nobody yet, as many at a time
 // as there are processors, when nobody waits: so reading on is decoding on all
 // of them. What waits for its turn there holds nothing; when its reader has
 // stopped meanwhile it is not loaded.

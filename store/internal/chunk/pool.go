@@ -20,7 +20,7 @@ type pool struct {
 const (
 	minMapped = 128 << 10 // buffers from that size on are mapped
 	mapUnit   = 64 << 10  // their sizes are multiples of that
-	maxFree   = 32 << 20  // bytes kept
+	maxFree   = 16 << 20  // bytes kept
 )
 
 // get returns a buffer with a capacity of at least n, length 0. One that was

@@ -39,7 +39,7 @@ type Source struct {
 const (
 	// maxBusy is how many bytes the loads under way may take, what was read and
 	// what it is decoded to. One load may take more when it is alone.
-	maxBusy = 64 << 20
+	maxBusy = 32 << 20
 	// maxAhead is how many loads for nobody wait for their turn.
 	maxAhead = 64
 )

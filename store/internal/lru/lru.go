@@ -24,7 +24,7 @@ type entry[K comparable, V any] struct {
 	weight int64
 }
 
-// New returns a cache of at most limit weight.
+// New returns a cache of at most limit weight, or one value.
 func New[K comparable, V any](limit int64) *Cache[K, V] {
 	return &Cache[K, V]{limit: limit, entries: make(map[K]*list.Element)}
 }
@@ -42,19 +42,17 @@ func (c *Cache[K, V]) Get(key K) (V, bool) {
 	return e.Value.(*entry[K, V]).value, true
 }
 
-// Put remembers a value. One that is heavier than the limit is not kept.
+// Put remembers a value. One that is heavier than the limit is kept alone, until
+// there is another one: who uses it needs it again and again.
 func (c *Cache[K, V]) Put(key K, value V, weight int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e, ok := c.entries[key]; ok {
 		c.remove(e)
 	}
-	if weight > c.limit {
-		return
-	}
 	c.entries[key] = c.order.PushFront(&entry[K, V]{key, value, weight})
 	c.weight += weight
-	for c.weight > c.limit {
+	for c.weight > c.limit && c.order.Len() > 1 {
 		c.remove(c.order.Back())
 	}
 }

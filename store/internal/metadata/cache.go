@@ -25,7 +25,7 @@ const (
 	pauses   = 20
 	// maxPending bounds what waits to be written, in bytes: what comes then is
 	// not written.
-	maxPending = 32 << 20
+	maxPending = 16 << 20
 )
 
 // Options say where a cache is and how much it keeps.
