@@ -110,8 +110,15 @@ func (it item) fileType() uint32 {
 	return unix.S_IFREG
 }
 
-// snapshot is the directory of a snapshot.
+// snapshot is the directory of a snapshot. The kernel may know many: what their
+// manifests say is not kept here.
 type snapshot struct {
+	t *Tree
+	s name.Snapshot
+}
+
+// loaded is a snapshot whose manifest has been read.
+type loaded struct {
 	t *Tree
 	s *store.Snapshot
 }
@@ -124,7 +131,7 @@ func (t *Tree) snapshotNode(ctx context.Context, right store.CanRead, parent *No
 	snap, err := store.LoadSnapshot(ctx, right, s)
 	switch {
 	case err == nil:
-		n.xattrs, n.body = snapshotXattrs(snap), &snapshot{t, snap}
+		n.xattrs, n.body = snapshotXattrs(snap), &snapshot{t, s}
 	case ofSnapshot(err):
 		n.body = &broken{err}
 	default:
@@ -161,16 +168,16 @@ func snapshotXattrs(s *store.Snapshot) xattrs {
 
 // now returns the snapshot as it is now: its manifest may have been replaced, or
 // a key for it been added, while somebody stayed in its directory.
-func (d *snapshot) now(ctx context.Context, right store.CanRead) (*snapshot, error) {
-	s, err := store.LoadSnapshot(ctx, right, d.s.Name())
+func (b *snapshot) now(ctx context.Context, right store.CanRead) (*loaded, error) {
+	s, err := store.LoadSnapshot(ctx, right, b.s)
 	if err != nil {
 		return nil, err
 	}
-	return &snapshot{d.t, s}, nil
+	return &loaded{b.t, s}, nil
 }
 
-func (d *snapshot) list(ctx context.Context, right store.CanRead, n *Node) (Listing, error) {
-	d, err := d.now(ctx, right)
+func (b *snapshot) list(ctx context.Context, right store.CanRead, n *Node) (Listing, error) {
+	d, err := b.now(ctx, right)
 	if err != nil {
 		return nil, err
 	}
@@ -191,8 +198,8 @@ type itemKey struct {
 	name string
 }
 
-func (d *snapshot) lookup(ctx context.Context, right store.CanRead, n *Node, s string) (*Node, error) {
-	d, err := d.now(ctx, right)
+func (b *snapshot) lookup(ctx context.Context, right store.CanRead, n *Node, s string) (*Node, error) {
+	d, err := b.now(ctx, right)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +223,7 @@ func (d *snapshot) lookup(ctx context.Context, right store.CanRead, n *Node, s s
 }
 
 // fill makes n the node of an item.
-func (d *snapshot) fill(ctx context.Context, right store.CanRead, n *Node, it item) error {
+func (d *loaded) fill(ctx context.Context, right store.CanRead, n *Node, it item) error {
 	base := d.t.ref.Base()
 	n.attr = Attr{
 		// Whoever may read the chunks may read what is made of them.
@@ -264,7 +271,7 @@ func (n *Node) sized(content []byte, err error) error {
 	return nil
 }
 
-func (d *snapshot) fillStream(ctx context.Context, right store.CanRead, n *Node, it item) error {
+func (d *loaded) fillStream(ctx context.Context, right store.CanRead, n *Node, it item) error {
 	stream, err := d.s.Stream(it.file)
 	if err != nil {
 		n.body = &broken{err}
@@ -282,7 +289,7 @@ func (d *snapshot) fillStream(ctx context.Context, right store.CanRead, n *Node,
 	return nil
 }
 
-func (d *snapshot) fillArchive(ctx context.Context, right store.CanRead, n *Node, it item) error {
+func (d *loaded) fillArchive(ctx context.Context, right store.CanRead, n *Node, it item) error {
 	a, err := d.s.Archive(ctx, right, it.file)
 	if err == nil {
 		err = fillRoot(ctx, right, n, a)
@@ -328,7 +335,7 @@ func (b *streamFile) open(ctx context.Context, right store.CanRead) (File, error
 	return b.s, b.s.Check(ctx, right)
 }
 
-func (d *snapshot) snapshot() name.Snapshot        { return d.s.Name() }
+func (b *snapshot) snapshot() name.Snapshot        { return b.s }
 func (b *decodedManifest) snapshot() name.Snapshot { return b.s.Name() }
 func (b *clientLog) snapshot() name.Snapshot       { return b.s.Name() }
 func (b *blobFile) snapshot() name.Snapshot        { return b.s.Name() }
