@@ -60,9 +60,10 @@ type Mount struct {
 func (m *Mount) end() { m.once.Do(func() { close(m.ended) }) }
 
 // maxBackground is how many requests the kernel has under way that nobody
-// waits for. RELEASE is among them, behind read-ahead: with go-fuse's default
-// of 12, a few slow reads kept files counted as open for seconds.
-const maxBackground = 256
+// waits for: read-ahead, with a buffer of up to maxRequest each, and RELEASE,
+// behind it: with go-fuse's default of 12, a few slow reads kept files counted
+// as open for seconds.
+const maxBackground = 64
 
 // maxRequest is the largest read the kernel asks for at once.
 const maxRequest = 1 << 20

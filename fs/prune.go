@@ -3,6 +3,7 @@ package fs
 import (
 	"log/slog"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -16,16 +17,20 @@ const DefaultMaxInodes = 250_000
 const (
 	// pruneBatch is how many objects the kernel is asked to forget at once.
 	pruneBatch = 4096
-	// inUse is how long an object is left alone after it was looked up.
-	inUse = 2 * time.Second
-	// pruneRest is how long nothing is asked for after it was: what the kernel
-	// keeps then it needs.
-	pruneRest = time.Second
+	// pruneRest is how long nothing is asked for after it was, and pruneRests
+	// how many times as long as that took, if it is more; pruneRestLong when
+	// the kernel keeps too many, which it then needs.
+	pruneRest     = 100 * time.Millisecond
+	pruneRests    = 2
+	pruneRestLong = time.Second
+	// maxVain is how often in a row the kernel is asked though there are not
+	// fewer objects afterwards.
+	maxVain = 3
 )
 
 // pruner asks the kernel to forget objects when it knows too many: each takes
-// memory here, and there is no other way to have it back. What is open, or was
-// looked up just now, stays.
+// memory here, and there is no other way to have it back. What is open stays, and
+// of the rest what was looked up last, half as many as there may be.
 //
 // It works in a goroutine that no request waits for: the kernel may ask
 // something before it has forgotten.
@@ -52,32 +57,45 @@ func (p *pruner) known(n int) {
 
 // run prunes until the mount has ended.
 func (p *pruner) run(root *gofs.Inode, ended <-chan struct{}, log *slog.Logger) {
+	vain, last := 0, 0
 	for {
 		select {
 		case <-p.wake:
 		case <-ended:
 			return
 		}
+		began := time.Now()
 		asked, err := p.prune(root, ended)
 		// An object goes, and is counted off, when it is collected.
 		runtime.GC()
 		log.Debug("asked the kernel to forget objects", "objects", asked, "error", err)
-		rest := time.NewTimer(pruneRest)
+		pause := max(pruneRest, pruneRests*time.Since(began))
+		if p.fsys.objects.count() > p.max {
+			pause = max(pause, pruneRestLong)
+		}
+		rest := time.NewTimer(pause)
 		select {
 		case <-rest.C:
 		case <-ended:
 			rest.Stop()
 			return
 		}
-		p.known(p.fsys.objects.count())
+		n := p.fsys.objects.count()
+		if vain++; n < last {
+			vain = 0
+		}
+		last = n
+		if vain < maxVain { // else when there is one more
+			p.known(n)
+		}
 	}
 }
 
-// prune asks the kernel to forget what is below n, what lies deepest first: a
-// directory is kept for what it has.
+// prune asks the kernel to forget what was looked up longest ago, what lies
+// deepest first: a directory is kept for what it has.
 func (p *pruner) prune(root *gofs.Inode, ended <-chan struct{}) (asked int, err error) {
 	open := p.fsys.openInodes()
-	old := int64(time.Since(start) - inUse)
+	old := p.newest(root)
 	var batch []*gofs.Inode
 	send := func() {
 		if len(batch) > 0 && err == nil {
@@ -107,6 +125,26 @@ func (p *pruner) prune(root *gofs.Inode, ended <-chan struct{}) (asked int, err 
 	walk(root)
 	send()
 	return asked, err
+}
+
+// newest returns when the oldest of those was looked up that are left alone.
+func (p *pruner) newest(root *gofs.Inode) int64 {
+	var seen []int64
+	var walk func(n *gofs.Inode)
+	walk = func(n *gofs.Inode) {
+		for _, c := range n.Children() {
+			walk(c)
+			if i, ok := c.Operations().(*inode); ok {
+				seen = append(seen, i.seen.Load())
+			}
+		}
+	}
+	walk(root)
+	slices.Sort(seen)
+	if n := len(seen) - p.max/2; n > 0 {
+		return seen[n-1]
+	}
+	return -1
 }
 
 // forget asks the kernel to forget objects.

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -245,6 +246,7 @@ func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mo
 		return err
 	}
 	serveWhileDecoding()
+	boundHeap(o.maxInodes)
 	log = log.With("datastore", ref.Name(), "mountpoint", o.mountpoint)
 	m, err := fs.New(ref, o.mountpoint, fs.Options{
 		AllowOther: o.flags.allowOther, UID: o.flags.uid, GID: o.flags.gid, Umask: o.flags.umask,
@@ -286,6 +288,18 @@ func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mo
 // memory answers would wait for them. The kernel shares a processor between
 // threads at once.
 func serveWhileDecoding() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
+
+// heapBytes is what Go's heap may take, besides the objects that the kernel
+// knows: what the store remembers, and requests. Blocks of chunks lie elsewhere.
+const heapBytes = 56 << 20
+
+// boundHeap has memory collected before there is more of it than is promised:
+// without it, Go lets its heap grow to twice what is in use.
+func boundHeap(maxInodes int) {
+	if maxInodes > 0 {
+		debug.SetMemoryLimit(heapBytes + int64(maxInodes)<<10)
+	}
+}
 
 // unfitKeys returns a warning of keys that fit nothing.
 func unfitKeys(ctx context.Context, ref *store.Lookup, s *secrets, log *slog.Logger) string {
