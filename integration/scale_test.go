@@ -293,8 +293,10 @@ func TestImageOf16TiBInLittleMemory(t *testing.T) {
 		from, want int64
 		whence     int
 	}{
-		{0, imageChunk, unix.SEEK_HOLE}, {imageChunk, size / 2, unix.SEEK_DATA},
-		{size / 2, size/2 + imageChunk, unix.SEEK_HOLE}, {size/2 + imageChunk, size - imageChunk, unix.SEEK_DATA},
+		{0, imageChunk, unix.SEEK_HOLE},
+		{imageChunk, size / 2, unix.SEEK_DATA},
+		{size / 2, size/2 + imageChunk, unix.SEEK_HOLE},
+		{size/2 + imageChunk, size - imageChunk, unix.SEEK_DATA},
 		{size - imageChunk, size, unix.SEEK_HOLE},
 	} {
 		if got, err := unix.Seek(int(f.Fd()), seek.from, seek.whence); err != nil || got != seek.want {
