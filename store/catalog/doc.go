@@ -4,10 +4,11 @@
 //
 // A catalog has names, types, and for regular files size and modification
 // time; it serves to find something without reading the archives. [Open]
-// checks the frame of the stream, [Catalog.Walk] visits one archive's tree.
-// Neither keeps the stream: the caller passes a reader each time, so that it
-// decides how long chunks and handles are held. A [Catalog] is immutable and
-// safe for concurrent use.
+// checks the frame of the stream, [Catalog.Walk] visits one archive's tree,
+// [Catalog.ReadDir] reads a single directory. None of them keeps the stream: the
+// caller passes a reader each time, so that it decides how long chunks and
+// handles are held. A [Catalog] and a [Directory] are immutable and safe for
+// concurrent use.
 //
 // The stream comes from a client and is hostile:
 //
