@@ -27,6 +27,7 @@ type Archive struct {
 	format    *pxar.Archive
 	links     linkTable
 	skimmed   skimmed
+	catalog   catalogState
 }
 
 // Archive opens the pxar archive whose stored file is f: a .pxar, or the

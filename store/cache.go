@@ -1,6 +1,7 @@
 package store
 
 import (
+	"github.com/pbsfs/pbsfs/store/catalog"
 	"github.com/pbsfs/pbsfs/store/index"
 	"github.com/pbsfs/pbsfs/store/internal/lru"
 	"github.com/pbsfs/pbsfs/store/internal/metadata"
@@ -13,6 +14,7 @@ import (
 const (
 	indexBytes    = 24 << 20
 	tableBytes    = 8 << 20
+	catalogBytes  = 8 << 20
 	snapshotCount = 1024
 	archiveCount  = 256
 )
@@ -30,6 +32,12 @@ type tableKey struct {
 	dir     pxar.Dir
 }
 
+// catalogKey names a directory of a catalog by what is in the catalog.
+type catalogKey struct {
+	csum  [32]byte
+	place catalog.Place
+}
+
 // archiveKey names an archive by its stored file, and what that holds.
 type archiveKey struct {
 	snap name.Snapshot
@@ -41,6 +49,7 @@ type archiveKey struct {
 type memory struct {
 	indexes   *lru.Cache[indexKey, *index.Index]
 	tables    *lru.Cache[tableKey, *pxar.Table]
+	catalogs  *lru.Cache[catalogKey, *catalog.Directory]
 	snapshots *lru.Cache[name.Snapshot, *Snapshot]
 	archives  *lru.Cache[archiveKey, *Archive]
 	metadata  *metadata.Cache
@@ -53,6 +62,7 @@ func newMemory(opts metadata.Options) memory {
 	return memory{
 		indexes:   lru.New[indexKey, *index.Index](indexBytes),
 		tables:    lru.New[tableKey, *pxar.Table](tableBytes),
+		catalogs:  lru.New[catalogKey, *catalog.Directory](catalogBytes),
 		snapshots: lru.New[name.Snapshot, *Snapshot](snapshotCount),
 		archives:  lru.New[archiveKey, *Archive](archiveCount),
 		metadata:  metadata.New(opts),

@@ -6,8 +6,6 @@ import (
 	"fmt"
 
 	"github.com/pbsfs/pbsfs/store/catalog"
-	"github.com/pbsfs/pbsfs/store/corrupt"
-	"github.com/pbsfs/pbsfs/store/name"
 )
 
 // maxLinkScan is the size up to which a unified archive without a usable
@@ -79,11 +77,7 @@ func (a *Archive) countLinks(ctx context.Context, right CanRead) (map[int64]int,
 // cataloguedLinks looks up the paths that the snapshot's catalog lists as hard
 // links. The catalog is the client's word: a path that is none is ignored.
 func (a *Archive) cataloguedLinks(ctx context.Context, right CanRead) (map[int64]int, error) {
-	line, ok := a.meta.snap.manifest.Lookup(name.Catalog)
-	if !ok {
-		return nil, corrupt.New("the snapshot has no catalog")
-	}
-	stream, err := a.meta.snap.Stream(line)
+	stream, err := a.meta.snap.catalogStream()
 	if err != nil {
 		return nil, err
 	}

@@ -129,3 +129,16 @@ func (t *Table) Lookup(r io.ReaderAt, name string) (Child, error) {
 	}
 	return Child{}, fs.ErrNotExist
 }
+
+// Only returns the index of the only child that can have that name, by its hash;
+// false where there is none, or several. No child is read.
+func (t *Table) Only(name string) (i int, ok bool) {
+	if !isName(name) {
+		return 0, false
+	}
+	same := t.sameHash(hashName([]byte(name)))
+	if len(same) != 1 {
+		return 0, false
+	}
+	return int(same[0]), true
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -23,8 +24,20 @@ type content struct {
 
 // folder is a directory inside an archive.
 type folder struct {
-	c   *content
-	dir pxar.Dir
+	c    *content
+	dir  pxar.Dir
+	up   *folder // nil for the top directory
+	name string
+}
+
+// path returns the names that lead to the directory from the archive's top.
+func (d *folder) path() []string {
+	var path []string
+	for ; d.up != nil; d = d.up {
+		path = append(path, d.name)
+	}
+	slices.Reverse(path)
+	return path
 }
 
 // payload is a regular file inside an archive.
@@ -43,10 +56,10 @@ func fillRoot(ctx context.Context, right store.CanRead, n *Node, a *store.Archiv
 	return c.fill(ctx, right, n, e, where{})
 }
 
-// where is how an entry was reached, kept only by nodes whose extended
-// attributes are too large to be kept.
+// where is how an entry was reached, kept by directories, and by nodes whose
+// extended attributes are too large to be kept. It is zero for the top directory.
 type where struct {
-	dir  pxar.Dir
+	up   *folder
 	name string
 }
 
@@ -57,7 +70,7 @@ func (c *content) fill(ctx context.Context, right store.CanRead, n *Node, e *pxa
 	n.xattrs = c.xattrsOf(e, w)
 	switch n.Type() {
 	case unix.S_IFDIR:
-		n.body = &folder{c, e.Dir}
+		n.body = &folder{c, e.Dir, w.up, w.name}
 	case unix.S_IFREG:
 		links, err := c.a.LinkCount(ctx, right, e.NamePos)
 		if err != nil {
@@ -97,13 +110,13 @@ func (c *content) id(ctx context.Context, right store.CanRead, parent ID, name s
 	return id, nil
 }
 
-func (c *content) node(ctx context.Context, right store.CanRead, parent *Node, dir pxar.Dir, name string, e *pxar.Entry) (*Node, error) {
+func (c *content) node(ctx context.Context, right store.CanRead, parent *Node, up *folder, name string, e *pxar.Entry) (*Node, error) {
 	id, err := c.id(ctx, right, parent.id, name, e)
 	if err != nil {
 		return nil, err
 	}
 	n := &Node{id: id}
-	if err := c.fill(ctx, right, n, e, where{dir, name}); err != nil {
+	if err := c.fill(ctx, right, n, e, where{up, name}); err != nil {
 		return nil, err
 	}
 	return n, nil
@@ -114,7 +127,7 @@ func (d *folder) lookup(ctx context.Context, right store.CanRead, n *Node, name 
 	if err != nil {
 		return nil, err
 	}
-	return d.c.node(ctx, right, n, d.dir, name, e)
+	return d.c.node(ctx, right, n, d, name, e)
 }
 
 func (d *folder) list(ctx context.Context, right store.CanRead, n *Node) (Listing, error) {
@@ -123,32 +136,6 @@ func (d *folder) list(ctx context.Context, right store.CanRead, n *Node) (Listin
 		return nil, err
 	}
 	return &folderListing{d: d, n: n, t: t}, nil
-}
-
-// folderListing is the children of a directory in an archive, read one by one
-// as they are asked for.
-type folderListing struct {
-	d *folder
-	n *Node
-	t *pxar.Table
-}
-
-func (l *folderListing) Len() int { return l.t.Len() }
-
-func (l *folderListing) Err() error { return l.d.c.a.Complain(l.t.Err()) }
-
-func (l *folderListing) At(ctx context.Context, right store.CanRead, i int) (Entry, error) {
-	name, e, err := l.d.c.a.Child(ctx, right, l.t, i)
-	if err == nil {
-		var n *Node
-		if n, err = l.d.c.node(ctx, right, l.n, l.d.dir, name, e); err == nil {
-			return Entry{Name: name, Type: n.Type(), ID: n.id, Node: n}, nil
-		}
-	}
-	if ofSnapshot(err) {
-		return Entry{Name: name, Err: err}, nil
-	}
-	return Entry{}, err
 }
 
 func (b *payload) open(ctx context.Context, right store.CanRead) (File, error) {
@@ -203,10 +190,10 @@ func (n *Node) ReadXattrs(ctx context.Context, right store.CanRead) ([]pxar.Attr
 }
 
 func (l *largeXattrs) read(ctx context.Context, right store.CanRead) (*pxar.Entry, error) {
-	if l.w.name == "" {
+	if l.w.up == nil {
 		return l.c.a.Root(ctx, right)
 	}
-	e, err := l.c.a.Lookup(ctx, right, l.w.dir, l.w.name)
+	e, err := l.c.a.Lookup(ctx, right, l.w.up.dir, l.w.name)
 	if errors.Is(err, fs.ErrNotExist) { // it was there a moment ago, and nothing changes here
 		return nil, fmt.Errorf("%s: entry has vanished from an archive", l.w.name)
 	}

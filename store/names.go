@@ -1,0 +1,210 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+
+	"github.com/pbsfs/pbsfs/store/catalog"
+	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/index"
+	"github.com/pbsfs/pbsfs/store/name"
+	"github.com/pbsfs/pbsfs/store/pxar"
+)
+
+const (
+	// maxNamed bounds a directory whose names are taken from a catalog, and
+	// each of those above it, in bytes of the catalog.
+	maxNamed = 2 << 20
+	// maxNamedPath bounds what one listing reads of a catalog.
+	maxNamedPath = 16 << 20
+)
+
+// ErrNotInMemory is the answer of [Archive.ChildInMemory] where a chunk would
+// have to be read.
+var ErrNotInMemory = errors.New("not in memory")
+
+// catalogState is what an archive knows of its snapshot's catalog.
+type catalogState struct {
+	frame  atomic.Pointer[catalog.Catalog]
+	broken atomic.Bool // the frame is
+}
+
+// Names are the children of a directory by name and type, as the snapshot's
+// catalog has them. The names are those of the archive, as far as hashes tell;
+// a type is the catalog's word, until the child is looked up.
+type Names struct {
+	dir   *catalog.Directory
+	entry []uint32 // by child of the table: the entry of the directory
+}
+
+// At returns name and type of the i-th child of the table.
+func (n *Names) At(i int) (string, catalog.Kind) { return n.dir.At(int(n.entry[i])) }
+
+// Names returns the names of the children of the directory at path, whose table
+// is t, without reading a child: from the catalog, where that agrees with the
+// table name by name. It returns nil where the catalog is of no use, and always
+// for split archives, whose children are cheaper to read.
+func (a *Archive) Names(ctx context.Context, right CanRead, t *pxar.Table, path []string) (*Names, error) {
+	if a.format.Split() || t.Err() != nil {
+		return nil, nil //nolint:nilnil // documented
+	}
+	dir, err := a.catalogued(ctx, right, path)
+	switch {
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrKeyNeeded):
+		return nil, nil //nolint:nilnil // the archive itself answers
+	case err != nil:
+		return nil, err
+	}
+	return matched(dir, t), nil
+}
+
+// matched returns the names of a table's children, nil unless each name of dir
+// is that of one child and each child has one.
+func matched(dir *catalog.Directory, t *pxar.Table) *Names {
+	if dir.Len() != t.Len() {
+		return nil
+	}
+	const none = ^uint32(0)
+	entry := make([]uint32, t.Len())
+	for i := range entry {
+		entry[i] = none
+	}
+	for k := range dir.Len() {
+		name, _ := dir.At(k)
+		i, ok := t.Only(name)
+		if !ok || entry[i] != none {
+			return nil
+		}
+		entry[i] = uint32(k) //nolint:gosec // bounded by maxNamed
+	}
+	return &Names{dir: dir, entry: entry}
+}
+
+// catalogued returns what the catalog has of the directory at path.
+func (a *Archive) catalogued(ctx context.Context, right CanRead, path []string) (*catalog.Directory, error) {
+	stream, err := a.meta.snap.catalogStream()
+	if err != nil {
+		return nil, err
+	}
+	r := stream.At(ctx, right)
+	frame, err := a.catalogFrame(r, stream.Size())
+	if err != nil {
+		return nil, err
+	}
+	budget := int64(maxNamedPath)
+	dir, err := stream.catalogDir(ctx, frame, r, frame.Root(), &budget)
+	if err != nil {
+		return nil, err
+	}
+	if dir, err = stream.enter(ctx, frame, r, dir, a.meta.file.Name.String(), &budget); err != nil {
+		return nil, err
+	}
+	for _, name := range path {
+		if dir, err = stream.enter(ctx, frame, r, dir, name, &budget); err != nil {
+			return nil, err
+		}
+	}
+	return dir, nil
+}
+
+// catalogStream returns the snapshot's catalog.
+func (s *Snapshot) catalogStream() (*Stream, error) {
+	line, ok := s.manifest.Lookup(name.Catalog)
+	if !ok {
+		return nil, corrupt.New("the snapshot has no catalog")
+	}
+	return s.Stream(line)
+}
+
+// catalogFrame returns the catalog, which is opened once for each archive.
+func (a *Archive) catalogFrame(r io.ReaderAt, size int64) (*catalog.Catalog, error) {
+	if c := a.catalog.frame.Load(); c != nil {
+		return c, nil
+	}
+	if a.catalog.broken.Load() {
+		return nil, corrupt.New("catalog cannot be used")
+	}
+	c, err := catalog.Open(r, size)
+	switch {
+	case err == nil:
+		a.catalog.frame.Store(c)
+	case errors.Is(err, ErrCorrupt):
+		a.catalog.broken.Store(true)
+	}
+	return c, err
+}
+
+// enter returns the directory called name in dir.
+func (s *Stream) enter(ctx context.Context, c *catalog.Catalog, r io.ReaderAt, dir *catalog.Directory, name string, budget *int64) (*catalog.Directory, error) {
+	p := dir.Child(name)
+	if p == (catalog.Place{}) {
+		return nil, corrupt.New("catalog has no directory %q", name)
+	}
+	return s.catalogDir(ctx, c, r, p, budget)
+}
+
+// catalogDir returns the directory at p of the catalog s, from memory where it
+// is there. What is read is taken from budget.
+func (s *Stream) catalogDir(ctx context.Context, c *catalog.Catalog, r io.ReaderAt, p catalog.Place, budget *int64) (*catalog.Directory, error) {
+	dirs := s.snap.ds.memory.catalogs
+	key := catalogKey{csum: s.file.Csum, place: p}
+	if d, ok := dirs.Get(key); ok {
+		return d, nil
+	}
+	d, err := c.ReadDir(ctx, r, p, min(maxNamed, *budget))
+	if err != nil {
+		return nil, err
+	}
+	*budget -= d.Size()
+	dirs.Put(key, d, d.MemSize())
+	return d, nil
+}
+
+// ChildInMemory is [Archive.Child] where nothing has to be read for it; else its
+// error matches [ErrNotInMemory].
+func (a *Archive) ChildInMemory(ctx context.Context, right CanRead, t *pxar.Table, i int) (string, *pxar.Entry, error) {
+	x, err := a.meta.index(ctx, right)
+	if err != nil {
+		return "", nil, err
+	}
+	r := resident{s: a.meta, x: x}
+	c, err := t.Child(r, i)
+	if err != nil {
+		return "", nil, a.wrap(err)
+	}
+	e, err := a.format.ReadEntry(r, c)
+	if err == nil {
+		a.skim(ctx, right, c.NamePos)
+	}
+	return c.Name, e, a.wrap(err)
+}
+
+// resident is what of a stream is in memory.
+type resident struct {
+	s *Stream
+	x *index.Index
+}
+
+// ReadAt reads len(p) bytes or fails with ErrNotInMemory.
+func (r resident) ReadAt(p []byte, off int64) (int, error) { return r.ReadSome(p, len(p), off) }
+
+// ReadSome reads n bytes, and as many more up to len(p) as are at hand.
+func (r resident) ReadSome(p []byte, n int, off int64) (int, error) {
+	got := r.s.remembered(r.x, p, off)
+	for got < n {
+		i, ok := r.x.Find(off + int64(got))
+		if !ok {
+			return got, io.EOF
+		}
+		span := r.x.Span(i)
+		b := r.s.snap.ds.chunks.Peek(r.s.want(span))
+		if b == nil {
+			return 0, ErrNotInMemory
+		}
+		got += copy(p[got:], b.Bytes()[off+int64(got)-span.Off:])
+		b.Release()
+	}
+	return got, nil
+}

@@ -1,0 +1,111 @@
+package tree
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/catalog"
+	"github.com/pbsfs/pbsfs/store/pxar"
+)
+
+// folderListing is the children of a directory in an archive, in the order they
+// are stored, read one by one as they are asked for.
+//
+// A child whose entry is not in memory is listed as the catalog has it, if that
+// agrees with the directory's table: to read the entry would be to decode the
+// chunk it lies in, most of which is content that nobody asked for. Whoever
+// looks the child up asks.
+type folderListing struct {
+	d *folder
+	n *Node
+	t *pxar.Table
+
+	names *store.Names // nil if the catalog is of no use
+	asked bool         // whether it is known what names is
+}
+
+func (l *folderListing) Len() int { return l.t.Len() }
+
+func (l *folderListing) Err() error { return l.d.c.a.Complain(l.t.Err()) }
+
+func (l *folderListing) At(ctx context.Context, right store.CanRead, i int) (Entry, error) {
+	name, e, err := l.d.c.a.ChildInMemory(ctx, right, l.t, i)
+	if errors.Is(err, store.ErrNotInMemory) {
+		if err := l.ask(ctx, right); err != nil {
+			return Entry{}, err
+		}
+		if l.names != nil {
+			return l.named(ctx, right, i)
+		}
+		name, e, err = l.d.c.a.Child(ctx, right, l.t, i)
+	}
+	return l.entry(ctx, right, name, e, err)
+}
+
+// ask finds out whether the catalog has the names.
+func (l *folderListing) ask(ctx context.Context, right store.CanRead) (err error) {
+	if l.asked {
+		return nil
+	}
+	if l.names, err = l.d.c.a.Names(ctx, right, l.t, l.d.path()); err == nil {
+		l.asked = true
+	}
+	return err
+}
+
+// entry makes an entry of what was read of a child.
+func (l *folderListing) entry(ctx context.Context, right store.CanRead, name string, e *pxar.Entry, err error) (Entry, error) {
+	if err == nil {
+		var n *Node
+		if n, err = l.d.c.node(ctx, right, l.n, l.d, name, e); err == nil {
+			return Entry{Name: name, Type: n.Type(), ID: n.id, Node: n}, nil
+		}
+	}
+	if ofSnapshot(err) {
+		return Entry{Name: name, Err: err}, nil
+	}
+	return Entry{}, err
+}
+
+// named makes an entry of what the catalog says. The identity of a hard link is
+// that of another path, which only its entry tells; that of one that cannot be
+// read is of no use to anybody.
+func (l *folderListing) named(ctx context.Context, right store.CanRead, i int) (Entry, error) {
+	name, kind := l.names.At(i)
+	out := Entry{Name: name, Type: typeOf(kind), ID: l.n.id.child(name, nil)}
+	if kind != catalog.HardLink {
+		return out, nil
+	}
+	stored, e, err := l.d.c.a.Child(ctx, right, l.t, i)
+	switch read, err := l.entry(ctx, right, stored, e, err); {
+	case err != nil:
+		return Entry{}, err
+	case read.Err == nil:
+		return read, nil
+	}
+	return out, nil
+}
+
+// typeOf returns the S_IFMT bits of what the catalog lists.
+func typeOf(k catalog.Kind) uint32 {
+	switch k {
+	case catalog.Dir:
+		return unix.S_IFDIR
+	case catalog.File, catalog.HardLink:
+		return unix.S_IFREG
+	case catalog.Symlink:
+		return unix.S_IFLNK
+	case catalog.BlockDevice:
+		return unix.S_IFBLK
+	case catalog.CharDevice:
+		return unix.S_IFCHR
+	case catalog.Fifo:
+		return unix.S_IFIFO
+	case catalog.Socket:
+		return unix.S_IFSOCK
+	}
+	return 0
+}
