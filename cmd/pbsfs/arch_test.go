@@ -67,7 +67,7 @@ var arrows = map[string][]string{
 	"store/catalog":           {"store/corrupt", "store/name"},
 	"store/pxar":              {"store/corrupt", "store/name"},
 	"store/source":            {"store/catalog", "store/pxar"},
-	"store/storetest":         {"store/keys", "store/name", "store/pxar", "maint"},
+	"store/storetest":         {"store/catalog", "store/keys", "store/name", "store/pxar", "maint"},
 }
 
 // decoders open nothing: they are given bytes.

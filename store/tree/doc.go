@@ -27,4 +27,6 @@
 // What the manifest lists is in the tree, readable or not. An archive that
 // cannot be opened is a directory that cannot be entered; a listing with
 // entries that cannot be shown says so at its end ([Listing], [Entry.Err]).
+// Where the catalog has the names of an archive's directory, the listing is
+// complete though entries are damaged: to look those up is an error.
 package tree

@@ -10,7 +10,8 @@ import (
 type Entry struct {
 	// Name is "" for an entry whose name cannot be shown; Err says why.
 	Name string
-	// Type is the S_IFMT bits, 0 when unknown.
+	// Type is the S_IFMT bits, 0 when unknown. Without a Node, inside an
+	// archive, it is the catalog's word.
 	Type uint32
 	// ID is the identity of the object; the zero ID when unknown.
 	ID ID
@@ -21,7 +22,8 @@ type Entry struct {
 }
 
 // Listing is the children of a directory. The order is the same whenever the
-// directory has not changed, and each entry is found in O(1).
+// directory has not changed, and each entry is found in O(1). A Listing is for one
+// user at a time.
 type Listing interface {
 	// Len returns the number of entries, damaged ones included.
 	Len() int
