@@ -63,10 +63,15 @@ func (m *Mount) end() { m.once.Do(func() { close(m.ended) }) }
 // waits for: read-ahead, with a buffer of up to maxRequest each, and RELEASE,
 // behind it: with go-fuse's default of 12, a few slow reads kept files counted
 // as open for seconds.
-const maxBackground = 64
+const maxBackground = 256
 
-// maxRequest is the largest read the kernel asks for at once.
-const maxRequest = 1 << 20
+const (
+	// maxRequest is the largest read the kernel asks for at once: many of them
+	// may be under way, and their memory is none of the caches'.
+	maxRequest = 256 << 10
+	// maxReadAhead is how far the kernel reads ahead.
+	maxReadAhead = 1 << 20
+)
 
 // New mounts the tree of a datastore at mountpoint and serves it. It returns
 // when the kernel has the mount. When the mount has ended, see [Mount.Ended], ref
@@ -117,7 +122,7 @@ func (m *Mount) readFurtherAhead(log *slog.Logger) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	if err := maint.SetReadAhead(m.major, m.minor, maxRequest>>10); err != nil {
+	if err := maint.SetReadAhead(m.major, m.minor, maxReadAhead>>10); err != nil {
 		log.Debug("the kernel reads ahead by its default", "error", err)
 	}
 }
@@ -133,8 +138,8 @@ func mountOptions(ref *store.Lookup, opts Options) *fuse.MountOptions {
 		Name:                 TypeName,
 		MaxBackground:        maxBackground,
 		MaxWrite:             maxRequest,
-		MaxReadAhead:         maxRequest,
-		DisableSplice:        true, // a reply of 1 MiB and its header overflow the pipe
+		MaxReadAhead:         maxReadAhead,
+		DisableSplice:        true,
 		EnableSymlinkCaching: true,
 		DirectMountStrict:    root,
 		DirectMountFlags:     unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV,
