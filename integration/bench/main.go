@@ -76,7 +76,7 @@ func run(ctx context.Context, o options) (err error) {
 			continue
 		}
 		if err := t.measure(ctx, r, all, o); err != nil {
-			return fmt.Errorf("%s: %w", r.name, err)
+			return errors.Join(fmt.Errorf("%s: %w", r.name, err), t.write(o)) // what there is
 		}
 	}
 	if strings.Contains("latency", o.rows) {
