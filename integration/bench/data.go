@@ -184,7 +184,7 @@ func (d *data) makeImage(ctx context.Context, o options) error {
 // makeStore stores both in a datastore, the tree in both formats.
 func (d *data) makeStore(ctx context.Context, o options) error {
 	create := func(args ...string) error {
-		return d.pbsfs(ctx, o.pbsfs, append([]string{"snapshot", "create", "--init"}, args...)...)
+		return d.pbsfs(ctx, o.pbsfs, newCache, append([]string{"snapshot", "create", "--init"}, args...)...)
 	}
 	tree := "tree.pxar:" + d.at(treeDir)
 	return errors.Join(
@@ -194,16 +194,23 @@ func (d *data) makeStore(ctx context.Context, o options) error {
 	)
 }
 
-// pbsfs runs a build of pbsfs with a configuration of its own.
-func (d *data) pbsfs(ctx context.Context, program string, args ...string) error {
-	for _, dir := range []string{"etc", "run", "cache"} {
+// What pbsfs remembers on disk: of rows that begin with nothing, and of those that
+// find what an earlier mount has left.
+const (
+	newCache  = "cache-new"
+	keptCache = "cache-kept"
+)
+
+// pbsfs runs a build of pbsfs with a configuration and a cache of its own.
+func (d *data) pbsfs(ctx context.Context, program, cache string, args ...string) error {
+	for _, dir := range []string{"etc", "run", cache} {
 		if err := os.MkdirAll(d.at(dir), 0o700); err != nil {
 			return err
 		}
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "PBSFS_CONFIG_DIR="+d.at("etc"), "PBSFS_RUN_DIR="+d.at("run"),
-		"XDG_CACHE_HOME="+d.at("cache"), "XDG_CONFIG_HOME="+d.at("etc"))
+		"XDG_CACHE_HOME="+d.at(cache), "XDG_CONFIG_HOME="+d.at("etc"))
 	return output(cmd)
 }
 
@@ -222,7 +229,7 @@ func (d *data) makeRestic(ctx context.Context) error {
 
 func (d *data) restic(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "restic", append([]string{"--quiet", "-r", d.at(resticDir)}, args...)...)
-	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD=none", "XDG_CACHE_HOME="+d.at("cache"))
+	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD=none", "XDG_CACHE_HOME="+d.at("cache-restic"))
 	return cmd
 }
 

@@ -47,6 +47,13 @@ func (t *table) measure(ctx context.Context, r row, all []subject, o options) er
 	for i, s := range subjects {
 		cells[i] = &cell{Row: r.name, Subject: s.name, Rate: r.rate}
 	}
+	if r.keepCache { // a mount that leaves something to be found
+		for _, s := range subjects {
+			if err := (&cell{}).sample(ctx, r, s); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+	}
 	for round := range o.rounds {
 		for i := range subjects {
 			k := (i + round) % len(subjects)

@@ -72,8 +72,10 @@ func (d *data) newMountpoint() (string, error) { return os.MkdirTemp(d.dir, "mnt
 // mountPbsfs mounts the datastore. What a row remembers on disk is forgotten
 // before, unless it wants to find it.
 func (d *data) mountPbsfs(ctx context.Context, program, id string, o options, r row) (*served, error) {
+	remembered := keptCache
 	if !r.keepCache {
-		if err := os.RemoveAll(d.at("cache/pbsfs")); err != nil {
+		remembered = newCache
+		if err := os.RemoveAll(d.at(newCache)); err != nil {
 			return nil, err
 		}
 	}
@@ -85,13 +87,13 @@ func (d *data) mountPbsfs(ctx context.Context, program, id string, o options, r 
 	if r.cacheMiB > 0 {
 		cache = r.cacheMiB
 	}
-	if err := d.pbsfs(ctx, program, "mount", d.at(storeDir), at, "--log", d.at("log"), "--cache-size", fmt.Sprintf("%dMiB", cache)); err != nil {
+	if err := d.pbsfs(ctx, program, remembered, "mount", d.at(storeDir), at, "--log", d.at("log"), "--cache-size", fmt.Sprintf("%dMiB", cache)); err != nil {
 		return nil, err
 	}
 	s := &served{
 		tree: filepath.Join(at, "host", id, "latest/tree.pxar"), image: filepath.Join(at, "vm/1/latest/disk.img"),
 		end: func() error {
-			return errors.Join(d.pbsfs(context.WithoutCancel(ctx), program, "unmount", at, "--wait", "20s"), os.Remove(at))
+			return errors.Join(d.pbsfs(context.WithoutCancel(ctx), program, remembered, "unmount", at, "--wait", "20s"), os.Remove(at))
 		},
 	}
 	s.pid, err = d.serverPID(at)
