@@ -289,13 +289,19 @@ func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mo
 // threads at once.
 func serveWhileDecoding() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
 
-// heapBytes is what Go's heap may take, besides the objects that the kernel
-// knows: what the store remembers, and requests. Blocks of chunks lie elsewhere.
-const heapBytes = 56 << 20
+const (
+	// heapBytes is above what Go's heap needs besides the objects that the kernel
+	// knows: a limit that is reached has Go collect without end, also when idle.
+	// Blocks of chunks lie elsewhere.
+	heapBytes = 104 << 20
+	// heapGrowth is by how much the heap may grow before it is collected, in
+	// percent of what is in use.
+	heapGrowth = 50
+)
 
-// boundHeap has memory collected before there is more of it than is promised:
-// without it, Go lets its heap grow to twice what is in use.
+// boundHeap has memory collected before there is more of it than is promised.
 func boundHeap(maxInodes int) {
+	debug.SetGCPercent(heapGrowth)
 	if maxInodes > 0 {
 		debug.SetMemoryLimit(heapBytes + int64(maxInodes)<<10)
 	}
