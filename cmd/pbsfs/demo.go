@@ -252,20 +252,21 @@ func (d *demo) show(ctx context.Context) error {
 func (d *demo) whileOpen(ctx context.Context) error {
 	const line = "sleep 600 < mnt/host/laptop/latest/home.pxar/letter.txt"
 	fmt.Fprintf(d.stdout, "$ %s &\n", line)
-	// The shell says when the file is open, and becomes the one who has it.
-	holder := d.command(ctx, "exec < ${0#* < } && echo && exec ${0%% < *}")
-	holder.Args = append(holder.Args, line)
-	open, err := holder.StdoutPipe()
+	file, err := os.Open(d.at("mnt/host/laptop/latest/home.pxar/letter.txt"))
 	if err != nil {
 		return err
 	}
-	if err := holder.Start(); err != nil {
+	holder := d.command(ctx, "")
+	holder.Args = []string{"sleep", "600"}
+	if holder.Path, err = exec.LookPath("sleep"); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	holder.Stdin = file
+	// Once it has started it is sleep, and has the file open.
+	if err := errors.Join(holder.Start(), file.Close()); err != nil {
 		return err
 	}
-	_, err = open.Read(make([]byte, 1))
-	if err == nil {
-		err = d.run(ctx, "pbsfs maintenance set demo offline --wait 0s", exitActive)
-	}
+	err = d.run(ctx, "pbsfs maintenance set demo offline --wait 0s", exitActive)
 	fmt.Fprintln(d.stdout, "$ kill %1")
 	_ = holder.Process.Kill()
 	_ = holder.Wait() // killed, as it was to be
