@@ -111,7 +111,7 @@ func (d *demo) isThere() (bool, error) {
 
 // remove unmounts and removes a demo.
 func (d *demo) remove(ctx context.Context) error {
-	host, err := d.host0()
+	host, err := d.ownHost()
 	if err != nil {
 		return err
 	}

@@ -19,8 +19,8 @@ const (
 	linuxType     = 0x83
 )
 
-// host0 returns where the demo keeps its state, apart from all else on the host.
-func (d *demo) host0() (maint.Host, error) {
+// ownHost returns where the demo keeps its state, apart from all else on the host.
+func (d *demo) ownHost() (maint.Host, error) {
 	own := &app{configDir: d.at("etc"), runDir: d.at("run"), getenv: func(string) string { return "" }}
 	return own.host()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -217,7 +218,7 @@ func fillTree(e *pxar.Encoder, list *catalog.Encoder, n int) error {
 		}
 		file := fmt.Sprintf("file-%06d.txt", i%perDir)
 		copy(content, file)
-		if _, err := e.AddFile(file, &pxar.Metadata{Mode: unix.S_IFREG | 0o644, UID: 1000}, int64(len(content)), repeat(content)); err != nil {
+		if _, err := e.AddFile(file, &pxar.Metadata{Mode: unix.S_IFREG | 0o644, UID: 1000}, int64(len(content)), bytes.NewReader(content)); err != nil {
 			return err
 		}
 		if list != nil {
@@ -237,17 +238,6 @@ func fillTree(e *pxar.Encoder, list *catalog.Encoder, n int) error {
 		}
 	}
 	return nil
-}
-
-// repeat reads p once.
-func repeat(p []byte) *once { return &once{p} }
-
-type once struct{ p []byte }
-
-func (o *once) Read(p []byte) (int, error) {
-	n := copy(p, o.p)
-	o.p = o.p[n:]
-	return n, nil
 }
 
 // sparse is an image with data in its first and last block.

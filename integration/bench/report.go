@@ -75,9 +75,7 @@ func (c *cell) sample(ctx context.Context, r row, s subject) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, at.end()) }()
-	if !r.warm {
-		dropCaches()
-	}
+	dropCaches()
 	before := cpuSeconds(at.pid)
 	v, err := r.do(ctx, at)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -22,7 +23,6 @@ type row struct {
 
 	image     bool  // it uses the image
 	keepCache bool  // pbsfs finds what an earlier mount remembered on disk
-	warm      bool  // the kernel's caches stay as they are
 	cacheMiB  int64 // memory for decoded chunks, if not the default
 	own       bool  // only of pbsfs
 }
@@ -55,7 +55,7 @@ func rows(d *data) []row {
 func timed(ctx context.Context, path string, args ...string) (float64, error) {
 	args = append([]string(nil), args...)
 	for i, a := range args {
-		args[i] = replaceBraces(a, path)
+		args[i] = strings.Replace(a, "{}", path, 1)
 	}
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	out, err := cmd.StdoutPipe()
@@ -70,15 +70,6 @@ func timed(ctx context.Context, path string, args ...string) (float64, error) {
 	_, err = io.Copy(io.Discard, out)
 	err = errors.Join(err, cmd.Wait())
 	return time.Since(start).Seconds(), err
-}
-
-func replaceBraces(s, path string) string {
-	for i := range len(s) - 1 {
-		if s[i:i+2] == "{}" {
-			return s[:i] + path + s[i+2:]
-		}
-	}
-	return s
 }
 
 // How random reads are done: for a time, in the part of the image that has data.
