@@ -213,13 +213,15 @@ func (s *SnapshotWriter) makeDir(dir string) error {
 
 // writeFile makes a file of the snapshot or group.
 func (s *SnapshotWriter) writeFile(at string, data []byte) error {
-	if err := s.disk.WriteFile(at, data); err != nil {
-		return err
+	err := s.disk.WriteFile(at, data)
+	if errors.Is(err, fs.ErrExist) {
+		return err // somebody else's
 	}
+	// It may be there although its directory could not be synced.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.made = append(s.made, made{at, false})
-	return nil
+	return err
 }
 
 // makeSnapshot makes the snapshot's directory. The second that another snapshot
