@@ -12,12 +12,14 @@ import (
 // maxLinger bounds how long count and descriptors outlive the last operation.
 const maxLinger = 100 * time.Millisecond
 
-// What Begin and Close answer beside a [*ModeError] and a [*RegisterError].
+// What Begin, Join and Close answer beside a [*ModeError] and a [*RegisterError].
 var (
 	// ErrClosed is the answer of an Operations after Close.
 	ErrClosed = errors.New("operations are closed")
 	// ErrActive is Close's answer while operations are active.
 	ErrActive = errors.New("operations are active")
+	// ErrIdle is Join's answer when no operation is counted.
+	ErrIdle = errors.New("no operation is active")
 	// ErrUncounted is found in every error that says: this operation could
 	// not be counted, so it must not be done.
 	ErrUncounted = errors.New("operation cannot be counted")
@@ -202,9 +204,38 @@ func (o *Operations) Begin(ctx context.Context, op Operation) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
+	return o.guard(op), nil
+}
+
+// Join is [Operations.Begin] for work that nobody waits for: it counts one more
+// operation where others of the kind are counted, or were a moment ago, and
+// publishes nothing. Otherwise its answer is ErrIdle.
+func (o *Operations) Join(op Operation) (*Guard, error) {
+	if !o.another(op) {
+		return nil, fmt.Errorf("datastore %s: %w", o.opts.Store, ErrIdle)
+	}
+	if err := o.recheck(op); err != nil {
+		return nil, err
+	}
+	return o.guard(op), nil
+}
+
+// another counts an operation if the file covers it already.
+func (o *Operations) another(op Operation) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.phase != active || !o.covered[op] || !o.mode.allows(op) {
+		return false
+	}
+	o.counts = o.counts.plus(op, 1)
+	return true
+}
+
+// guard returns what gives back an operation that was counted.
+func (o *Operations) guard(op Operation) *Guard {
 	g := &Guard{op: op}
 	g.ops.Store(o)
-	return g, nil
+	return g
 }
 
 // unlessRefused keeps operations that the mode last seen refuses from being

@@ -151,6 +151,43 @@ func TestLinger(t *testing.T) {
 	})
 }
 
+func TestJoinNeedsAnother(t *testing.T) {
+	p := newPlace(t)
+	synctest.Test(t, func(t *testing.T) {
+		ops := p.operations(t, nil)
+		join := func(want error) *Guard {
+			t.Helper()
+			g, err := ops.Join(Read)
+			if !errors.Is(err, want) {
+				t.Errorf("Join: %v, want %v", err, want)
+			}
+			return g
+		}
+		join(ErrIdle)
+		first := begin(t, ops, Read)
+		second := join(nil)
+		if got := ops.Counts(); got != (Counts{Read: 2}) {
+			t.Errorf("Counts beside another: %v", got)
+		}
+		if _, err := ops.Join(Write); !errors.Is(err, ErrIdle) {
+			t.Errorf("Join as the first that writes: %v", err)
+		}
+		first.Release()
+		if p.sum(t) == (Counts{}) || ops.Counts() != (Counts{Read: 1}) {
+			t.Errorf("who joined counts for %v, published %v", ops.Counts(), p.sum(t))
+		}
+		second.Release()
+		join(nil).Release() // while the count lingers
+		p.setMode(t, Offline, SetOptions{Drain: true})
+		join(ErrOffline)
+		time.Sleep(maxLinger)
+		synctest.Wait()
+		if got := p.sum(t); got != (Counts{}) {
+			t.Errorf("published at the end: %v", got)
+		}
+	})
+}
+
 func TestPublishedCountsFollow(t *testing.T) {
 	p := newPlace(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -163,6 +163,21 @@ func (d *datastore) acquire(ctx context.Context, op maint.Operation) (*right, er
 	if err != nil {
 		return nil, fmt.Errorf("datastore %s: %w", d.name, err)
 	}
+	return d.begun(guard)
+}
+
+// join begins a read operation beside others, for what is loaded ahead of a
+// reader who has let go of one thing and will take up the next.
+func (d *datastore) join() (*right, error) {
+	guard, err := d.ops.Join(maint.Read)
+	if err != nil {
+		return nil, err
+	}
+	return d.begun(guard)
+}
+
+// begun returns the right that goes with an operation that was counted.
+func (d *datastore) begun(guard *maint.Guard) (*right, error) {
 	if err := d.follow(); err != nil {
 		guard.Release()
 		return nil, err

@@ -3,6 +3,7 @@ package store
 import (
 	"math"
 	"sync"
+	"time"
 
 	"github.com/pbsfs/pbsfs/store/index"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
@@ -19,6 +20,8 @@ const (
 	// wanderer is after how many contents in a row, each going on where the one
 	// before it ended, a reader is taken to want those that follow, too.
 	wanderer = 2
+	// respite is how long a reader may take from one content to the next.
+	respite = 100 * time.Millisecond
 )
 
 // readers follows those who read a stream from chunk to chunk, whatever handles
@@ -29,6 +32,7 @@ type readers struct {
 	mu    sync.Mutex // a leaf lock
 	runs  []run
 	clock uint64
+	seen  time.Time // when somebody read last
 }
 
 // run is one reader's way.
@@ -47,6 +51,7 @@ func (r *readers) visit(i int, start bool, end int64) (again bool, window int, l
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clock++
+	r.seen = time.Now()
 	w := r.find(i)
 	if w == nil {
 		w = r.begin(run{at: i, end: end})
@@ -69,6 +74,13 @@ func (r *readers) visit(i int, start bool, end int64) (again bool, window int, l
 		end = math.MaxInt64
 	}
 	return false, w.window, end
+}
+
+// recent reports whether somebody was reading a moment ago.
+func (r *readers) recent() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.seen) < respite
 }
 
 // find returns the run that chunk i belongs to, nil if none. The one that was
@@ -110,7 +122,7 @@ type content struct{ begin, end int64 }
 // readAhead has chunks after the i-th loaded if the stream is being read from one
 // to the next, and reports whether the i-th one was read just before. It stops
 // with the reader: nobody who has stopped comes to the next chunk, and what waits
-// for its turn then is not loaded.
+// for its turn a moment later is not loaded.
 func (s *Stream) readAhead(right CanRead, x *index.Index, i int, c content) bool {
 	again, window, limit := s.readers.visit(i, x.Span(i).Off <= c.begin, c.end)
 	if window == 0 {
@@ -135,7 +147,18 @@ func (s *Stream) readAhead(right CanRead, x *index.Index, i int, c content) bool
 		if room -= span.End - span.Off; room < 0 {
 			break
 		}
-		s.snap.ds.chunks.Ahead(s.want(span), func() (chunk.Hold, error) { return r.again() })
+		s.snap.ds.chunks.Ahead(s.want(span), func() (chunk.Hold, error) { return s.rightAhead(r) })
 	}
 	return again
+}
+
+// rightAhead returns the right to load ahead of a reader who had one. Who walks
+// through many files has each of them open for a moment only, and is on the way
+// to the next when the turn of a chunk comes.
+func (s *Stream) rightAhead(had *right) (*right, error) {
+	own, err := had.again()
+	if err != nil && s.readers.recent() {
+		return had.ds.join()
+	}
+	return own, err
 }

@@ -45,3 +45,30 @@ func TestReadingOnLoadsTheNextChunkAhead(t *testing.T) {
 		})
 	}
 }
+
+// Who reads many files has let go of one when the chunks ahead get their turn.
+func TestLoadingAheadGoesOnBetweenHandles(t *testing.T) {
+	p := newPlace(t)
+	sn := p.Snapshot(alpha, noon)
+	pieces := make([][]byte, 16)
+	for i := range pieces {
+		pieces[i] = bytes.Repeat([]byte{byte(i)}, 64<<10)
+	}
+	digests := sn.Dynamic("d.didx", pieces...)
+	sn.Finish()
+	var x *store.Stream
+	// Windows of 1, 2, 4 and 8 chunks: more than are loaded at a time.
+	if err := p.ref.View(t.Context(), func(r *store.Reader) error {
+		x = p.stream(p.load(r, sn.Dir), "d.didx")
+		_, err := x.ReadAt(t.Context(), r, make([]byte, 4*64<<10), 0)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	store.WaitForLoads(p.ref)
+	const last = 3 + 8
+	p.Remove(storetest.ChunkFile(digests[last]))
+	if _, err := x.ReadAt(t.Context(), p.reader(), make([]byte, 1), last*64<<10); err != nil {
+		t.Errorf("chunk %d was not loaded ahead: %v", last, err)
+	}
+}
