@@ -296,7 +296,7 @@ const (
 	heapBytes = 104 << 20
 	// heapGrowth is by how much the heap may grow before it is collected, in
 	// percent of what is in use.
-	heapGrowth = 50
+	heapGrowth = 100
 )
 
 // boundHeap has memory collected before there is more of it than is promised.
