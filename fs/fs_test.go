@@ -379,31 +379,38 @@ func TestInodeNumbers(t *testing.T) {
 	}
 }
 
-// The table of objects keeps none alive.
+// An object goes with the last inode that shares it.
 func TestObjectsAreForgotten(t *testing.T) {
 	m := newDatastore(t, storetest.Dir(""), nil)
 	var o objects
 	n := m.node(t, m.dir)
-	kept := o.of(stableAttr(n), n)
+	var kept, again inode
+	o.share(&kept, stableAttr(n), n)
 	for i := range 100 {
-		if o.of(gofs.StableAttr{Ino: uint64(i + 10)}, n) == nil {
-			t.Fatal("an identity that is not in use was refused")
+		for range 2 {
+			if !o.share(new(inode), gofs.StableAttr{Ino: uint64(i + 10)}, n) {
+				t.Fatal("an identity that is not in use was refused")
+			}
 		}
+		o.share(new(inode), stableAttr(n), n)
 	}
-	size := func() int {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		return len(o.known)
-	}
-	for deadline := time.Now().Add(10 * time.Second); size() > 1; runtime.GC() {
+	for deadline := time.Now().Add(10 * time.Second); o.count() > 1 || sharing(&o, kept.object) > 1; runtime.GC() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d objects are known, want 1", size())
+			t.Fatalf("%d objects are known, and one is shared by %d inodes, want 1 and 1", o.count(), sharing(&o, kept.object))
 		}
 	}
-	if o.of(stableAttr(n), n) != kept {
+	if !o.share(&again, stableAttr(n), n) || again.object != kept.object {
 		t.Error("an object in use was forgotten")
 	}
-	if other := m.node(t, "host"); o.of(stableAttr(n), other) != nil {
+	if other := m.node(t, "host"); o.share(new(inode), stableAttr(n), other) {
 		t.Error("an identity in use was given to another object")
 	}
+	runtime.KeepAlive(&kept)
+}
+
+// sharing returns how many inodes share an object.
+func sharing(t *objects, o *object) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return o.inodes
 }

@@ -22,14 +22,14 @@ type inode struct {
 // newInode returns an inode for n; nil when another object that is in use comes
 // out equal.
 func (f *filesystem) newInode(n *tree.Node) *inode {
-	o := f.objects.of(f.identify(n), n)
-	if o == nil {
+	i := &inode{fsys: f}
+	if !f.objects.share(i, f.identify(n), n) {
 		return nil
 	}
 	if f.pruner != nil {
 		f.pruner.known(f.objects.count())
 	}
-	return &inode{object: o, fsys: f}
+	return i
 }
 
 // Lookup finds a child.

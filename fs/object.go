@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"weak"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 
@@ -17,6 +16,8 @@ import (
 type object struct {
 	node atomic.Pointer[tree.Node] // replaced when looked up again
 	seen atomic.Int64              // when it was last looked up; since start, in ns
+
+	inodes int // that share it; guarded by objects.mu
 }
 
 // start is what object.seen counts from. A monotonic clock has no other zero.
@@ -33,33 +34,34 @@ func (o *object) isFresh() bool {
 	return time.Since(start)-time.Duration(o.seen.Load()) < fresh
 }
 
-// objects finds objects by what go-fuse knows them by. It keeps none alive: an
-// object goes with the last inode that has it. It is safe for concurrent use.
+// objects finds objects by what go-fuse knows them by. An object goes with the
+// last inode that has it, when that is collected. It is safe for concurrent use.
 type objects struct {
 	mu    sync.Mutex // a leaf lock
-	known map[gofs.StableAttr]weak.Pointer[object]
+	known map[gofs.StableAttr]*object
 }
 
-// of returns the object known as attr, which from now on is known to be n; nil
-// when it is a different one.
-func (t *objects) of(attr gofs.StableAttr, n *tree.Node) *object {
+// share gives i the object known as attr, which from now on is known to be n. It
+// reports whether there is no different one of that name.
+func (t *objects) share(i *inode, attr gofs.StableAttr, n *tree.Node) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if o := t.known[attr].Value(); o != nil {
-		if o.node.Load().ID() != n.ID() {
-			return nil
+	o := t.known[attr]
+	switch {
+	case o == nil:
+		o = &object{}
+		if t.known == nil {
+			t.known = make(map[gofs.StableAttr]*object)
 		}
-		o.remember(n)
-		return o
+		t.known[attr] = o
+	case o.node.Load().ID() != n.ID():
+		return false
 	}
-	o := &object{}
 	o.remember(n)
-	if t.known == nil {
-		t.known = make(map[gofs.StableAttr]weak.Pointer[object])
-	}
-	t.known[attr] = weak.Make(o)
-	runtime.AddCleanup(o, t.forget, attr)
-	return o
+	o.inodes++
+	i.object = o
+	runtime.AddCleanup(i, t.leave, attr)
+	return true
 }
 
 // count returns how many objects are known, those that are about to go included.
@@ -69,11 +71,12 @@ func (t *objects) count() int {
 	return len(t.known)
 }
 
-// forget takes what has gone off the table, unless the identity is in use again.
-func (t *objects) forget(attr gofs.StableAttr) {
+// leave takes an inode that was collected off the object known as attr.
+func (t *objects) leave(attr gofs.StableAttr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.known[attr].Value() == nil {
+	o := t.known[attr]
+	if o.inodes--; o.inodes == 0 {
 		delete(t.known, attr)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/pbsfs/pbsfs/store/catalog"
 )
@@ -18,8 +19,9 @@ const maxLinkScan = 256 << 20
 // given out: a count that changed later would tear links apart.
 type linkTable struct {
 	settling chan struct{} // a lock that a waiter can leave; holds one token
-	done     bool          // guarded by settling
-	extra    map[int64]int // by position of the file's name; immutable once done
+	// extra is by position of the file's name; nil until it is settled, with
+	// settling held.
+	extra atomic.Pointer[map[int64]int]
 }
 
 func newLinkTable() linkTable {
@@ -33,24 +35,37 @@ func (a *Archive) LinkCount(ctx context.Context, right CanRead, pos int64) (uint
 	if _, err := held(right); err != nil {
 		return 0, err
 	}
+	extra := a.links.extra.Load()
+	if extra == nil {
+		var err error
+		if extra, err = a.settleLinks(ctx, right); err != nil {
+			return 0, err
+		}
+	}
+	return uint32(1 + (*extra)[pos]), nil
+}
+
+// settleLinks finds the hard links, unless somebody else has done so meanwhile.
+func (a *Archive) settleLinks(ctx context.Context, right CanRead) (*map[int64]int, error) {
 	select {
 	case a.links.settling <- struct{}{}:
 	case <-ctx.Done():
-		return 0, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	defer func() { <-a.links.settling }()
-	if !a.links.done {
-		extra, err := a.countLinks(ctx, right)
-		switch {
-		case err == nil:
-		case errors.Is(err, ErrCorrupt):
-			a.meta.snap.ds.log.Warn("hard links cannot be counted, files show a link count of 1", "error", a.wrap(err))
-		default:
-			return 0, err
-		}
-		a.links.extra, a.links.done = extra, true
+	if extra := a.links.extra.Load(); extra != nil {
+		return extra, nil
 	}
-	return uint32(1 + a.links.extra[pos]), nil
+	extra, err := a.countLinks(ctx, right)
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrCorrupt):
+		a.meta.snap.ds.log.Warn("hard links cannot be counted, files show a link count of 1", "error", a.wrap(err))
+	default:
+		return nil, err
+	}
+	a.links.extra.Store(&extra)
+	return &extra, nil
 }
 
 // countLinks finds all hard links of the archive.

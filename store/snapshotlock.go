@@ -192,16 +192,26 @@ func (k *snapshotLocks) takeOnce(ctx context.Context, s name.Snapshot, fill func
 		l.err = fill(l)
 		close(l.ready)
 	}
-	select {
-	case <-l.ready:
-		err = l.err
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
-	if err != nil {
+	if err = l.wait(ctx); err != nil {
 		k.leave(s, l)
 	}
 	return mine, err
+}
+
+// wait returns when the lock was taken, or could not be. A lock that is held costs
+// no look at ctx.
+func (l *snapshotLock) wait(ctx context.Context) error {
+	select {
+	case <-l.ready:
+		return l.err
+	default:
+	}
+	select {
+	case <-l.ready:
+		return l.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // give takes a user off the lock of s.
