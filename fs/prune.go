@@ -36,17 +36,22 @@ const (
 // something before it has forgotten.
 type pruner struct {
 	fsys *filesystem
-	max  int
+	// above is how many objects there are when it begins: while it works, there
+	// come more.
+	above int
+	// keep is how many it leaves alone.
+	keep int
 	wake chan struct{} // holds one token when there are too many
 }
 
 func newPruner(f *filesystem, limit int) *pruner {
-	return &pruner{fsys: f, max: limit, wake: make(chan struct{}, 1)}
+	above := limit - limit/4
+	return &pruner{fsys: f, above: above, keep: above / 2, wake: make(chan struct{}, 1)}
 }
 
 // known is told how many objects there are now.
 func (p *pruner) known(n int) {
-	if n <= p.max {
+	if n <= p.above {
 		return
 	}
 	select {
@@ -70,7 +75,7 @@ func (p *pruner) run(root *gofs.Inode, ended <-chan struct{}, log *slog.Logger) 
 		runtime.GC()
 		log.Debug("asked the kernel to forget objects", "objects", asked, "error", err)
 		pause := max(pruneRest, pruneRests*time.Since(began))
-		if p.fsys.objects.count() > p.max {
+		if p.fsys.objects.count() > p.above {
 			pause = max(pause, pruneRestLong)
 		}
 		rest := time.NewTimer(pause)
@@ -94,61 +99,56 @@ func (p *pruner) run(root *gofs.Inode, ended <-chan struct{}, log *slog.Logger) 
 // prune asks the kernel to forget what was looked up longest ago, what lies
 // deepest first: a directory is kept for what it has.
 func (p *pruner) prune(root *gofs.Inode, ended <-chan struct{}) (asked int, err error) {
+	all := appendKnown(nil, root)
+	old := p.newest(all)
 	open := p.fsys.openInodes()
-	old := p.newest(root)
-	var batch []*gofs.Inode
-	send := func() {
-		if len(batch) > 0 && err == nil {
-			err = forget(root, batch)
-			asked += len(batch)
-		}
-		batch = batch[:0]
-	}
-	var walk func(n *gofs.Inode)
-	walk = func(n *gofs.Inode) {
+	all = slices.DeleteFunc(all, func(i *inode) bool { return open[i] || i.seen.Load() > old })
+	for batch := range slices.Chunk(all, pruneBatch) {
 		select {
 		case <-ended:
-			return
+			return asked, nil
 		default:
 		}
-		for _, c := range n.Children() {
-			walk(c)
-			i, ok := c.Operations().(*inode)
-			if !ok || open[i] || i.seen.Load() > old {
-				continue
-			}
-			if batch = append(batch, c); len(batch) == pruneBatch {
-				send()
-			}
+		if err := forget(root, batch); err != nil {
+			return asked, err
+		}
+		asked += len(batch)
+	}
+	return asked, nil
+}
+
+// appendKnown appends what lies below n, each directory behind what it has.
+func appendKnown(all []*inode, n *gofs.Inode) []*inode {
+	for _, c := range n.Children() {
+		if c.IsDir() {
+			all = appendKnown(all, c)
+		}
+		if i, ok := c.Operations().(*inode); ok {
+			all = append(all, i)
 		}
 	}
-	walk(root)
-	send()
-	return asked, err
+	return all
 }
 
 // newest returns when the oldest of those was looked up that are left alone.
-func (p *pruner) newest(root *gofs.Inode) int64 {
-	var seen []int64
-	var walk func(n *gofs.Inode)
-	walk = func(n *gofs.Inode) {
-		for _, c := range n.Children() {
-			walk(c)
-			if i, ok := c.Operations().(*inode); ok {
-				seen = append(seen, i.seen.Load())
-			}
-		}
+func (p *pruner) newest(all []*inode) int64 {
+	seen := make([]int64, len(all))
+	for k, i := range all {
+		seen[k] = i.seen.Load()
 	}
-	walk(root)
 	slices.Sort(seen)
-	if n := len(seen) - p.max/2; n > 0 {
+	if n := len(seen) - p.keep; n > 0 {
 		return seen[n-1]
 	}
 	return -1
 }
 
 // forget asks the kernel to forget objects.
-func forget(root *gofs.Inode, nodes []*gofs.Inode) error {
+func forget(root *gofs.Inode, batch []*inode) error {
+	nodes := make([]*gofs.Inode, len(batch))
+	for k, i := range batch {
+		nodes[k] = i.EmbeddedInode()
+	}
 	if errno := root.NotifyPrune(nodes); errno != syscall.ENOSYS {
 		return errnoError(errno)
 	}
