@@ -14,6 +14,9 @@ import (
 const (
 	// metadataBytes bounds the metadata of archives that is kept in memory.
 	metadataBytes = 32 << 20
+	// skimBytes is about how much is remembered at once: what comes first is to
+	// be there still when it is asked for.
+	skimBytes = metadataBytes / 8
 	// metadataDisk bounds what is kept in files.
 	metadataDisk = 1 << 30
 	// maxHead is more than what a chunk can have of a header that the next one
@@ -109,8 +112,8 @@ func (a *Archive) skim(ctx context.Context, right CanRead, pos int64) {
 	if err != nil {
 		return
 	}
-	for {
-		next, ok := a.skimChunk(x, i, b.Bytes(), pos)
+	for room := skimBytes; ; {
+		next, ok := a.skimChunk(x, i, b.Bytes(), pos, &room)
 		b.Release()
 		if !ok {
 			return
@@ -133,8 +136,9 @@ func (a *Archive) knows(i int, pos int64) bool {
 
 // skimChunk remembers what is not content in chunk i, whose data is b, from its
 // beginning where that can be told, else from the header at pos. It returns a
-// position in the next chunk of which something could be told.
-func (a *Archive) skimChunk(x *index.Index, i int, b []byte, pos int64) (next int64, ok bool) {
+// position in the next chunk of which something could be told, if that is to be
+// looked at: not when no room is left.
+func (a *Archive) skimChunk(x *index.Index, i int, b []byte, pos int64, room *int) (next int64, ok bool) {
 	span := x.Span(i)
 	mark, head, known := a.beginning(x, i)
 	from := span.Off
@@ -142,13 +146,12 @@ func (a *Archive) skimChunk(x *index.Index, i int, b []byte, pos int64) (next in
 		from = pxar.Rewind(b, span.Off, pos)
 		mark = pxar.Mark{Next: from}
 	}
-	piece := metadata.NewPiece(from, span.End)
-	mark, ok = pxar.Skim(head, b[from-span.Off:], from, mark, a.meta.Size(), func(begin, end int64) {
-		piece.Keep(begin, b[begin-span.Off:end-span.Off])
-	})
-	d := a.meta.snap.ds
-	d.memory.metadata.PutPiece(a.meta.file.Csum, i, piece.Clip(), a.meta.key == nil || d.cacheEncrypted)
-	if !ok {
+	b = b[from-span.Off:]
+	var found metadata.Ranges
+	mark, ok = pxar.Skim(head, b, from, mark, a.meta.Size(), found.Add)
+	piece, d := metadata.NewPiece(from, b, found), a.meta.snap.ds
+	d.memory.metadata.PutPiece(a.meta.file.Csum, i, piece, a.meta.key == nil || d.cacheEncrypted)
+	if *room -= piece.Size(); !ok {
 		return 0, false
 	}
 	next = span.End
@@ -157,7 +160,7 @@ func (a *Archive) skimChunk(x *index.Index, i int, b []byte, pos int64) (next in
 	}
 	if j, ok := x.Find(next); ok {
 		a.skimmed.set(j, mark)
-		return next, true
+		return next, *room > 0
 	}
 	return 0, false
 }

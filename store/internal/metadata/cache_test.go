@@ -12,16 +12,26 @@ import (
 
 func piece(seed uint64, from int64) *Piece {
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	p := NewPiece(from, from+100_000)
-	for pos := from; pos < p.To-2000; pos += int64(rnd.IntN(2000)) {
-		b := make([]byte, rnd.IntN(500))
-		for i := range b {
-			b[i] = byte(rnd.Uint32())
-		}
-		p.Keep(pos, b)
-		pos += int64(len(b))
+	b := make([]byte, 100_000)
+	for i := range b {
+		b[i] = byte(rnd.Uint32())
 	}
-	return p.Clip()
+	var r Ranges
+	for pos := 0; pos < len(b)-2000; pos += rnd.IntN(2000) {
+		end := pos + rnd.IntN(500)
+		r.Add(from+int64(pos), from+int64(end))
+		pos = end
+	}
+	return NewPiece(from, b, r)
+}
+
+// pieceOf returns a piece of n bytes that has text at pos.
+func pieceOf(from, n, pos int64, text string) *Piece {
+	b := make([]byte, n)
+	copy(b[pos-from:], text)
+	var r Ranges
+	r.Add(pos, pos+int64(len(text)))
+	return NewPiece(from, b, r)
 }
 
 // same reports whether two pieces answer every question alike.
@@ -44,10 +54,16 @@ func newCache(t testing.TB, opts Options) *Cache {
 }
 
 func TestPieceAnswersWhatItWasGiven(t *testing.T) {
-	p := NewPiece(1000, 1100)
-	p.Keep(1010, []byte("abc"))
-	p.Keep(1013, []byte("def")) // goes on: one part
-	p.Keep(1090, []byte("0123456789"))
+	b := make([]byte, 100)
+	copy(b[10:], "abcdef")
+	copy(b[90:], "0123456789")
+	var r Ranges
+	r.Add(1010, 1013)
+	r.Add(1013, 1016) // goes on: one part
+	r.Add(1050, 1050)
+	r.Add(1090, 1100)
+	p := NewPiece(1000, b, r)
+	clear(b) // it was copied
 	if len(p.parts) != 2 {
 		t.Errorf("%d parts, want 2", len(p.parts))
 	}
@@ -168,8 +184,7 @@ func TestDamageIsNotThere(t *testing.T) {
 	dir := t.TempDir()
 	a := Archive{1}
 	c := newCache(t, Options{Dir: dir})
-	small := NewPiece(0, 1000)
-	small.Keep(10, []byte("some metadata"))
+	small := pieceOf(0, 1000, 10, "some metadata")
 	c.PutPiece(a, 0, small, true)
 	c.PutPiece(a, 1, piece(2, 0), true)
 	c.Close()
@@ -250,9 +265,7 @@ func TestFilesAreBounded(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(piece(1, 0).encode())
-	p := NewPiece(5, 50)
-	p.Keep(7, []byte("x"))
-	f.Add(p.encode())
+	f.Add(pieceOf(5, 45, 7, "x").encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := decode(b)
 		if err != nil {

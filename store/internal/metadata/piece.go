@@ -25,27 +25,38 @@ type part struct {
 	at  uint32 // in Piece.data
 }
 
-// NewPiece returns a piece without any bytes.
-func NewPiece(from, to int64) *Piece { return &Piece{From: from, To: to} }
+// Ranges are positions in an archive, in order.
+type Ranges struct {
+	spans [][2]int64
+	size  int64
+}
 
-// Keep adds the bytes at pos, which must lie in the piece and behind all that it
-// has. It copies them.
-func (p *Piece) Keep(pos int64, b []byte) {
-	at, rel := uint32(len(p.data)), uint32(pos-p.From) //nolint:gosec // a chunk is at most 16 MiB
-	if len(b) == 0 {
+// Add adds the bytes from begin to end, which must lie behind all others.
+func (r *Ranges) Add(begin, end int64) {
+	if begin >= end {
 		return
 	}
-	if n := len(p.parts); n == 0 || p.parts[n-1].pos+(at-p.parts[n-1].at) != rel {
-		p.parts = append(p.parts, part{pos: rel, at: at})
+	r.size += end - begin
+	if n := len(r.spans); n > 0 && r.spans[n-1][1] == begin {
+		r.spans[n-1][1] = end
+		return
 	}
-	p.data = append(p.data, b...)
+	r.spans = append(r.spans, [2]int64{begin, end})
 }
 
-// Clip gives back memory that is not used.
-func (p *Piece) Clip() *Piece {
-	p.parts, p.data = slices.Clip(p.parts), slices.Clip(p.data)
+// NewPiece returns a piece that ends where b does, with those bytes of it that r
+// has. b begins at position from, and is copied.
+func NewPiece(from int64, b []byte, r Ranges) *Piece {
+	p := &Piece{From: from, To: from + int64(len(b)), parts: make([]part, 0, len(r.spans)), data: make([]byte, 0, r.size)}
+	for _, s := range r.spans {
+		p.parts = append(p.parts, part{pos: uint32(s[0] - from), at: uint32(len(p.data))}) //nolint:gosec // a chunk is at most 16 MiB
+		p.data = append(p.data, b[s[0]-from:s[1]-from]...)
+	}
 	return p
 }
+
+// Size returns how many bytes of the archive the piece has.
+func (p *Piece) Size() int { return len(p.data) }
 
 // ReadAt copies what is known from pos on, without a gap, and returns how much.
 func (p *Piece) ReadAt(b []byte, pos int64) int {
