@@ -29,8 +29,8 @@ type Options struct {
 	Name string
 	// Path is its directory.
 	Path string
-	// CacheSize bounds the decoded chunks that are kept, in bytes; 0 means
-	// DefaultCacheSize.
+	// CacheSize bounds the memory for decoded chunks, in bytes, those that are
+	// being loaded included unless it is small; 0 means DefaultCacheSize.
 	CacheSize int64
 	// Keys open encrypted snapshots; Masters recover the keys of others.
 	Keys    []*keys.Key
@@ -113,7 +113,7 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 		path:   path,
 		host:   opts.Host,
 		log:    opts.Log,
-		chunks: chunk.NewSource(opts.CacheSize),
+		chunks: chunk.NewSource(opts.CacheSize - min(opts.CacheSize/4, chunk.Overhead)),
 		memory: newMemory(metadata.Options{Memory: metadataBytes, Dir: opts.MetadataDir, Disk: metadataDisk, Log: opts.Log}),
 		keys:   newKeyring(opts.Keys, opts.Masters),
 

@@ -292,8 +292,8 @@ func serveWhileDecoding() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
 const (
 	// heapBytes is above what Go's heap needs besides the objects that the kernel
 	// knows: a limit that is reached has Go collect without end, also when idle.
-	// Blocks of chunks lie elsewhere.
-	heapBytes = 104 << 20
+	// Blocks of chunks lie elsewhere; the program itself takes the rest of 100 MiB.
+	heapBytes = 88 << 20
 	// heapGrowth is by how much the heap may grow before it is collected, in
 	// percent of what is in use.
 	heapGrowth = 100

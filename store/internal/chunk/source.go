@@ -36,6 +36,10 @@ type Source struct {
 	running int     // loads under way
 }
 
+// Overhead is how many bytes loads take at most that are under way, and buffers
+// that wait for the next ones, besides the cache.
+const Overhead = maxBusy + maxFree
+
 const (
 	// maxBusy is how many bytes the loads under way may take, what was read and
 	// what it is decoded to. One load may take more when it is alone.
