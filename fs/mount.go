@@ -31,8 +31,9 @@ type Options struct {
 	UID, GID, Umask int64
 	// Extra are mount options for the kernel, as given to -o.
 	Extra []string
-	// MaxInodes is how many objects the kernel may know before it is asked to
-	// forget some; 0 is any number. Each takes about 1 KiB of memory.
+	// MaxInodes is how many objects the kernel may know: from three quarters of
+	// them on it is asked to forget some. 0 is any number. Each takes less than
+	// 1 KiB of memory.
 	MaxInodes int
 	// Log gets the problems, each cause once.
 	Log *slog.Logger

@@ -10,8 +10,8 @@ import (
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 )
 
-// DefaultMaxInodes is how many objects the kernel may know of a mount before it
-// is asked to forget some.
+// DefaultMaxInodes is how many objects the kernel may know of a mount, about:
+// see [Options].
 const DefaultMaxInodes = 250_000
 
 const (
@@ -30,16 +30,16 @@ const (
 
 // pruner asks the kernel to forget objects when it knows too many: each takes
 // memory here, and there is no other way to have it back. What is open stays, and
-// of the rest what was looked up last, half as many as there may be.
+// of the rest what was looked up last.
 //
 // It works in a goroutine that no request waits for: the kernel may ask
 // something before it has forgotten.
 type pruner struct {
 	fsys *filesystem
-	// above is how many objects there are when it begins: while it works, there
-	// come more.
+	// above is how many objects there are when it begins, less than the limit:
+	// while it works, there come more.
 	above int
-	// keep is how many it leaves alone.
+	// keep is how many it leaves alone, half of those.
 	keep int
 	wake chan struct{} // holds one token when there are too many
 }

@@ -106,7 +106,7 @@ func newMountCommand(a *app) *cobra.Command {
 	f.BoolVar(&o.flags.allowOther, "allow-other", false, "let other users use the mount, as -o allow_other")
 	f.BoolVarP(&o.foreground, "foreground", "f", false, "serve in this process, until it is unmounted or interrupted")
 	f.DurationVar(&o.stopTimeout, "stop-timeout", 10*time.Second, "how long SIGTERM waits for open files")
-	f.IntVar(&o.maxInodes, "max-inodes", fs.DefaultMaxInodes, "have the kernel forget files when it knows more; 0: never")
+	f.IntVar(&o.maxInodes, "max-inodes", fs.DefaultMaxInodes, "have the kernel forget files before it knows more; 0: never")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE")
 	f.BoolVar(&o.debug, "debug", false, "log each request of the kernel")
 	return cmd
