@@ -220,11 +220,17 @@ func (o *Operations) Join(op Operation) (*Guard, error) {
 	return o.guard(op), nil
 }
 
-// another counts an operation if the file covers it already.
+// another counts an operation that others of the kind go before.
 func (o *Operations) another(op Operation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed || o.phase != active || !o.covered[op] || !o.mode.allows(op) {
+	return !o.closed && o.mode.allows(op) && o.countBeside(op)
+}
+
+// countBeside counts an operation if the file covers it, and says whether.
+// Called with mu held.
+func (o *Operations) countBeside(op Operation) bool {
+	if o.phase != active || !o.covered[op] {
 		return false
 	}
 	o.counts = o.counts.plus(op, 1)
@@ -285,8 +291,7 @@ func (o *Operations) enter(op Operation) (*waiter, error) {
 	if o.closed {
 		return nil, ErrClosed
 	}
-	if o.phase == active && o.covered[op] {
-		o.counts = o.counts.plus(op, 1)
+	if o.countBeside(op) {
 		return nil, nil
 	}
 	w := &waiter{op: op, done: make(chan error, 1)}
