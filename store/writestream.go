@@ -14,7 +14,7 @@ import (
 )
 
 // How long the chunks of streams are on average, in bytes, as official clients
-// cut them.
+// cut them (reference "chunking").
 const (
 	streamChunk  = 4 << 20
 	catalogChunk = 512 << 10
@@ -29,11 +29,12 @@ type buffers struct{ plain, encoded []byte }
 // StreamWriter writes a stream of bytes as a dynamic index. What is written is
 // cut where its content says so, and stored by several goroutines.
 type StreamWriter struct {
-	s    *SnapshotWriter
-	file name.File
-	buf  *bufio.Writer
-	pipe *io.PipeWriter
-	done chan struct{} // closed when everything is stored, or err is set
+	s       *SnapshotWriter
+	file    name.File
+	buf     *bufio.Writer
+	pipe    *io.PipeWriter
+	chunker *cdc.Chunker
+	done    chan struct{} // closed when everything is stored, or err is set
 
 	err  error // why not all is stored; set before done is closed
 	cuts []*cut
@@ -62,11 +63,14 @@ func (s *SnapshotWriter) Stream(ctx context.Context, f name.File) (*StreamWriter
 		average = catalogChunk
 	}
 	r, p := io.Pipe()
-	w := &StreamWriter{s: s, file: f, pipe: p, buf: bufio.NewWriterSize(p, streamBuffer), done: make(chan struct{})}
+	w := &StreamWriter{
+		s: s, file: f, pipe: p, buf: bufio.NewWriterSize(p, streamBuffer),
+		chunker: cdc.New(r, average), done: make(chan struct{}),
+	}
 	s.streams[w] = true
 	go func() {
 		defer close(w.done)
-		w.err = w.store(ctx, cdc.New(r, average))
+		w.err = w.store(ctx)
 		_ = r.CloseWithError(w.err) // whoever writes on gets to know
 	}()
 	return w, nil
@@ -77,6 +81,10 @@ func (w *StreamWriter) Write(p []byte) (int, error) {
 	n, err := w.buf.Write(p)
 	return n, w.s.failed(w.file, err)
 }
+
+// Suggest tells that the stream is well cut before the byte at off, which has not
+// been written yet. Offsets must ascend.
+func (w *StreamWriter) Suggest(off int64) { w.chunker.Suggest(off) }
 
 // Close completes the stream. A stream without a byte is an error: there is no
 // index without chunks.
@@ -101,15 +109,15 @@ func (w *StreamWriter) abort(err error) {
 
 // store cuts the stream, and has its chunks stored by as many goroutines as the
 // snapshot has slots. The memory that takes is bounded by them.
-func (w *StreamWriter) store(ctx context.Context, c *cdc.Chunker) error {
+func (w *StreamWriter) store(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	end := int64(0)
 	for running.Err() == nil {
 		b := w.s.bufs.Get().(*buffers)
-		if cap(b.plain) < c.Max() {
-			b.plain = make([]byte, 0, c.Max())
+		if cap(b.plain) < w.chunker.Max() {
+			b.plain = make([]byte, 0, w.chunker.Max())
 		}
-		data, err := c.Next(b.plain)
+		data, err := w.chunker.Next(b.plain)
 		if errors.Is(err, io.EOF) {
 			break
 		}

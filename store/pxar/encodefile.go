@@ -105,6 +105,9 @@ func (e *Encoder) addSplit(name string, m *Metadata, size int64, r io.Reader) (S
 	if err != nil {
 		return Stored{}, err
 	}
+	if e.cuts != nil {
+		e.cuts.Suggest(e.payload.pos)
+	}
 	if e.err = e.payload.write(appendHeader(nil, itemPayload, size)); e.err != nil {
 		return Stored{}, e.err
 	}

@@ -23,6 +23,7 @@ import (
 type Encoder struct {
 	meta    *sink
 	payload *sink // nil for unified archives
+	cuts    Cutter
 	stack   []openDir
 	buf     []byte // items that are being put together
 	data    []byte // content on its way
@@ -89,10 +90,19 @@ func NewEncoder(w io.Writer, root *Metadata) (*Encoder, error) {
 	return e.begin(root)
 }
 
+// Cutter is a writer of a payload stream that wants to know where the stream is
+// well cut into chunks.
+type Cutter interface {
+	// Suggest is told the offset of each file's payload header before the header
+	// is written.
+	Suggest(off int64)
+}
+
 // NewSplitEncoder begins a split archive: all but the content of files goes to
-// meta, the content to payload. The prelude may be nil.
+// meta, the content to payload, which may be a [Cutter]. The prelude may be nil.
 func NewSplitEncoder(meta, payload io.Writer, prelude []byte, root *Metadata) (*Encoder, error) {
 	e := &Encoder{meta: newSink(meta), payload: newSink(payload)}
+	e.cuts, _ = payload.(Cutter)
 	if len(prelude) > maxPrelude {
 		return nil, refuse("prelude of %d bytes, want at most %d", len(prelude), maxPrelude)
 	}

@@ -2,57 +2,51 @@ package cdc
 
 import (
 	"bufio"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"io"
-	"math"
+	"math/bits"
 )
 
-// Chunker cuts the stream of a reader into chunks. It is not safe for
-// concurrent use.
+// Chunker cuts the stream of a reader into chunks. Apart from
+// [Chunker.Suggest] it is not safe for concurrent use.
 type Chunker struct {
-	r *bufio.Reader
-	// Positions in a chunk: where hashing begins, where it may end, where the
-	// threshold changes, where it must end.
-	hashed, least, normal, most int
-	strict, loose               uint64 // thresholds before and behind normal
-	gear                        *[256]uint64
+	r           *bufio.Reader
+	least, most int    // lengths of a chunk
+	mask        uint32 // the bits of the hash that matter
+	pos         int64  // where the next chunk begins
+	ends        suggestions
 }
 
 const (
-	window     = 64   // bytes that a hash of 64 bits depends on
+	window     = 64   // bytes that the hash depends on
+	highest    = 3    // how many values of the hash are ends
 	minAverage = 1024 // leaves room for the window
 	readSize   = 256 << 10
+	// lookAhead is how far behind an end that the hash found a suggested one may
+	// be to win.
+	lookAhead = 256 << 10
 )
 
-// gear is what each byte adds to the hash; it is never changed.
-var gear = func() (g [256]uint64) {
-	for i := range g {
-		sum := sha256.Sum256([]byte{byte(i)})
-		g[i] = binary.LittleEndian.Uint64(sum[:])
-	}
-	return g
-}()
-
-// New returns a chunker of what r delivers. Chunks are average bytes long in
-// the mean, at least 1,024, between a quarter and four times of it, and only
-// the last one may be shorter.
+// New returns a chunker of what r delivers. Chunks are about average bytes
+// long, a power of two of at least 1,024; they are between a quarter and four
+// times of it, and only the last one may be shorter.
 func New(r io.Reader, average int) *Chunker {
-	average = max(average, minAverage)
-	every := math.MaxUint64 / uint64(average)
+	average = 1 << (bits.Len(uint(max(average, minAverage))) - 1)
 	return &Chunker{
-		r:      bufio.NewReaderSize(r, readSize),
-		hashed: average/4 - window, least: average / 4, most: 4 * average,
-		// With one end in 4 averages before and four in one behind, the change
-		// at 13/16 puts the mean length at the average.
-		normal: average / 16 * 13, strict: every / 4, loose: every * 4,
-		gear: &gear,
+		// One byte more tells that all suggestions within reach were made.
+		r:     bufio.NewReaderSize(r, readSize+lookAhead+1),
+		least: average / 4, most: 4 * average,
+		mask: uint32(2*average - 1),
 	}
 }
 
 // Max returns the length of the longest chunk there can be.
 func (c *Chunker) Max() int { return c.most }
+
+// Suggest tells that the stream is well cut before its byte at off. It must be
+// called in the order of the offsets, and before the reader delivers that byte;
+// it may be called beside Next.
+func (c *Chunker) Suggest(off int64) { c.ends.add(off) }
 
 // Next returns the next chunk. It lies in buf, whose content is overwritten,
 // if it fits; [Chunker.Max] bytes of capacity are always enough. At the end
@@ -60,8 +54,7 @@ func (c *Chunker) Max() int { return c.most }
 // what was read before it is lost.
 func (c *Chunker) Next(buf []byte) ([]byte, error) {
 	buf = buf[:0]
-	hash := uint64(0)
-	for len(buf) < c.most {
+	for found := false; !found; {
 		data, err := c.peek()
 		if errors.Is(err, io.EOF) && len(buf) > 0 {
 			break
@@ -69,20 +62,22 @@ func (c *Chunker) Next(buf []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		end, threshold := c.stretch(len(buf))
-		data = data[:min(len(data), end-len(buf))]
-		n, found := len(data), false
-		if len(buf) >= c.hashed {
-			hash, n, found = c.cut(hash, data, threshold)
+		old := len(buf)
+		buf = append(buf, data[:min(len(data), readSize, c.most-old)]...)
+		var n int
+		if n, found = c.hashed(buf, old); found {
+			data, _ = c.r.Peek(n - old + lookAhead + 1) // at the end it is less
 		}
-		buf = append(buf, data[:n]...)
-		if _, err := c.r.Discard(n); err != nil {
+		if s, ok := c.suggested(old, n, found); ok {
+			n, found = s, true
+			buf = append(buf[:old], data[:n-old]...)
+		}
+		buf = buf[:n]
+		if _, err := c.r.Discard(n - old); err != nil {
 			return nil, err
 		}
-		if found {
-			break
-		}
 	}
+	c.pos += int64(len(buf))
 	return buf, nil
 }
 
@@ -94,27 +89,46 @@ func (c *Chunker) peek() ([]byte, error) {
 	return c.r.Peek(c.r.Buffered())
 }
 
-// stretch returns the threshold at a position in a chunk, and how far it holds.
-func (c *Chunker) stretch(pos int) (end int, threshold uint64) {
-	switch {
-	case pos < c.hashed:
-		return c.hashed, 0
-	case pos < c.least:
-		return c.least, 0
-	case pos < c.normal:
-		return c.normal, c.strict
-	}
-	return c.most, c.loose
-}
-
-// cut rolls the hash over data until it is below the threshold, and returns
-// it, how many bytes it took, and whether it is.
-func (c *Chunker) cut(hash uint64, data []byte, threshold uint64) (rolled uint64, n int, found bool) {
-	table := c.gear
-	for i, b := range data {
-		if hash = hash<<1 + table[b]; hash < threshold {
-			return hash, i + 1, true
+// hashed returns where a chunk that begins with buf ends, by its hash or because
+// it may not be longer. That it does not end within the first old bytes is known.
+func (c *Chunker) hashed(buf []byte, old int) (n int, found bool) {
+	first := max(old+1, c.least) // the shortest length that is looked at
+	if len(buf) >= first {
+		if n, found = c.roll(buf, first); found {
+			return n, true
 		}
 	}
-	return hash, len(data), false
+	return len(buf), len(buf) == c.most
+}
+
+// roll looks for an end from length first on.
+func (c *Chunker) roll(buf []byte, first int) (n int, found bool) {
+	hash := uint32(0)
+	for _, b := range buf[first-1-window : first-1] {
+		hash = bits.RotateLeft32(hash, 1) ^ table[b]
+	}
+	enter := buf[first-1:]
+	leave := buf[first-1-window:][:len(enter)]
+	mask, end := c.mask, c.mask-(highest-1)
+	for i, b := range enter {
+		// The window is twice as long as the hash has bits, so that what
+		// leaves has been rotated back to where it was.
+		hash = bits.RotateLeft32(hash, 1) ^ table[leave[i]] ^ table[b]
+		if hash&mask >= end {
+			return first + i, true
+		}
+	}
+	return 0, false
+}
+
+// suggested returns the length of a chunk that ends where it was suggested, at
+// old at the earliest. Without that it has n bytes at least, and ends there if
+// found.
+func (c *Chunker) suggested(old, n int, found bool) (length int, ok bool) {
+	last := n
+	if found {
+		last = min(n+lookAhead, c.most)
+	}
+	off, ok := c.ends.next(c.pos+int64(max(old, c.least)), c.pos+int64(last))
+	return int(off - c.pos), ok
 }

@@ -2,16 +2,18 @@
 // that an insertion changes the chunks around it and no others, and a second
 // version of a stream has most chunks in common with the first.
 //
-// A [Chunker] rolls a gear hash over the last 64 bytes: it is shifted left by
-// one, and a number that stands for the byte is added. A chunk ends where the
-// hash is below a threshold, not before a quarter of the average length and not
-// after four times of it. The threshold is low in the beginning and high later
-// (normalised chunking, as FastCDC has it), which draws the lengths towards the
-// average. Zeros never have such an end: a long run of them is chunks of
-// maximum length, all the same.
+// It cuts as the official client does, so that what either has stored is found
+// by the other (reference "chunking"). A [Chunker] rolls a hash of 32 bits over the
+// last 64 bytes (buzhash): it is rotated by one, the number of the byte that
+// leaves is taken out and that of the byte that enters put in. A chunk ends where
+// the low bits are one of the three highest values there are, not before a
+// quarter of the average length, and after four times of it at the latest. Zeros
+// never have such an end: a long run of them is chunks of maximum length, all
+// the same.
 //
-// The numbers are fixed, byte b has the first 8 bytes of SHA-256(b), little
-// endian. They are not the official client's: its chunks and ours of the same
-// stream are different ones. To change them, or the thresholds, would store
-// everything anew.
+// The stream of a split archive's contents is preferably cut where a file begins:
+// its writer suggests these places. A suggested end wins over one that the hash
+// finds less than 256 KiB before it. The official client does so for what happens
+// to have arrived in its buffers, so that two of its own runs can differ in a
+// few chunks; ours never do.
 package cdc
