@@ -27,6 +27,9 @@ var (
 	ErrGroupBusy = errors.New("somebody else writes to the backup group")
 	// ErrOwner is a backup group of another owner.
 	ErrOwner = errors.New("backup group has another owner")
+	// ErrTime is a backup time before that of the group's newest snapshot, as of a
+	// clock that went back. Servers refuse it as well.
+	ErrTime = errors.New("the group has a newer snapshot")
 	// ErrNotEmpty is a directory that no datastore can be made in.
 	ErrNotEmpty = disk.ErrNotEmpty
 )
@@ -112,7 +115,7 @@ func (w *Writer) Snapshot(ctx context.Context, g name.Group, opts SnapshotOption
 		streams: make(map[*StreamWriter]bool),
 	}
 	s.bufs.New = func() any { return new(buffers) }
-	if err := s.begin(ctx, g); err != nil {
+	if err := s.begin(ctx, w, g); err != nil {
 		return nil, fmt.Errorf("datastore %s: %s: %w", own.ds.name, g, errors.Join(err, s.undo()))
 	}
 	return s, nil
@@ -122,7 +125,7 @@ func (w *Writer) Snapshot(ctx context.Context, g name.Group, opts SnapshotOption
 func (s *SnapshotWriter) Name() name.Snapshot { return s.name }
 
 // begin takes the locks and makes the directory.
-func (s *SnapshotWriter) begin(ctx context.Context, g name.Group) error {
+func (s *SnapshotWriter) begin(ctx context.Context, w *Writer, g name.Group) error {
 	root, err := s.right.Root()
 	if err != nil {
 		return err
@@ -152,7 +155,7 @@ func (s *SnapshotWriter) begin(ctx context.Context, g name.Group) error {
 	if err := s.own(g); err != nil {
 		return err
 	}
-	return s.makeSnapshot(context.WithoutCancel(ctx), g)
+	return s.makeSnapshot(context.WithoutCancel(ctx), w, g)
 }
 
 // lock takes a lock, waiting for whoever has it.
@@ -226,7 +229,7 @@ func (s *SnapshotWriter) writeFile(at string, data []byte) error {
 
 // makeSnapshot makes the snapshot's directory. The second that another snapshot
 // was taken in is waited out.
-func (s *SnapshotWriter) makeSnapshot(ctx context.Context, g name.Group) error {
+func (s *SnapshotWriter) makeSnapshot(ctx context.Context, w *Writer, g name.Group) error {
 	for {
 		at := s.opts.Time
 		if at.IsZero() {
@@ -237,6 +240,9 @@ func (s *SnapshotWriter) makeSnapshot(ctx context.Context, g name.Group) error {
 			return err
 		}
 		if s.name, err = name.NewSnapshot(g, t); err != nil {
+			return err
+		}
+		if err := s.isNewest(ctx, w); err != nil {
 			return err
 		}
 		isNew, err := s.disk.MakeDir(s.name.Dir())
@@ -264,7 +270,20 @@ func (s *SnapshotWriter) makeSnapshot(ctx context.Context, g name.Group) error {
 	}
 }
 
-// File returns the place of a file below the datastore.
+// isNewest refuses to write a snapshot that others of its group are newer than:
+// what is pruned, and what "latest" is, goes by the time.
+func (s *SnapshotWriter) isNewest(ctx context.Context, right CanRead) error {
+	newest, ok, err := Latest(ctx, right, s.name.Group())
+	if err != nil {
+		return err
+	}
+	if ok && newest.Time().Unix() > s.name.Time().Unix() {
+		return fmt.Errorf("%w, of %s, than this one of %s would be; check the clock", ErrTime, newest.Time(), s.name.Time())
+	}
+	return nil
+}
+
+// file returns the place of a file below the datastore.
 func (s *SnapshotWriter) file(f name.File) string { return path.Join(s.name.Dir(), f.String()) }
 
 // mode is what the manifest says about how files are protected.

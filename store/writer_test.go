@@ -433,8 +433,30 @@ func TestGroupsKeepTheirOwner(t *testing.T) {
 			}
 		}
 	}
-	if _, err := p.tryBegin(store.SnapshotOptions{Time: time.Unix(1e9, 0)}, alpha); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("a time that is taken: %v, want %v", err, fs.ErrExist)
+}
+
+func TestTimesOfAGroupAscend(t *testing.T) {
+	p := newPlace(t)
+	for _, c := range []struct {
+		sec  int64
+		want error
+	}{{1e9, nil}, {1e9, fs.ErrExist}, {1e9 - 1, store.ErrTime}, {1e9 + 1, nil}, {1e9, store.ErrTime}, {253e9, nil}} {
+		w, err := p.tryBegin(store.SnapshotOptions{Time: time.Unix(c.sec, 0)}, alpha)
+		if !errors.Is(err, c.want) {
+			t.Fatalf("time %d: %v, want %v", c.sec, err, c.want)
+		}
+		if w != nil {
+			if err := w.Finish(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// That last one is far ahead of any clock.
+	if _, err := p.tryBegin(store.SnapshotOptions{}, alpha); !errors.Is(err, store.ErrTime) {
+		t.Errorf("now: %v, want %v", err, store.ErrTime)
+	}
+	if w := p.begin(store.SnapshotOptions{}, "host/beta"); w.Abort() != nil {
+		t.Error("another group minds, too")
 	}
 }
 

@@ -59,14 +59,14 @@ var arrows = map[string][]string{
 	"store":                   {"store/...", "maint"},
 	"store/internal/chunk":    {"store/internal/disk", "store/blob", "store/corrupt", "store/keys", "store/name"},
 	"store/internal/metadata": {"store/internal/lru", "store/corrupt"},
-	"store/internal/disk":     {"store/corrupt"},
+	"store/internal/disk":     {"store/corrupt", "store/internal/lease"},
 	"store/blob":              {"store/corrupt", "store/keys", "store/name"},
 	"store/manifest":          {"store/blob", "store/corrupt", "store/keys", "store/name"},
 	"store/keys":              {"store/corrupt", "store/name"},
 	"store/index":             {"store/corrupt", "store/name"},
 	"store/catalog":           {"store/corrupt", "store/name"},
 	"store/pxar":              {"store/corrupt", "store/name"},
-	"store/source":            {"store/catalog", "store/pxar"},
+	"store/source":            {"store/catalog", "store/internal/lease", "store/pxar"},
 	"store/storetest":         {"store/catalog", "store/keys", "store/name", "store/pxar", "maint"},
 }
 

@@ -35,7 +35,7 @@ below the mount point.
 
 Exit codes:
   0  done
-  1  failed
+  1  failed, or not everything could be done: what is missing is told
   2  the command line is wrong
   3  refused: operations are active
   4  refused by the maintenance mode, or the datastore is not there

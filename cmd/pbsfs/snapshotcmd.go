@@ -42,7 +42,9 @@ SOURCE is one of
 
 What is in the datastore already is not stored again. The snapshot appears when
 it is complete; an interrupted command leaves none. What changes or vanishes
-while it is read is reported, and the rest is stored.
+while it is read is reported, and the rest is stored. If something that is there
+could not be stored, the snapshot has the rest, and the exit code is 1. A group
+that has a newer snapshot than the clock says is refused.
 
 A directory on another file system is stored empty, unless --all-file-systems is
 given, and so is the datastore itself, with a warning. Files that say what to leave out (.pxarexclude) are stored like others.
@@ -188,7 +190,7 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 	if err != nil {
 		return err
 	}
-	sources, err := openSources(args, o)
+	sources, err := openSources(ctx, args, o)
 	if err != nil {
 		return err
 	}

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/blob"
@@ -37,7 +34,7 @@ type snapshotSource struct {
 type snapshotSources []*snapshotSource
 
 // openSources opens everything that is to be stored, before anything is written.
-func openSources(args []string, o snapshotOptions) (_ snapshotSources, err error) {
+func openSources(ctx context.Context, args []string, o snapshotOptions) (_ snapshotSources, err error) {
 	var out snapshotSources
 	defer func() {
 		if err != nil {
@@ -58,7 +55,7 @@ func openSources(args []string, o snapshotOptions) (_ snapshotSources, err error
 		if s.stem == name.ClientLog.Stem() {
 			return nil, usagef("SOURCE %q: that name is for the log of this command", arg)
 		}
-		if err := s.open(m[2]); err != nil {
+		if err := s.open(ctx, m[2]); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.stem, err)
 		}
 		out = append(out, s)
@@ -66,21 +63,21 @@ func openSources(args []string, o snapshotOptions) (_ snapshotSources, err error
 	return out, nil
 }
 
-func (s *snapshotSource) open(kind string) (err error) {
+func (s *snapshotSource) open(ctx context.Context, kind string) (err error) {
 	switch kind {
 	case "pxar":
 		s.tree, err = source.Open(s.path)
 	case "img":
-		s.image, err = source.OpenImage(s.path)
+		s.image, err = source.OpenImage(ctx, s.path)
 	default:
-		s.data, err = readSmall(s.path)
+		s.data, err = readSmall(ctx, s.path)
 	}
 	return err
 }
 
 // readSmall reads a file that is to be stored in one piece.
-func readSmall(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a fifo would block
+func readSmall(ctx context.Context, path string) ([]byte, error) {
+	f, err := source.OpenFile(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +152,8 @@ type filler struct {
 	begun time.Time
 	log   strings.Builder
 	warn  int
+	// missing counts what is there and could not be stored whole.
+	missing int
 
 	catalog *catalog.Encoder // nil if none is written
 }
@@ -177,7 +176,19 @@ func (a *app) fillSnapshot(ctx context.Context, s *store.SnapshotWriter, sources
 		return err
 	}
 	fmt.Fprintln(a.stdout, at)
-	return nil
+	return f.incomplete()
+}
+
+// incomplete is an error if something is not in the snapshot that is there: a
+// job that runs by itself is only seen by its exit code.
+func (f *filler) incomplete() error {
+	switch f.missing {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("snapshot %s was written, but 1 thing is missing in it; the warning names it", f.s.Name())
+	}
+	return fmt.Errorf("snapshot %s was written, but %d things are missing in it; the warnings name them", f.s.Name(), f.missing)
 }
 
 // total says what the snapshot has cost.
@@ -249,8 +260,13 @@ func (f *filler) tree(ctx context.Context, s *snapshotSource) error {
 	opts := source.Options{
 		AllFileSystems: f.o.allFileSystems,
 		Empty:          map[string]string{f.into: "it is the datastore that is written to"},
-		Warn:           func(path string, err error) { f.warning("%s: %q: %v", s.stem, path, err) },
-		Progress:       f.show.add,
+		Warn: func(path string, err error) {
+			if errors.Is(err, source.ErrIncomplete) {
+				f.missing++
+			}
+			f.warning("%s: %q: %v", s.stem, path, err)
+		},
+		Progress: f.show.add,
 	}
 	total := int64(-1)
 	if f.show.needsTotal() {

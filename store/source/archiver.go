@@ -49,7 +49,7 @@ func (a *archiver) leave() error {
 // out.
 func (a *archiver) stored(name string, err error) (ok bool, _ error) {
 	if errors.Is(err, pxar.ErrEntry) {
-		a.warn(name, fmt.Errorf("left out: %w", err))
+		a.warn(name, incomplete("left out: %w", err))
 		return false, nil
 	}
 	return err == nil, err
@@ -123,7 +123,7 @@ func (a *archiver) special(name string, fd int, st *unix.Stat_t) error {
 	case unix.S_IFSOCK:
 		return a.added(name, a.enc.AddSpecial(name, m), catalog.Socket)
 	}
-	a.warn(name, fmt.Errorf("left out: archives have nothing with mode %#o", st.Mode))
+	a.warn(name, incomplete("left out: archives have nothing with mode %#o", st.Mode))
 	return nil
 }
 

@@ -21,8 +21,11 @@ func (a *archiver) file(dir int, name string, st *unix.Stat_t) error {
 		}
 		// What is too far up for a link is a file of its own.
 	}
-	fd, err := openAt(dir, name, openFile)
+	fd, err := openLeased(a.ctx, dir, name)
 	if err != nil {
+		if a.ctx.Err() != nil {
+			return err
+		}
 		a.warn(name, describe("open it", err))
 		return nil
 	}
@@ -54,7 +57,7 @@ func (a *archiver) content(name string, fd int, st *unix.Stat_t) error {
 func (a *archiver) difference(fd int, before *unix.Stat_t, stored *pxar.Stored) error {
 	switch {
 	case stored.Cause != nil:
-		return fmt.Errorf("its last %d bytes are stored as zeros: cannot read them: %w", stored.Missing, stored.Cause)
+		return incomplete("its last %d bytes are stored as zeros: cannot read them: %w", stored.Missing, stored.Cause)
 	case stored.Missing > 0:
 		return fmt.Errorf("it shrank while it was read: its last %d bytes are stored as zeros", stored.Missing)
 	case stored.Longer:

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,8 +22,8 @@ var ErrEmpty = errors.New("empty: there is nothing to store")
 
 // OpenImage opens the regular file or block device at path. Links are followed.
 // The caller must Close it.
-func OpenImage(path string) (*Image, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+func OpenImage(ctx context.Context, path string) (*Image, error) {
+	f, err := OpenFile(ctx, path)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package source
 
 import (
 	"errors"
-	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +30,7 @@ func (a *archiver) metadata(name string, fd int, st *unix.Stat_t, readable bool)
 func (a *archiver) attributes(name string, m *pxar.Metadata, x attributes) {
 	names, err := x.names()
 	if err != nil {
-		a.warn(name, fmt.Errorf("stored without extended attributes: %w", err))
+		a.warn(name, incomplete("stored without extended attributes: %w", err))
 		return
 	}
 	for _, attr := range names {
@@ -46,7 +45,7 @@ func (a *archiver) attributes(name string, m *pxar.Metadata, x attributes) {
 			err = m.SetAttribute(attr, value)
 		}
 		if err != nil {
-			a.warn(name, fmt.Errorf("stored without its extended attribute %q: %w", attr, err))
+			a.warn(name, incomplete("stored without its extended attribute %q: %w", attr, err))
 		}
 	}
 }
@@ -70,7 +69,7 @@ func (a *archiver) flags(m *pxar.Metadata, fd int, st *unix.Stat_t) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("stored without its flags: %w", err)
+		return incomplete("stored without its flags: %w", err)
 	}
 	m.Flags |= flags(attr)
 	return nil
@@ -103,7 +102,7 @@ func project(m *pxar.Metadata, fd int) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("stored without its quota project: %w", err)
+		return incomplete("stored without its quota project: %w", err)
 	}
 	m.ProjectID = x.project
 	return nil

@@ -1,9 +1,14 @@
 package source
 
 import (
+	"context"
 	"errors"
+	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store/internal/lease"
 )
 
 // How a name is opened. O_NONBLOCK keeps a fifo that took a file's place from
@@ -13,6 +18,25 @@ const (
 	openDir  = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_DIRECTORY | unix.O_CLOEXEC
 	openPath = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC // to be looked at, not read
 )
+
+// openLeased is openAt for a file that somebody may have a lease on.
+func openLeased(ctx context.Context, dir int, name string) (int, error) {
+	return lease.Open(ctx, func() (int, error) { return openAt(dir, name, openFile) })
+}
+
+// OpenFile opens what path leads to for reading. A fifo does not block it, and a
+// lease that somebody has on a file is waited for. The caller must close it.
+func OpenFile(ctx context.Context, path string) (*os.File, error) {
+	fd, err := lease.Open(ctx, func() (int, error) {
+		return retry(func() (int, error) {
+			return unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		})
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
 
 // openAt opens a name in a directory.
 func openAt(dir int, name string, flags int) (int, error) {

@@ -21,8 +21,9 @@ type Options struct {
 	// Empty are directories, by path, that are stored as if nothing were in them,
 	// and why: what the archive is written to must not be read into it.
 	Empty map[string]string
-	// Warn is told of what is not stored as it is, or not at all. It is
-	// called by the goroutine that walks; nil ignores it.
+	// Warn is told of what is not stored as it is, or not at all. What is there
+	// and not stored whole matches [ErrIncomplete]; what vanished or changed in the
+	// meantime does not. It is called by the goroutine that walks; nil ignores it.
 	Warn func(path string, err error)
 	// Progress is told how many entries and bytes of content are done since it
 	// was called last. In the end they add up to what Total says of an idle

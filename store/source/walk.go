@@ -195,7 +195,7 @@ func (w *walker) openDir(name string, mounted bool) (fd int, readable bool, err 
 	}
 	unreadable := err
 	if fd, err = openAt(dir, name, openPath|unix.O_DIRECTORY); err == nil {
-		w.warn(name, fmt.Errorf("stored empty: cannot read it: %w", unreadable))
+		w.warn(name, incomplete("stored empty: cannot read it: %w", unreadable))
 	}
 	return fd, false, err
 }
@@ -208,11 +208,9 @@ func (w *walker) list(fd int) (names []string, err error) {
 	}
 	for err == nil {
 		var n int
-		n, err = retry(func() (int, error) { return unix.ReadDirent(fd, w.buf) })
-		if n <= 0 {
+		if names, n, err = readNames(fd, w.buf, names); n == 0 {
 			break
 		}
-		_, _, names = unix.ParseDirent(w.buf[:n], -1, names)
 		err = w.ctx.Err()
 	}
 	slices.Sort(names)
@@ -221,7 +219,7 @@ func (w *walker) list(fd int) (names []string, err error) {
 
 func (w *walker) warnList(err error) {
 	if err != nil && w.ctx.Err() == nil {
-		w.warn("", fmt.Errorf("some of what is in it is left out: cannot list it: %w", err))
+		w.warn("", incomplete("some of what is in it is left out: cannot list it: %w", err))
 	}
 }
 
@@ -254,7 +252,7 @@ func (w *walker) reopen(below int) {
 		fd = next
 	}
 	if l.fd = fd; fd < 0 && len(l.names) > 0 {
-		w.warn("", fmt.Errorf("it was moved while it was read: %d of its entries are left out, from %q on", len(l.names), l.names[0]))
+		w.warn("", incomplete("it was moved while it was read: %d of its entries are left out, from %q on", len(l.names), l.names[0]))
 		l.names = nil
 	}
 }
@@ -314,5 +312,5 @@ func describe(what string, err error) error {
 	case changed(err):
 		return fmt.Errorf("left out: it became something else: %w", err)
 	}
-	return fmt.Errorf("left out: cannot %s: %w", what, err)
+	return incomplete("left out: cannot %s: %w", what, err)
 }

@@ -12,6 +12,7 @@
 package disk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/internal/lease"
 )
 
 // resolve keeps a lookup inside the datastore, whatever lies there.
@@ -68,17 +70,21 @@ func (r *Root) Close() error { return unix.Close(r.fd) }
 func (r *Root) Path() string { return r.path }
 
 // open opens name below the directory. O_NONBLOCK keeps a fifo that somebody
-// put there from blocking us.
+// put there from blocking us; a lease is waited for, as a file server may have
+// one.
 func (r *Root) open(name string, flags int) (*os.File, error) {
 	how := unix.OpenHow{Resolve: resolve}
 	how.Flags = uint64(flags | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOFOLLOW)
 	if !r.atime.Load() {
 		how.Flags |= unix.O_NOATIME
 	}
-	fd, err := retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
+	call := func() (int, error) {
+		return retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
+	}
+	fd, err := lease.Open(context.Background(), call)
 	if errors.Is(err, unix.EPERM) && how.Flags&unix.O_NOATIME != 0 {
 		how.Flags &^= unix.O_NOATIME
-		if fd, err = retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) }); err == nil {
+		if fd, err = lease.Open(context.Background(), call); err == nil {
 			r.atime.Store(true)
 		}
 	}
