@@ -1,0 +1,52 @@
+package reach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Patience is how long what may hang is waited for.
+const Patience = 2 * time.Second
+
+// ErrHangs says that a file system did not answer in time.
+var ErrHangs = errors.New("does not answer")
+
+// Try does what may hang, and waits for it for [Patience] at most, or until ctx
+// ends. What hangs goes on in a goroutine of its own until it ends by itself.
+func Try[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	type answer struct {
+		got T
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		got, err := do()
+		done <- answer{got, err}
+	}()
+	timer := time.NewTimer(Patience)
+	defer timer.Stop()
+	var none T
+	select {
+	case a := <-done:
+		return a.got, a.err
+	case <-timer.C:
+		return none, ErrHangs
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	}
+}
+
+// Resolve follows a path to its end, in bounded time. The answer's Path is set
+// also beside an error; where the path hangs, it is the path as it is written.
+func Resolve(ctx context.Context, path string) (Place, error) {
+	place, err := Try(ctx, func() (Place, error) { return Follow(path) })
+	if place.Path == "" {
+		place.Path = cleaned(path)
+	}
+	if errors.Is(err, ErrHangs) {
+		err = fmt.Errorf("%s: %w", path, ErrHangs)
+	}
+	return place, err
+}
