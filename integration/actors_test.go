@@ -37,6 +37,7 @@ var roles = map[string]func(args []string){ //nolint:gochecknoglobals // a const
 	"cwd of a thread": playThreadCwd,
 	"lock":            playLock,
 	"proxy":           playProxy,
+	"api":             func([]string) { nameDaemon(); ready() },
 	"read":            playRead,
 	"attempt":         playAttempt,
 	"churn":           playChurn,
@@ -165,9 +166,13 @@ func playLock(args []string) {
 	do(f.Close())
 }
 
+// nameDaemon gives this process the name of one of a server's daemons.
+func nameDaemon() { do(os.WriteFile("/proc/self/comm", []byte("proxmox-backup-proxy"), 0)) }
+
 // playProxy answers on the control socket of a server, and repeats what it is
 // told.
 func playProxy(args []string) {
+	nameDaemon()
 	l := take(net.Listen("unix", fmt.Sprintf("@%s/control-%d.sock", args[0], os.Getpid())))
 	go func() {
 		for {

@@ -39,7 +39,7 @@ func newServerHost(t *testing.T, store string) (h *host, proxy, api *actor) {
 	t.Helper()
 	needRoot(t)
 	h = newHost(t)
-	proxy, api = startActor(t, "proxy", filepath.Join(h.dir, "run")), startActor(t, "idle")
+	proxy, api = startActor(t, "proxy", filepath.Join(h.dir, "run")), startActor(t, "api")
 	for name, text := range map[string]string{
 		"config/authkey.key":   "not a key",
 		"config/datastore.cfg": fmt.Sprintf("datastore: %s\n\tpath %s\n\tcomment it's the server's\n", tank, store),
@@ -330,7 +330,13 @@ func (a *actor) end() {
 // who is how messages name the process.
 func (a *actor) who() string {
 	a.t.Helper()
-	return fmt.Sprintf("process %d %s", a.pid, filepath.Base(os.Args[0]))
+	name := filepath.Base(os.Args[0])
+	comm, err := os.ReadFile(a.proc("comm"))
+	must(a.t, err)
+	if own := strings.TrimSpace(string(comm)); !strings.HasPrefix(name, own) {
+		name = own // of a daemon of the server's
+	}
+	return fmt.Sprintf("process %d %s", a.pid, name)
 }
 
 // operation is what the server would write of the process.

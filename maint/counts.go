@@ -3,6 +3,7 @@ package maint
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 )
 
 // ProcessCount is what one process does with a datastore.
@@ -12,51 +13,111 @@ type ProcessCount struct {
 	Name      string `json:"name"`
 	Read      int64  `json:"read"`
 	Write     int64  `json:"write"`
+	// Elsewhere: the pid is that of another pid namespace.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
-// Processes lists the live processes that have operations on a datastore, PBS's
-// daemons and, for root on a host without PBS, those of all users included.
-func Processes(host Host, store string) ([]ProcessCount, error) {
+// elsewhereName is for a process that cannot be seen.
+const elsewhereName = "(in another pid namespace)"
+
+// Tally is what is counted on a datastore, and what of other users' files could not
+// be believed.
+type Tally struct {
+	Processes []ProcessCount
+	Problems  []error
+}
+
+// Count finds the live processes that have operations on a datastore: PBS's
+// daemons, those in other pid namespaces, and, for root on a host without PBS,
+// those of all users. What users have in their directories keeps nobody from
+// counting.
+func Count(host Host, store string) (Tally, error) {
 	if len(host.configs) == 0 {
-		return nil, errNoHost
+		return Tally{}, errNoHost
 	}
 	if err := checkStore(store); err != nil {
-		return nil, err
+		return Tally{}, err
 	}
 	names, err := countedAs(host, store)
 	if err != nil {
-		return nil, err
+		return Tally{}, err
 	}
-	var files []string
-	for _, name := range names {
-		files = append(files, operationsFiles(host, name)...)
+	var t Tally
+	if err := t.addOwn(host, names); err != nil {
+		return Tally{}, err
 	}
-	var procs []ProcessCount
-	for _, file := range files {
-		entries, err := readOperations(file)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			if e.counts.Total() == 0 || !e.alive() {
-				continue
-			}
-			procs = append(procs, ProcessCount{
-				PID: int(e.pid), StartTime: e.starttime, Name: processName(int(e.pid)),
-				Read: e.counts.Read, Write: e.counts.Write,
-			})
-		}
-	}
-	return procs, nil
+	users := userTallies(host.usersDirs(), names)
+	t.Processes = append(t.Processes, users.Processes...)
+	t.Problems = users.Problems
+	return t, nil
 }
 
-// operationsFiles are those that count for us.
-func operationsFiles(host Host, store string) []string {
-	files := []string{host.OperationsFile(store)}
-	for _, dir := range host.UsersRunDirs() {
-		files = append(files, filepath.Join(dir, "active-operations", store))
+// Processes lists the live processes that have operations on a datastore, as
+// [Count] finds them.
+func Processes(host Host, store string) ([]ProcessCount, error) {
+	t, err := Count(host, store)
+	return t.Processes, err
+}
+
+// addOwn adds what the run directory has, our own file and those of guests.
+func (t *Tally) addOwn(host Host, names []string) error {
+	claim, err := claimRun(host)
+	if err != nil {
+		return err
 	}
-	return files
+	defer claim.release()
+	for _, name := range names {
+		entries, err := readOperations(host.OperationsFile(name))
+		if err != nil {
+			return err
+		}
+		t.add(entries, claim.home)
+	}
+	for _, dir := range guestDirs(host.runDir) {
+		for _, name := range names {
+			entries, err := readOperations(filepath.Join(dir, name))
+			if err != nil {
+				return err
+			}
+			t.add(seenFromHere(dir, entries), false)
+		}
+	}
+	return nil
+}
+
+// add adds entries. Where their pids are not those of this namespace, all count:
+// what cannot be seen is not taken for dead.
+func (t *Tally) add(entries []opsEntry, home bool) {
+	for _, e := range entries {
+		sight := Unseen
+		if home || e.here {
+			sight = e.look()
+		}
+		if e.counts.Total() == 0 || sight == Ended {
+			continue
+		}
+		p := ProcessCount{
+			PID: int(e.pid), StartTime: e.starttime, Read: e.counts.Read, Write: e.counts.Write,
+			Elsewhere: !home && !e.here, Name: elsewhereName,
+		}
+		if !p.Elsewhere {
+			p.Name = processName(p.PID)
+		}
+		t.Processes = append(t.Processes, p)
+	}
+}
+
+// seenFromHere gives the entries of a guest the pid that it has here, if it has one:
+// it is the process that holds the guest's lock.
+func seenFromHere(dir string, entries []opsEntry) []opsEntry {
+	p := lockHolder(filepath.Join(dir, aliveName))
+	if p.PID == 0 || p.StartTime == 0 {
+		return entries
+	}
+	for i := range entries {
+		entries[i].pid, entries[i].starttime, entries[i].here = uint32(p.PID), p.StartTime, true
+	}
+	return entries
 }
 
 // Sum is what all live processes together do with a datastore.
@@ -64,8 +125,7 @@ func Sum(host Host, store string) (Counts, error) {
 	procs, err := Processes(host, store)
 	var sum Counts
 	for _, p := range procs {
-		sum.Read += p.Read
-		sum.Write += p.Write
+		sum = sum.and(Counts{Read: p.Read, Write: p.Write})
 	}
 	return sum, err
 }
@@ -76,12 +136,8 @@ func conflicting(host Host, store string, mode ModeType) ([]ProcessCount, error)
 	if err != nil {
 		return nil, fmt.Errorf("count the operations on datastore %s: %w", store, err)
 	}
-	var found []ProcessCount
 	m := Mode{Type: mode}
-	for _, p := range procs {
-		if p.Read > 0 && !m.allows(Read) || p.Write > 0 && !m.allows(Write) {
-			found = append(found, p)
-		}
-	}
-	return found, nil
+	return slices.DeleteFunc(procs, func(p ProcessCount) bool {
+		return (p.Read == 0 || m.allows(Read)) && (p.Write == 0 || m.allows(Write))
+	}), nil
 }

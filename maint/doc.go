@@ -46,6 +46,27 @@
 // process that dies takes its entry with it: entries count only while their
 // process, told by pid and start time, runs.
 //
+// What counts is what the file says, not what was once written: while operations
+// are active, each Begin looks whether the file still has our entry, and so does the
+// keeper twice a second. One that was lost is published again, before anything else
+// begins. A file that cannot be read is left alone, for it may hide the counts of
+// others; nothing begins then.
+//
+// # Namespaces
+//
+// Pids mean something in one pid namespace. We are called what /proc calls us, with
+// the start time of the machine's clock. A run directory has the pids of the namespace
+// that claims it (a lock on the file pid-namespace), or of the server whose it is.
+// A process of another namespace judges nobody there, and counts in a directory of
+// its own below guests, which everybody adds up for as long as the lock in it is
+// held; beside a server, which would not see that, it is refused.
+//
+// # Other users
+//
+// Of an ordinary user's files root believes what they say of that user's own live
+// processes. They are opened beneath the user's directory, if they are plain files
+// of that user's, and what is wrong with them is told with the [Tally].
+//
 // Other processes' entries are kept byte for byte. PBS's own daemons are listed
 // before us, at zero, because a PBS before 4.0.21 would otherwise not list
 // itself at all; see reference "operations-and-maintenance", section 1.
@@ -89,10 +110,11 @@
 //     of which none is held while another one is taken.
 //
 // The first two are held across the writing of one small file and nothing else,
-// the third across nothing at all. A file lock is given up on after 10 s, with
-// an error that names the lock and who holds it. Callbacks are called with no
-// lock held. Each Operations has at most two goroutines: the keeper, which
-// publishes and exists only while something is open or waits, and the watcher,
-// which looks at the mode for mounts that are idle and exists only if somebody
-// wants to be told. Close waits for both.
+// the third across nothing at all. A file lock is given up on after 10 s, with an
+// error that names the lock and who holds it. Nobody waits for the claim of a run
+// directory: who cannot have it is a guest. Callbacks are called with no lock held.
+// Each Operations has at most two goroutines: the keeper, which publishes and exists
+// only while something is open or waits, and the watcher, which looks at the mode for
+// mounts that are idle and exists only if somebody wants to be told. Close waits for
+// both.
 package maint

@@ -24,13 +24,14 @@ import (
 const helperEnv = "PBSFS_MAINT_TEST_HELPER"
 
 var helpers = map[string]func(args []string){
-	"sleep": func([]string) { io.Copy(io.Discard, os.Stdin) },
-	"hold":  helpHold,
-	"lock":  helpLock,
-	"churn": helpChurn,
-	"open":  helpOpen,
-	"mmap":  helpMmap,
-	"cwd":   helpCwd,
+	"sleep":  func([]string) { io.Copy(io.Discard, os.Stdin) },
+	"daemon": func([]string) { nameDaemon(); ready() },
+	"hold":   helpHold,
+	"lock":   helpLock,
+	"churn":  helpChurn,
+	"open":   helpOpen,
+	"mmap":   helpMmap,
+	"cwd":    helpCwd,
 }
 
 func TestMain(m *testing.M) {
@@ -55,6 +56,9 @@ func ready() {
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
 }
+
+// nameDaemon gives this process the name of a server's.
+func nameDaemon() { must(0, os.WriteFile("/proc/self/comm", []byte("proxmox-backup-proxy"), 0)) }
 
 func dirsHost(dir string) (Host, error) {
 	return NewHost(HostOptions{
@@ -217,7 +221,7 @@ func (p *place) look(t testing.TB) {
 func newPBSPlace(t testing.TB) (p place, proxy, api *other) {
 	t.Helper()
 	p = newPlace(t)
-	proxy, api = startOther(t, "sleep"), startOther(t, "sleep")
+	proxy, api = startOther(t, "daemon"), startOther(t, "daemon")
 	p.write(t, "run/proxy.pid", fmt.Sprintf("%d\n", proxy.pid()))
 	p.write(t, "run/api.pid", fmt.Sprintf("%d\n", api.pid()))
 	p.look(t)
@@ -349,3 +353,5 @@ func countFDs(t testing.TB) int {
 	}
 	return n
 }
+
+func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }

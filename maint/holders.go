@@ -131,7 +131,11 @@ func newHolderScan(mount Mount) (*holderScan, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.addNamespace(s.own, os.Getpid(), mounts)
+	me, err := Self()
+	if err != nil {
+		return nil, err
+	}
+	s.addNamespace(s.own, me.PID, mounts)
 	return s, nil
 }
 

@@ -21,6 +21,7 @@ const (
 
 	configName     = "datastore.cfg"
 	configLockName = ".datastore.lck"
+	operationsName = "active-operations"
 )
 
 // HostOptions are the answers of the world around a [Host].
@@ -46,6 +47,9 @@ type Host struct {
 	pbs      bool
 	files    owner  // of what we create beside PBS's files
 	usersRun string // glob of the users' run directories that root sums, or ""
+	// serverUsersRun is where the server's user keeps what root keeps in ownRun, "" if
+	// that is nobody else.
+	serverUsersRun string
 }
 
 // configPlace is one directory with a datastore.cfg.
@@ -241,7 +245,7 @@ func (h Host) ConfigLock() string { return filepath.Join(h.ConfigDir(), configLo
 func (h Host) RunDir() string { return h.runDir }
 
 // OperationsDir is where each datastore has its operations file.
-func (h Host) OperationsDir() string { return filepath.Join(h.runDir, "active-operations") }
+func (h Host) OperationsDir() string { return filepath.Join(h.runDir, operationsName) }
 
 // OperationsFile is the operations file of one datastore.
 func (h Host) OperationsFile(store string) string { return filepath.Join(h.OperationsDir(), store) }
@@ -254,16 +258,6 @@ func (h Host) OldLockingFile() string { return filepath.Join(h.runDir, "old-lock
 
 // OwnRunDir is where pbsfs keeps what is its own: sockets, mount records, logs.
 func (h Host) OwnRunDir() string { return h.ownRun }
-
-// UsersRunDirs are the run directories of ordinary users whose operations count
-// for root; none elsewhere.
-func (h Host) UsersRunDirs() []string {
-	if h.usersRun == "" {
-		return nil
-	}
-	dirs, _ := filepath.Glob(h.usersRun)
-	return dirs
-}
 
 // IsPBS says whether a PBS shares these places.
 func (h Host) IsPBS() bool { return h.pbs }

@@ -9,6 +9,9 @@ const (
 	// displayEvery is how often the file is brought up to date for display
 	// while operations are active.
 	displayEvery = time.Second
+	// verifyEvery is how often the keeper looks whether the file still counts
+	// us: a count that somebody took out comes back within a second.
+	verifyEvery = 500 * time.Millisecond
 	// retryEvery is the pause after a publication failed that others do not
 	// wait for.
 	retryEvery = time.Second
@@ -27,6 +30,7 @@ const (
 	stepDrop                 // the linger is over
 	stepTidy                 // nothing is open, but the file still counts us
 	stepDisplay              // the file's counts are out of date
+	stepVerify               // the file may have been changed by others
 )
 
 // startKeeper makes sure that a keeper runs. Called with mu held.
@@ -58,6 +62,8 @@ func (o *Operations) keep() {
 			o.tidy()
 		case stepDisplay:
 			o.display()
+		case stepVerify:
+			o.verify()
 		}
 	}
 }
@@ -97,6 +103,11 @@ func (o *Operations) due() time.Time {
 		}
 		return o.idleSince[0].Add(o.opts.Linger)
 	}
+	return earlier(o.verifyAt, o.displayDue())
+}
+
+// displayDue is when the file's counts have to be changed. Called with mu held.
+func (o *Operations) displayDue() time.Time {
 	at := o.displayAt
 	for _, op := range []Operation{Read, Write} {
 		if o.covered[op] && o.counts.of(op) == 0 {
@@ -122,6 +133,9 @@ func (o *Operations) begin(now time.Time) step {
 		o.phase = closing
 		o.covered = [3]bool{}
 		return stepDrop
+	case now.Before(o.displayDue()):
+		o.verifyAt = now.Add(verifyEvery)
+		return stepVerify
 	default:
 		o.displayAt = now.Add(displayEvery)
 		o.want = o.counts
@@ -212,10 +226,36 @@ func (o *Operations) nowActive(published Counts) {
 		// Everybody may have left meanwhile; the linger then begins here.
 		o.idleSince = [3]time.Time{now, now, now}
 	}
-	o.phase, o.residue, o.retryAt = active, false, time.Time{}
+	o.phase, o.residue, o.lost, o.retryAt = active, false, false, time.Time{}
 	o.covered[Read] = published.Read > 0
 	o.covered[Write] = published.Write > 0
 	o.displayAt = now.Add(displayEvery)
+	o.verifyAt = now.Add(verifyEvery)
+}
+
+// verify looks whether the file still says of us what was published, and
+// publishes that again where it does not: files are removed by who cleans up,
+// and rewritten by who does not know of us.
+func (o *Operations) verify() {
+	if o.ledger.intact() {
+		return
+	}
+	o.mu.Lock()
+	want, news := o.published, !o.lost
+	o.lost = true
+	o.mu.Unlock()
+	ctx, cancel := context.WithTimeout(o.stop, tidyTimeout)
+	defer cancel()
+	err := o.ledger.update(ctx, want)
+	o.mu.Lock()
+	o.lost = err != nil
+	o.mu.Unlock()
+	switch {
+	case err == nil:
+		o.opts.Log.Warn("our entry was lost from the operations file and is there again", "datastore", o.opts.Store)
+	case news && o.stop.Err() == nil:
+		o.opts.Log.Warn("our entry was lost from the operations file", "datastore", o.opts.Store, "error", err)
+	}
 }
 
 // tidy takes our entry out of the file: nothing is open below the datastore.
@@ -232,7 +272,7 @@ func (o *Operations) tidy() {
 	defer cancel()
 	if err := o.ledger.update(ctx, Counts{}); err != nil {
 		if o.tidyFailed(final) {
-			o.opts.Log.Warn("entry stays in the operations file for now", "datastore", o.opts.Store, "err", err)
+			o.opts.Log.Warn("entry stays in the operations file for now", "datastore", o.opts.Store, "error", err)
 		}
 		return
 	}
@@ -275,6 +315,6 @@ func (o *Operations) display() {
 	}
 	o.mu.Unlock()
 	if news && o.stop.Err() == nil {
-		o.opts.Log.Warn("operations file is out of date for now", "datastore", o.opts.Store, "err", err)
+		o.opts.Log.Warn("operations file is out of date for now", "datastore", o.opts.Store, "error", err)
 	}
 }

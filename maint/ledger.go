@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // ledger is where an Operations publishes its counts. It is used by one
@@ -22,6 +24,13 @@ type ledger interface {
 	stale() bool
 	// said is what the file says of us since the last publication.
 	said() Counts
+	// holds says whether the file counts an operation of that kind of ours at
+	// this moment. Unlike the rest it may be called by everybody.
+	holds(op Operation) bool
+	// intact says whether the file still says of us what was published.
+	intact() bool
+	// close gives back what is held for as long as something may be published.
+	close()
 }
 
 func newLedger(opts Options, modes *modeSource) ledger {
@@ -53,6 +62,9 @@ func (u unpublished) register(_ context.Context, plan func(Mode) (Counts, bool),
 func (unpublished) update(context.Context, Counts) error { return nil }
 func (unpublished) stale() bool                          { return false }
 func (unpublished) said() Counts                         { return Counts{} }
+func (unpublished) holds(Operation) bool                 { return true }
+func (unpublished) intact() bool                         { return true }
+func (unpublished) close()                               {}
 
 // fileLedger publishes in PBS's active-operations file.
 type fileLedger struct {
@@ -61,6 +73,44 @@ type fileLedger struct {
 	modes   *modeSource
 	daemons []Process // PBS's, as of the last publication
 	written Counts    // our share, as of the last publication
+	seen    entrySight
+	// at is where we publish; nil before the first time and after close.
+	at atomic.Pointer[opsPlace]
+}
+
+// opsPlace is where a process publishes what it counts.
+type opsPlace struct {
+	claim *runClaim
+	dir   string // of the operations files
+}
+
+func (p *opsPlace) file(store string) string { return filepath.Join(p.dir, store) }
+
+// place returns where we publish, which changes when our claim is lost.
+func (l *fileLedger) place(ctx context.Context) (*opsPlace, error) {
+	if at := l.at.Load(); at != nil {
+		if at.claim.stands() {
+			return at, nil
+		}
+		l.close()
+	}
+	claim, err := claimToCount(ctx, l.host)
+	if err != nil {
+		return nil, err
+	}
+	at := &opsPlace{claim: claim, dir: l.host.OperationsDir()}
+	if claim.guest != "" {
+		at.dir = claim.guest
+	}
+	l.at.Store(at)
+	return at, nil
+}
+
+func (l *fileLedger) close() {
+	if at := l.at.Swap(nil); at != nil {
+		shares.set(at.file(l.store), l, Counts{})
+		at.claim.release()
+	}
 }
 
 // register holds, in this order, the config locks and the operations lock.
@@ -106,7 +156,7 @@ func (l *fileLedger) tryRegister(ctx context.Context, plan func(Mode) (Counts, b
 }
 
 func (l *fileLedger) update(ctx context.Context, counts Counts) error {
-	me, err := self()
+	me, err := Self()
 	if err != nil {
 		return err
 	}
@@ -114,13 +164,17 @@ func (l *fileLedger) update(ctx context.Context, counts Counts) error {
 	if err != nil && counts.Total() > 0 {
 		return err
 	}
-	lock, err := lockOperations(ctx, l.host, l.store)
+	at, err := l.place(ctx)
+	if err != nil {
+		return err
+	}
+	path := at.file(l.store)
+	lock, err := lockOperations(ctx, l.host, path)
 	if err != nil {
 		return err
 	}
 	defer lock.unlock()
-	path := l.host.OperationsFile(l.store)
-	entries, err := readOperations(path)
+	entries, err := readSettled(path)
 	if err != nil {
 		return err
 	}
@@ -135,6 +189,25 @@ func (l *fileLedger) update(ctx context.Context, counts Counts) error {
 }
 
 func (l *fileLedger) said() Counts { return l.written }
+
+func (l *fileLedger) holds(op Operation) bool {
+	at := l.at.Load()
+	if at == nil || at.claim.guest != "" && !at.claim.stands() {
+		return false
+	}
+	c, ok := l.seen.look(at.file(l.store))
+	return ok && c.of(op) > 0
+}
+
+func (l *fileLedger) intact() bool {
+	at := l.at.Load()
+	if at == nil || !at.claim.stands() {
+		return false
+	}
+	path := at.file(l.store)
+	c, ok := l.seen.look(path)
+	return ok && c == shares.sum(path)
+}
 
 func (l *fileLedger) stale() bool {
 	daemons, err := pbsDaemons(l.host)
@@ -182,22 +255,20 @@ func (t *shareTable) sum(path string) Counts {
 	defer t.mu.Unlock()
 	var sum Counts
 	for _, c := range t.files[path] {
-		sum.Read += c.Read
-		sum.Write += c.Write
+		sum = sum.and(c)
 	}
 	return sum
 }
 
-// lockOperations takes the lock of a datastore's operations file.
-func lockOperations(ctx context.Context, host Host, store string) (*fileLock, error) {
-	dir := host.OperationsDir()
+// lockOperations takes the lock of an operations file.
+func lockOperations(ctx context.Context, host Host, file string) (*fileLock, error) {
 	if err := makeRunDir(host); err != nil {
 		return nil, err
 	}
-	if err := makeDir(dir, host.files, 0o750); err != nil {
+	if err := makeDir(filepath.Dir(file), host.files, 0o750); err != nil {
 		return nil, fmt.Errorf("create the directory of operations files: %w", err)
 	}
-	return lockFile(ctx, host.OperationsFile(store)+".lock", host.files, lockMode)
+	return lockFile(ctx, file+".lock", host.files, lockMode)
 }
 
 // makeRunDir creates the run directory: a user's is that user's alone.
@@ -279,27 +350,6 @@ func lockOwnConfig(ctx context.Context, host Host) (*fileLock, error) {
 	return lockFile(ctx, host.ConfigLock(), host.files, mode)
 }
 
-// pbsDaemons are the processes in PBS's pid files that run. It is an error if
-// we cannot tell: where PBS's processes cannot be seen, neither can its
-// operations.
-func pbsDaemons(host Host) ([]Process, error) {
-	var daemons []Process
-	for _, file := range host.PIDFiles() {
-		pid := readPIDFile(file)
-		if pid == 0 {
-			continue
-		}
-		p, running := LookProcess(pid)
-		switch {
-		case running:
-			daemons = append(daemons, p)
-		case !seesAllProcesses():
-			return nil, fmt.Errorf("process %d of %s cannot be seen from here (another pid namespace, or hidepid)", pid, file)
-		}
-	}
-	return daemons, nil
-}
-
 // CheckTracking says whether operations on a datastore can be registered from
 // here, without registering one. Where not, only an untracked mount is possible.
 func CheckTracking(ctx context.Context, host Host, store string) error {
@@ -310,6 +360,7 @@ func CheckTracking(ctx context.Context, host Host, store string) error {
 		return errNoHost
 	}
 	l := &fileLedger{host: host, store: store}
+	defer l.close()
 	locks, file, err := lockConfigs(ctx, host)
 	if err == nil {
 		defer locks.unlock()

@@ -156,6 +156,11 @@ func lockHolder(path string) Process {
 	if unix.Stat(path, &st) != nil {
 		return Process{}
 	}
+	return flockHolder(st)
+}
+
+// flockHolder finds who has a lock on a file.
+func flockHolder(st unix.Stat_t) Process {
 	f, err := os.Open("/proc/locks")
 	if err != nil {
 		return Process{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 )
@@ -51,7 +52,21 @@ type Counts struct {
 }
 
 // Total is both together.
-func (c Counts) Total() int64 { return c.Read + c.Write }
+func (c Counts) Total() int64 { return added(c.Read, c.Write) }
+
+// and adds up what two processes do.
+func (c Counts) and(other Counts) Counts {
+	return Counts{Read: added(c.Read, other.Read), Write: added(c.Write, other.Write)}
+}
+
+// added adds numbers that are not below zero. What somebody claims may be as large
+// as the type allows, and must not come out as nothing.
+func added(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
 
 func (c Counts) of(op Operation) int64 {
 	if op == Write {
@@ -116,12 +131,14 @@ type Operations struct {
 	mode    Mode      // last seen
 	closed  bool
 	residue bool // the file may still count us although nothing is open
+	lost    bool // the file does not count us although something is open
 
 	idleSince [3]time.Time // by Operation: when its count became zero; [0] both
 	published Counts       // what the file says
 	want      Counts       // what the display step is to write
 	retryAt   time.Time    // when a failed publication is tried again
 	displayAt time.Time    // when the file may next be brought up to date
+	verifyAt  time.Time    // when the keeper next looks whether the file still counts us
 	wakeAt    time.Time    // when the keeper wakes by itself
 	keeping   bool         // a keeper runs
 
@@ -192,19 +209,32 @@ func (o *Operations) Begin(ctx context.Context, op Operation) (*Guard, error) {
 	if err := o.unlessRefused(op); err != nil {
 		return nil, err
 	}
+	for {
+		err := o.count(ctx, op)
+		if err == nil {
+			return o.guard(op), nil
+		}
+		if !errors.Is(err, errLost) {
+			return nil, err
+		}
+	}
+}
+
+// errLost says that the file did not count us where it should have. Who finds
+// that out publishes anew before anything is opened.
+var errLost = errors.New("our entry is missing in the operations file")
+
+// count counts one operation: beside others that the file has, or published
+// together with the waiting ones.
+func (o *Operations) count(ctx context.Context, op Operation) error {
 	w, err := o.enter(op)
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil:
+		return err
+	case w != nil:
+		return o.await(ctx, w)
 	}
-	if w != nil {
-		err = o.await(ctx, w)
-	} else {
-		err = o.recheck(op)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return o.guard(op), nil
+	return o.recheck(op)
 }
 
 // Join is [Operations.Begin] for work that nobody waits for: it counts one more
@@ -214,7 +244,11 @@ func (o *Operations) Join(op Operation) (*Guard, error) {
 	if !o.another(op) {
 		return nil, fmt.Errorf("datastore %s: %w", o.opts.Store, ErrIdle)
 	}
-	if err := o.recheck(op); err != nil {
+	err := o.recheck(op)
+	if errors.Is(err, errLost) {
+		err = fmt.Errorf("datastore %s: %w", o.opts.Store, ErrIdle)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return o.guard(op), nil
@@ -230,7 +264,7 @@ func (o *Operations) another(op Operation) bool {
 // countBeside counts an operation if the file covers it, and says whether.
 // Called with mu held.
 func (o *Operations) countBeside(op Operation) bool {
-	if o.phase != active || !o.covered[op] {
+	if o.phase != active || !o.covered[op] || o.lost {
 		return false
 	}
 	o.counts = o.counts.plus(op, 1)
@@ -303,13 +337,27 @@ func (o *Operations) enter(op Operation) (*waiter, error) {
 
 // recheck is the second half of a Begin that took no lock: the operation is
 // counted, and a mode that was set meanwhile takes it back. Either we see the
-// mode here, or who sets it sees our count.
+// mode here, or who sets it sees our count, as long as the file has it.
 func (o *Operations) recheck(op Operation) error {
 	err := o.check(op)
+	if err == nil && !o.ledger.holds(op) {
+		o.foundLost()
+		err = errLost
+	}
 	if err != nil {
 		o.release(op)
 	}
 	return err
+}
+
+// foundLost has the keeper look at once, and whoever begins wait for it.
+func (o *Operations) foundLost() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.phase == active {
+		o.lost, o.verifyAt = true, time.Time{}
+		o.notify()
+	}
 }
 
 // await waits for the keeper's answer as long as ctx allows.
@@ -401,6 +449,7 @@ func (o *Operations) Close() error {
 
 	o.cancel()
 	o.running.Wait()
+	o.ledger.close()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.residue {

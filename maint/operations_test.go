@@ -19,7 +19,7 @@ func TestBeginPublishesAndReleaseRemoves(t *testing.T) {
 	var drops atomic.Int32
 	ops := p.operations(t, func(o *Options) { o.Drop = func() { drops.Add(1) } })
 	g := begin(t, ops, Read)
-	me, err := self()
+	me, err := Self()
 	if err != nil {
 		t.Fatal(err)
 	}

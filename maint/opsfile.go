@@ -20,6 +20,7 @@ type opsEntry struct {
 	starttime uint64
 	counts    Counts
 	raw       json.RawMessage
+	here      bool // pid and starttime are known to be of this namespace
 }
 
 // opsJSON is the format. Pointers tell a value that is missing from zero.
@@ -49,7 +50,9 @@ func (e opsEntry) is(p Process) bool {
 	return int64(e.pid) == int64(p.PID) && e.starttime == p.StartTime
 }
 
-func (e opsEntry) alive() bool { return alive(int(e.pid), e.starttime) }
+// look says whether the process of the entry runs, which is called here as it is
+// there.
+func (e opsEntry) look() Sight { return lookAt(int(e.pid), e.starttime) }
 
 // decodeOperations reads an operations file. Anything that is not what PBS
 // writes is an error: a count that is not understood is not zero.
@@ -158,7 +161,7 @@ func updateEntries(entries []opsEntry, me Process, counts Counts, daemons []Proc
 				mine = len(out)
 				out = append(out, e)
 			}
-		case int64(e.pid) != int64(me.PID) && e.alive():
+		case int64(e.pid) != int64(me.PID) && e.look() != Ended:
 			out = append(out, e)
 		}
 	}

@@ -45,7 +45,7 @@ func TestForeignEntries(t *testing.T) {
 			}
 			ops := p.operations(t, nil)
 			g := begin(t, ops, Read)
-			me, _ := self()
+			me, _ := Self()
 			list := []string{entryText(me, 1, 0)}
 			left := "[]"
 			if tt.kept != "" {
@@ -62,7 +62,7 @@ func TestForeignEntries(t *testing.T) {
 
 func TestOwnStaleEntryIsReplaced(t *testing.T) {
 	p := newPlace(t)
-	me, _ := self()
+	me, _ := Self()
 	p.write(t, opsName, "["+entryText(Process{PID: me.PID, StartTime: me.StartTime - 9}, 5, 5)+"]")
 	begin(t, p.operations(t, nil), Read)
 	if got, want := p.read(t, opsName), "["+entryText(me, 1, 0)+"]"; got != want {
@@ -74,13 +74,13 @@ func TestPBSDaemonsAreSeeded(t *testing.T) {
 	p, proxy, api := newPBSPlace(t)
 	ops := p.operations(t, nil)
 	g := begin(t, ops, Read)
-	me, _ := self()
+	me, _ := Self()
 	want := fmt.Sprintf("[%s,%s,%s]", entryText(proxy.process(t), 0, 0), entryText(api.process(t), 0, 0), entryText(me, 1, 0))
 	if got := p.read(t, opsName); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	// A daemon that restarts while we are listed is seeded again.
-	restarted := startOther(t, "sleep")
+	restarted := startOther(t, "daemon")
 	p.write(t, "run/proxy.pid", fmt.Sprint(restarted.pid()))
 	eventually(t, "new proxy is listed", func() bool {
 		return strings.Contains(p.read(t, opsName), entryText(restarted.process(t), 0, 0))
@@ -93,7 +93,7 @@ func TestPBSDaemonsAreSeeded(t *testing.T) {
 }
 
 func TestPBSThatCannotBeSeenIsNotCounted(t *testing.T) {
-	if seesAllProcesses() {
+	if v, err := around(); err == nil && v.namespace == initPIDNamespace && v.all {
 		// Here a pid that is not there is a PBS that is stopped.
 		p, proxy, _ := newPBSPlace(t)
 		proxy.end()

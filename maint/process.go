@@ -2,7 +2,6 @@ package maint
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,7 +12,7 @@ import (
 // belong to another one.
 type Process struct {
 	PID       int
-	StartTime uint64 // clock ticks since boot
+	StartTime uint64 // clock ticks since boot, on the machine's clock
 	Name      string
 }
 
@@ -33,40 +32,41 @@ func LookProcess(pid int) (Process, bool) {
 // ProcessOf returns the process that a thread belongs to; the thread itself if
 // that cannot be told any more.
 func ProcessOf(tid int) int {
-	data, err := os.ReadFile(procPath(tid, "status"))
-	if err != nil {
-		return tid
-	}
-	for line := range strings.Lines(string(data)) {
-		if value, ok := strings.CutPrefix(line, "Tgid:"); ok {
-			if pid, err := strconv.Atoi(strings.TrimSpace(value)); err == nil {
-				return pid
-			}
-		}
+	if pid, err := strconv.Atoi(statusLine(tid, "Tgid:")); err == nil {
+		return pid
 	}
 	return tid
 }
 
-// self is the process we are, as the operations file has to name it.
-func self() (Process, error) {
-	p, ok := LookProcess(os.Getpid())
-	if !ok {
-		return p, fmt.Errorf("/proc does not show our own process %d", p.PID)
+// statusLine returns a line of /proc/PID/status without its name.
+func statusLine(pid int, name string) string {
+	data, err := os.ReadFile(procPath(pid, "status"))
+	if err != nil {
+		return ""
 	}
-	return p, nil
+	for line := range strings.Lines(string(data)) {
+		if value, ok := strings.CutPrefix(line, name); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
-// alive says whether the process with this pid and start time runs.
-func alive(pid int, starttime uint64) bool {
-	st, ok := readStat(pid)
-	return ok && st.starttime == starttime && st.runs()
+// ownedBy says whether a process runs as that user, and as no other one.
+func ownedBy(pid, uid int) bool {
+	ids := strings.Fields(statusLine(pid, "Uid:"))
+	want := strconv.Itoa(uid)
+	return len(ids) >= 2 && ids[0] == want && ids[1] == want
 }
+
+// alive says whether the process that is called so here runs.
+func alive(pid int, starttime uint64) bool { return lookAt(pid, starttime) == Runs }
 
 // procStat is what /proc/PID/stat says of a process.
 type procStat struct {
 	state     byte // of its first thread
 	threads   int
-	starttime uint64
+	starttime uint64 // of the machine's clock, whatever our time namespace
 }
 
 // runs is false for a zombie. Where only the first thread has ended, or a
@@ -74,6 +74,15 @@ type procStat struct {
 // process runs until the last thread is gone.
 func (s procStat) runs() bool {
 	return s.state != 'X' && (s.state != 'Z' || s.threads > 1)
+}
+
+// startedAt compares start times of which one may have been rounded in another
+// time namespace.
+func (s procStat) startedAt(t uint64) bool {
+	if _, exact := bootOffset(); !exact {
+		return s.starttime+1 >= t && t+1 >= s.starttime
+	}
+	return s.starttime == t
 }
 
 func readStat(pid int) (procStat, bool) {
@@ -84,7 +93,10 @@ func readStat(pid int) (procStat, bool) {
 	if err != nil {
 		return procStat{}, false
 	}
-	return parseStat(data)
+	st, ok := parseStat(data)
+	ticks, _ := bootOffset()
+	st.starttime -= uint64(ticks) // wraps around as it should for less than zero
+	return st, ok
 }
 
 // parseStat reads fields 3, 20 and 22 of /proc/PID/stat. The name before them
@@ -134,19 +146,4 @@ func readPIDFile(path string) int {
 		return 0
 	}
 	return pid
-}
-
-// initPIDNamespace is the inode number of the first pid namespace, fixed in the
-// kernel.
-const initPIDNamespace = "pid:[4026531836]"
-
-// seesAllProcesses says whether a process missing in /proc does not exist: we
-// are in the first pid namespace and may look at processes of others.
-func seesAllProcesses() bool {
-	ns, err := os.Readlink("/proc/self/ns/pid")
-	if err != nil || ns != initPIDNamespace {
-		return false
-	}
-	_, err = os.Stat("/proc/1/stat")
-	return err == nil
 }

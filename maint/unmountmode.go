@@ -128,7 +128,7 @@ type Unmounting struct {
 // [*ModeError] while PBS has set a mode of its own, or another process of ours
 // unmounts. A datastore that is offline already stays so.
 func BeginUnmount(ctx context.Context, host Host, store string, opts SetOptions) (*Unmounting, error) {
-	me, err := self()
+	me, err := Self()
 	if err != nil {
 		return nil, err
 	}

@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/fs"
+	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -59,49 +63,121 @@ const (
 	lookAgain = time.Second
 	// maxConversations is how many there are at once.
 	maxConversations = 16
-	// maxAnswer bounds what is read of an answer.
-	maxAnswer = 16 << 20
+	// maxAnswer bounds what is read of an answer, and maxUserAnswer of one by
+	// another user's process.
+	maxAnswer     = 16 << 20
+	maxUserAnswer = 1 << 20
+	// maxShown is how much of each kind in an answer is looked at.
+	maxShown = 10_000
 )
 
-// control answers on the socket of a record until it is closed.
+// control answers on the socket of a record until it is closed, and puts back what
+// is removed of both meanwhile: run directories are cleaned up by others.
 type control struct {
-	listener net.Listener
-	done     chan struct{}
+	record *mountRecord
+	answer func(net.Conn)
+	log    *slog.Logger
+	busy   chan struct{} // one for each conversation
+	stop   chan struct{}
+	all    sync.WaitGroup // who listens, and who looks after that
+
+	listener net.Listener // of the keeper alone, once it runs
+	socket   os.FileInfo
+	ailing   bool
 }
 
-// serveControl begins to answer. The caller must Close it.
-func serveControl(r *mountRecord, m *fs.Mount, ref *store.Lookup) (*control, error) {
+// presenceEvery is how often a serving process looks whether it can be found.
+const presenceEvery = 500 * time.Millisecond
+
+// serveControl begins to answer. The caller must close it.
+func serveControl(r *mountRecord, m *fs.Mount, ref *store.Lookup, log *slog.Logger) (*control, error) {
 	if r == nil {
 		return nil, errors.New("the mount has no record")
 	}
-	_ = os.Remove(r.socket())
+	c := &control{
+		record: r, log: log, busy: make(chan struct{}, maxConversations), stop: make(chan struct{}),
+		answer: func(conn net.Conn) { answerControl(conn, m, ref) },
+	}
+	err := c.listen()
+	c.all.Go(c.keep)
+	return c, err
+}
+
+// listen makes the socket.
+func (c *control) listen() error {
+	_ = os.Remove(c.record.socket())
 	before := unix.Umask(0o177) // the socket is for this user only, from the beginning
-	l, err := net.Listen("unix", r.socket())
+	l, err := net.Listen("unix", c.record.socket())
 	unix.Umask(before)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c := &control{listener: l, done: make(chan struct{})}
-	busy := make(chan struct{}, maxConversations)
-	go func() {
-		defer close(c.done)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			select {
-			case busy <- struct{}{}:
-				go func() {
-					defer func() { <-busy }()
-					answerControl(conn, m, ref)
-				}()
-			default:
-				_ = conn.Close() // somebody plays
-			}
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false) // there may be another one in its place by then
+	}
+	if c.socket, err = os.Lstat(c.record.socket()); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if c.listener != nil {
+		_ = c.listener.Close()
+	}
+	c.listener = l
+	c.all.Go(func() { c.accept(l) })
+	return nil
+}
+
+func (c *control) accept(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
 		}
-	}()
-	return c, nil
+		select {
+		case c.busy <- struct{}{}:
+			go func() {
+				defer func() { <-c.busy }()
+				c.answer(conn)
+			}()
+		default:
+			_ = conn.Close() // somebody plays
+		}
+	}
+}
+
+// keep puts record and socket back when they are gone.
+func (c *control) keep() {
+	tick := time.NewTicker(presenceEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.stop:
+			if c.listener != nil {
+				_ = c.listener.Close()
+			}
+			return
+		case <-tick.C:
+		}
+		lost, err := c.restore()
+		if lost && (err == nil || !c.ailing) {
+			c.log.Warn("record or socket of the mount was removed", "file", c.record.file, "again", err == nil, "error", err)
+		}
+		c.ailing = err != nil
+	}
+}
+
+// restore looks whether record and socket are there, and makes them again if not.
+func (c *control) restore() (lost bool, err error) {
+	if !c.record.stands() {
+		lost = true
+		if err = c.record.write(); err != nil {
+			return lost, err
+		}
+	}
+	at, err := os.Lstat(c.record.socket())
+	if err == nil && c.socket != nil && os.SameFile(at, c.socket) {
+		return lost, nil
+	}
+	return true, c.listen()
 }
 
 // answerControl answers one request.
@@ -143,8 +219,8 @@ func (r controlRequest) serve(ref *store.Lookup) error {
 // close ends the answering. It may be called on nil.
 func (c *control) close() {
 	if c != nil {
-		_ = c.listener.Close()
-		<-c.done
+		close(c.stop)
+		c.all.Wait()
 	}
 }
 
@@ -170,20 +246,123 @@ func stateOf(m *fs.Mount, ref *store.Lookup) mountState {
 
 // ask asks the process that left a record.
 func (r *mountRecord) ask(ctx context.Context, req controlRequest) (mountState, error) {
-	var s mountState
-	d := net.Dialer{Timeout: controlTimeout}
-	conn, err := d.DialContext(ctx, "unix", r.socket())
-	if err != nil {
-		return s, fmt.Errorf("asking process %d, which serves %s: %w", r.PID, r.Mountpoint, err)
-	}
-	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
-	err = errors.Join(json.NewEncoder(conn).Encode(req), json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&s))
+	s, err := r.converse(ctx, req)
 	if err == nil && s.Error != "" {
 		err = errors.New(s.Error)
 	}
 	if err != nil {
-		return s, fmt.Errorf("asking process %d, which serves %s: %w", r.PID, r.Mountpoint, err)
+		return s, fmt.Errorf("asking process %d, which serves %q: %w", r.PID, r.Mountpoint, err)
 	}
+	s.bound()
 	return s, nil
+}
+
+// converse sends a request, and returns the answer of whoever ought to give it.
+func (r *mountRecord) converse(ctx context.Context, req controlRequest) (s mountState, err error) {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
+	conn, err := r.dial(ctx)
+	if err != nil {
+		return s, err
+	}
+	defer func() { _ = conn.Close() }()
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline)
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
+	limit := int64(maxAnswer)
+	if !r.own {
+		limit = maxUserAnswer
+	}
+	return s, errors.Join(json.NewEncoder(conn).Encode(req), json.NewDecoder(io.LimitReader(conn, limit)).Decode(&s))
+}
+
+// dial connects to the socket, and makes sure whose process listens there.
+func (r *mountRecord) dial(ctx context.Context) (*net.UnixConn, error) {
+	path := r.socket()
+	if !r.own {
+		dir, err := r.user.Open()
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close()
+		handle, err := dir.Handle(filepath.Join("mounts", filepath.Base(path)))
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = handle.Close() }()
+		path = fmt.Sprintf("/proc/self/fd/%d", handle.Fd())
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, errors.Join(errors.New("not a Unix socket"), conn.Close())
+	}
+	if err := r.checkPeer(u); err != nil {
+		return nil, errors.Join(err, u.Close())
+	}
+	return u, nil
+}
+
+// checkPeer makes sure that the process which listens belongs to the user who left
+// the record.
+func (r *mountRecord) checkPeer(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	var perr error
+	err = raw.Control(func(fd uintptr) { peer, perr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err = errors.Join(err, perr); err != nil {
+		return err
+	}
+	if int(peer.Uid) != r.uid {
+		return fmt.Errorf("who listens there is user %d, not %d: %w", peer.Uid, r.uid, maint.ErrUserFile)
+	}
+	return nil
+}
+
+// listened reports whether somebody listens on the socket of the record.
+func (r *mountRecord) listened() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
+	defer cancel()
+	conn, err := r.dial(ctx)
+	if err != nil {
+		return !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, os.ErrNotExist)
+	}
+	_ = conn.Close()
+	return true
+}
+
+// bound keeps an answer from being endless.
+func (s *mountState) bound() {
+	s.Handles = s.Handles[:min(len(s.Handles), maxShown)]
+	s.Locked = s.Locked[:min(len(s.Locked), maxShown)]
+	s.Problems = s.Problems[:min(len(s.Problems), maxShown)]
+}
+
+// asked is what a serving process answered.
+type asked struct {
+	mountState
+	err error
+}
+
+// askAll asks several processes at once, so that those who do not answer are
+// waited for once, all together.
+func askAll(ctx context.Context, all []*mountRecord) map[*mountRecord]asked {
+	answers := make([]asked, len(all))
+	var wait sync.WaitGroup
+	for i, r := range all {
+		wait.Go(func() { answers[i].mountState, answers[i].err = r.ask(ctx, controlRequest{}) })
+	}
+	wait.Wait()
+	out := make(map[*mountRecord]asked, len(all))
+	for i, r := range all {
+		out[r] = answers[i]
+	}
+	return out
 }

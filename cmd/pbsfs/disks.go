@@ -22,21 +22,11 @@ import (
 
 // diskRecord says who uses a device that we have mounted in the run directory.
 type diskRecord struct {
-	Device string     `json:"device"`
-	UUID   string     `json:"uuid"`
-	Users  []diskUser `json:"users"`
+	Device string              `json:"device"`
+	UUID   string              `json:"uuid"`
+	Users  []maint.ProcessMark `json:"users"`
 
 	key string // its name, and that of the mount point
-}
-
-type diskUser struct {
-	PID       int    `json:"pid"`
-	StartTime uint64 `json:"starttime"`
-}
-
-func (u diskUser) alive() bool {
-	p, ok := maint.LookProcess(u.PID)
-	return ok && p.StartTime == u.StartTime
 }
 
 // disks are the devices that are mounted in one run directory, locked against
@@ -100,7 +90,7 @@ func (d *disks) read(key string) diskRecord {
 	if text, err := os.ReadFile(d.file(key)); err == nil {
 		_ = json.Unmarshal(text, &r)
 	}
-	r.Users = slices.DeleteFunc(r.Users, func(u diskUser) bool { return !u.alive() })
+	r.Users = slices.DeleteFunc(r.Users, func(u maint.ProcessMark) bool { return u.Look() == maint.Ended })
 	return r
 }
 
@@ -124,13 +114,13 @@ func useDisk(host maint.Host, dev maint.Device) (string, error) {
 		return "", err
 	}
 	defer d.unlock()
-	self, ok := maint.LookProcess(os.Getpid())
-	if !ok {
-		return "", errors.New("this process is not in /proc")
+	self, err := maint.MarkSelf()
+	if err != nil {
+		return "", err
 	}
 	r := d.read(diskKey(dev))
 	r.Device, r.UUID = dev.Path, dev.UUID
-	r.Users = append(r.Users, diskUser{self.PID, self.StartTime})
+	r.Users = append(r.Users, self)
 	if err := d.write(r); err != nil { // first: whoever comes after a crash must know
 		return "", err
 	}
@@ -147,14 +137,14 @@ func useDisk(host maint.Host, dev maint.Device) (string, error) {
 		err = maint.MountDevice(dev, "", point)
 	}
 	if err != nil {
-		return "", errors.Join(err, d.drop(r.without(self.PID)))
+		return "", errors.Join(err, d.drop(r.without(self)))
 	}
 	fault("disk mounted")
 	return point, nil
 }
 
-func (r diskRecord) without(pid int) diskRecord {
-	r.Users = slices.DeleteFunc(r.Users, func(u diskUser) bool { return u.PID == pid })
+func (r diskRecord) without(p maint.ProcessMark) diskRecord {
+	r.Users = slices.DeleteFunc(r.Users, func(u maint.ProcessMark) bool { return u == p })
 	return r
 }
 
@@ -191,7 +181,8 @@ func unmountDisk(point string) error {
 		return err
 	}
 	holders, herr := maint.Holders(context.Background(), point)
-	own := func(h maint.Holder) bool { return h.PID == os.Getpid() }
+	self, serr := maint.MarkSelf()
+	own := func(h maint.Holder) bool { return serr == nil && h.PID == self.PID }
 	if herr == nil && len(holders) > 0 && !slices.ContainsFunc(holders, func(h maint.Holder) bool { return !own(h) }) {
 		return unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
@@ -205,23 +196,30 @@ func endDisk(host maint.Host, point string) error {
 		return err
 	}
 	defer d.unlock()
-	return d.drop(d.read(filepath.Base(point)).without(os.Getpid()))
+	self, err := maint.MarkSelf()
+	if err != nil {
+		return err
+	}
+	return d.drop(d.read(filepath.Base(point)).without(self))
 }
 
 // passDisk hands this process's use of a device to another one, which serves a
 // tree on it.
-func passDisk(host maint.Host, point string, pid int) error {
-	heir, ok := maint.LookProcess(pid)
-	if !ok {
-		return fmt.Errorf("process %d has ended", pid)
+func passDisk(host maint.Host, point string, heir maint.ProcessMark) error {
+	if heir.Look() == maint.Ended {
+		return fmt.Errorf("process %d has ended", heir.PID)
+	}
+	self, err := maint.MarkSelf()
+	if err != nil {
+		return err
 	}
 	d, err := lockDisks(host, 0)
 	if err != nil {
 		return err
 	}
 	defer d.unlock()
-	r := d.read(filepath.Base(point)).without(os.Getpid()).without(pid)
-	r.Users = append(r.Users, diskUser{heir.PID, heir.StartTime})
+	r := d.read(filepath.Base(point)).without(self).without(heir)
+	r.Users = append(r.Users, heir)
 	return d.drop(r)
 }
 

@@ -220,7 +220,7 @@ func (at *attached) under(o *mountOptions) (bool, error) {
 	if r == nil {
 		return false, nil
 	}
-	return true, passDisk(at.host, at.disk, r.PID)
+	return true, passDisk(at.host, at.disk, r.ProcessMark)
 }
 
 // serveTree mounts the tree of a datastore whose device is mounted, and serves
@@ -267,7 +267,7 @@ func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mo
 	record, err := writeRecord(host, ref, o.mountpoint)
 	tell("other commands will not find this mount", err)
 	defer record.remove()
-	answers, err := serveControl(record, m, ref)
+	answers, err := serveControl(record, m, ref, log)
 	tell("'pbsfs status' will not see what is open here", err)
 	defer answers.close()
 	if ref.Untracked() {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,8 +22,7 @@ import (
 // mountRecord is what a serving process leaves in the run directory, so that
 // other commands find it.
 type mountRecord struct {
-	PID        int       `json:"pid"`
-	StartTime  uint64    `json:"starttime"`
+	maint.ProcessMark
 	Datastore  string    `json:"datastore"`
 	Path       string    `json:"path"`
 	Mountpoint string    `json:"mountpoint"`
@@ -30,7 +30,9 @@ type mountRecord struct {
 	Untracked  bool      `json:"untracked,omitempty"`
 
 	file string
-	own  bool // left by a process of this user
+	own  bool          // left by a process of this user
+	user maint.UserDir // where it was found, unless it is our own
+	uid  int           // whose process it is to be
 }
 
 // socket is where the process that left the record answers; see control.go.
@@ -40,33 +42,56 @@ func recordDir(host maint.Host) string { return filepath.Join(host.OwnRunDir(), 
 
 // writeRecord leaves the record of this process's mount.
 func writeRecord(host maint.Host, ref *store.Lookup, mountpoint string) (*mountRecord, error) {
-	self, ok := maint.LookProcess(os.Getpid())
-	if !ok {
-		return nil, errors.New("this process is not in /proc")
-	}
-	r := &mountRecord{
-		PID: self.PID, StartTime: self.StartTime, Datastore: ref.Name(), Path: ref.Path(),
-		Mountpoint: mountpoint, Since: time.Now().UTC().Truncate(time.Second), Untracked: ref.Untracked(),
-	}
-	text, err := json.Marshal(r)
+	self, err := maint.MarkSelf()
 	if err != nil {
 		return nil, err
 	}
-	dir := recordDir(host)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+	r := &mountRecord{
+		ProcessMark: self, Datastore: ref.Name(), Path: ref.Path(),
+		Mountpoint: mountpoint, Since: time.Now().UTC().Truncate(time.Second), Untracked: ref.Untracked(),
 	}
-	r.file = filepath.Join(dir, strconv.Itoa(r.PID)+".json")
+	r.own, r.uid = true, os.Geteuid()
+	r.file = recordFile(recordDir(host), self)
+	return r, r.write()
+}
+
+// recordFile returns where a process leaves its record: under its pid, unless a
+// process of another pid namespace has that, too.
+func recordFile(dir string, self maint.ProcessMark) string {
+	file := filepath.Join(dir, strconv.Itoa(self.PID)+".json")
+	other, err := readRecord(file)
+	if err != nil || other.Namespace == self.Namespace || other.Look() == maint.Ended {
+		return file
+	}
+	number := strings.Trim(strings.TrimPrefix(self.Namespace, "pid:"), "[]")
+	return filepath.Join(dir, fmt.Sprintf("%s-%d.json", number, self.PID))
+}
+
+// write leaves the record in its file.
+func (r *mountRecord) write() error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(r.file), 0o755); err != nil {
+		return err
+	}
 	unfinished := r.file + ".new"
 	if err := os.WriteFile(unfinished, append(text, '\n'), 0o644); err != nil {
-		return r, err
+		return err
 	}
-	return r, os.Rename(unfinished, r.file)
+	return os.Rename(unfinished, r.file)
+}
+
+// stands reports whether the record is still in its file.
+func (r *mountRecord) stands() bool {
+	left, err := readRecord(r.file)
+	return err == nil && left.ProcessMark == r.ProcessMark
 }
 
 // remove takes the record away. The nil record has none.
 func (r *mountRecord) remove() {
-	if r != nil && r.file != "" {
+	if r != nil && r.file != "" && r.own {
 		_ = os.Remove(r.socket())
 		_ = os.Remove(r.file)
 	}
@@ -78,31 +103,31 @@ func (r *mountRecord) serves(t target) bool {
 	return r.Datastore == t.name || maint.SameDir(r.Path, t.path)
 }
 
-// alive reports whether the process that left the record still runs.
+// alive reports whether the process that left the record still runs. In another pid
+// namespace that shows by its socket, on which nobody listens once it has ended.
 func (r *mountRecord) alive() bool {
-	p, ok := maint.LookProcess(r.PID)
-	return ok && p.StartTime == r.StartTime
+	switch r.Look() {
+	case maint.Runs:
+		return true
+	case maint.Ended:
+		return false
+	}
+	return r.listened()
 }
 
 // records returns those of processes that run, our own and, for root, those of
 // other users. Our own of processes that have ended are removed; in a directory
 // of another user nothing is, for it may lead anywhere.
 func records(host maint.Host) ([]*mountRecord, error) {
-	out, err := recordsIn(recordDir(host), true)
+	out, err := ownRecords(recordDir(host))
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range host.UsersRunDirs() {
-		found, err := recordsIn(filepath.Join(dir, "mounts"), false)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, found...)
-	}
-	return out, nil
+	users, _ := usersRecords(host)
+	return append(out, users...), nil
 }
 
-func recordsIn(dir string, own bool) ([]*mountRecord, error) {
+func ownRecords(dir string) ([]*mountRecord, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -118,38 +143,43 @@ func recordsIn(dir string, own bool) ([]*mountRecord, error) {
 		r, err := readRecord(filepath.Join(dir, e.Name()))
 		switch {
 		case err != nil: // being written, or not ours
-		case r.alive() && (own || sameOwner(dir, r.PID)):
-			r.own = own
+		case r.alive():
 			out = append(out, r)
-		case own:
+		case r.Look() == maint.Ended:
 			r.remove()
 		}
 	}
 	return out, nil
 }
 
-// sameOwner reports whether a process belongs to whoever a directory does.
-func sameOwner(dir string, pid int) bool {
-	var of, at unix.Stat_t
-	return unix.Lstat(dir, &of) == nil && unix.Stat(fmt.Sprintf("/proc/%d", pid), &at) == nil && of.Uid == at.Uid
-}
-
 // maxRecord bounds a record's file.
 const maxRecord = 64 << 10
 
-// readRecord reads a record. Another user may have put anything in its place.
+// readRecord reads a record of our own run directory. What others could put there,
+// when it was made so, is not ours.
 func readRecord(file string) (*mountRecord, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
 		return nil, errors.Join(err, fs.ErrInvalid)
 	}
-	r := &mountRecord{file: file}
-	if err := json.NewDecoder(io.LimitReader(f, maxRecord)).Decode(r); err != nil {
+	r := &mountRecord{file: file, own: true}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		r.uid = int(st.Uid)
+	}
+	if r.uid != os.Geteuid() && r.uid != 0 {
+		return nil, fmt.Errorf("%s belongs to user %d: %w", file, r.uid, fs.ErrPermission)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	if err != nil {
 		return nil, err
 	}
-	return r, nil
+	return r, r.parse(text)
 }
+
+// parse reads what is in a record.
+func (r *mountRecord) parse(text []byte) error { return json.Unmarshal(text, r) }

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/pbsfs/pbsfs/maint"
+)
+
+const (
+	// maxUserMounts is how many mounts of one user are believed.
+	maxUserMounts = 64
+	// userPatience bounds how long the directories of all users are looked at.
+	userPatience = 2 * time.Second
+)
+
+// usersRecords returns the records that other users' processes left, and what is
+// wrong with them. The directories are looked at side by side, for a bounded time.
+func usersRecords(host maint.Host) (out []*mountRecord, problems []error) {
+	type found struct {
+		records []*mountRecord
+		err     error
+	}
+	dirs := host.UserDirs()
+	results := make(chan found, len(dirs))
+	for _, d := range dirs {
+		go func() {
+			r, err := recordsOf(d)
+			results <- found{r, err}
+		}()
+	}
+	over := time.After(userPatience)
+	for range dirs {
+		select {
+		case f := <-results:
+			out = append(out, f.records...)
+			if f.err != nil {
+				problems = append(problems, f.err)
+			}
+		case <-over:
+			return out, append(problems, errors.New("users' run directories do not answer"))
+		}
+	}
+	return out, problems
+}
+
+// recordsOf returns the records of one user's mounts: those that a process of that
+// user serves, in the place where the record says.
+func recordsOf(d maint.UserDir) ([]*mountRecord, error) {
+	dir, err := d.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Names("mounts")
+	var out []*mountRecord
+	for _, name := range names {
+		if filepath.Ext(name) != ".json" {
+			continue
+		}
+		r, rerr := userRecord(dir, name)
+		switch {
+		case rerr != nil:
+			err = errors.Join(err, rerr)
+		case r == nil:
+		case len(out) == maxUserMounts:
+			return out, errors.Join(err, fmt.Errorf("%s: more than %d mounts of one user are not looked at", d.Path(), maxUserMounts))
+		default:
+			out = append(out, r)
+		}
+	}
+	return out, err
+}
+
+// userRecord reads a record of a user's, nil where its process has ended.
+func userRecord(dir *maint.OpenedUserDir, name string) (*mountRecord, error) {
+	text, err := dir.ReadFile(filepath.Join("mounts", name))
+	if err != nil {
+		return nil, err
+	}
+	r := &mountRecord{file: filepath.Join(dir.Path(), "mounts", name), user: dir.UserDir, uid: dir.UID}
+	if err := r.parse(text[:min(len(text), maxRecord)]); err != nil {
+		return nil, fmt.Errorf("%s: not a record of a mount: %w", r.file, err)
+	}
+	if r.Look() != maint.Runs {
+		return nil, nil
+	}
+	if !dir.Serves(r.PID, r.Mountpoint, fuseType) {
+		return nil, fmt.Errorf("%s: process %d is no process of user %d that has mounted %q", r.file, r.PID, dir.UID, r.Mountpoint)
+	}
+	return r, nil
+}

@@ -1,0 +1,226 @@
+package maint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The pids in a run directory are those of one pid namespace: that of the server
+// whose directory it is, else that of whoever uses it. A claim, a shared lock on a
+// file that names the namespace, says so while it is held. Who finds the directory
+// claimed by another namespace is a guest there: it cannot tell the living from the
+// dead in the operations files, so it changes none of them, and counts in a
+// directory of its own, which everybody adds up. Whether a guest lives is told by a
+// lock, which the kernel takes back from the dead, and which means the same in all
+// namespaces.
+
+const (
+	claimName  = "pid-namespace"
+	guestsName = "guests"
+	aliveName  = "alive"
+
+	claimTries = 20
+	claimPause = 5 * time.Millisecond
+)
+
+// runClaim is this process's standing in a run directory.
+type runClaim struct {
+	home  bool      // pids in it mean what they mean here
+	held  *fileLock // nil where nothing has to be held
+	guest string    // the directory of a guest's own
+}
+
+func (c *runClaim) release() {
+	if c == nil {
+		return
+	}
+	if c.guest != "" {
+		removeGuest(c.guest)
+	}
+	c.held.unlock()
+}
+
+// stands says whether what is held is still what others look at.
+func (c *runClaim) stands() bool {
+	return c.held == nil || sameFile(c.held.f, c.held.f.Name())
+}
+
+// claimRun finds out whose pids the run directory has. The caller must release it.
+func claimRun(host Host) (*runClaim, error) {
+	v, err := around()
+	if err != nil {
+		return nil, err
+	}
+	if host.pbs {
+		daemons, _ := pbsDaemons(host)
+		return &runClaim{home: v.namespace == initPIDNamespace || len(daemons) > 0}, nil
+	}
+	lock, err := claimNamespace(filepath.Join(host.runDir, claimName), v.namespace)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return &runClaim{home: v.namespace == initPIDNamespace}, nil // nothing to be shared, or not with us
+	}
+	if err != nil {
+		return nil, fmt.Errorf("whose pids %s has: %w", host.runDir, err)
+	}
+	return &runClaim{home: lock != nil, held: lock}, nil
+}
+
+// claimNamespace takes the claim at path for a namespace. The answer is nil when
+// another one has it.
+func claimNamespace(path, namespace string) (*fileLock, error) {
+	if namespace == "" {
+		return nil, nil
+	}
+	for range claimTries {
+		l, settled, err := tryClaim(path, namespace)
+		if settled || err != nil {
+			return l, err
+		}
+		time.Sleep(claimPause)
+	}
+	return nil, nil
+}
+
+// tryClaim is one attempt; it is not settled where somebody else was at it in the
+// same moment.
+func tryClaim(path, namespace string) (l *fileLock, settled bool, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, false, err
+	}
+	keep := false
+	defer func() {
+		if !keep {
+			f.Close()
+		}
+	}()
+	if err := flock(f, unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		return nil, false, unlessBusy(err)
+	}
+	if claimedBy(f) != namespace {
+		// Nobody of that namespace may be left.
+		err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, false, nil
+		}
+		if err == nil {
+			err = writeClaim(f, namespace)
+		}
+		if err == nil {
+			err = flock(f, unix.LOCK_SH|unix.LOCK_NB)
+		}
+		if err != nil {
+			return nil, false, unlessBusy(err)
+		}
+	}
+	if claimedBy(f) != namespace || !sameFile(f, path) {
+		return nil, false, nil
+	}
+	keep = true
+	return &fileLock{f}, true, nil
+}
+
+func unlessBusy(err error) error {
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil
+	}
+	return err
+}
+
+func claimedBy(f *os.File) string {
+	text, err := io.ReadAll(io.NewSectionReader(f, 0, 128))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func writeClaim(f *os.File, namespace string) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.WriteAt([]byte(namespace+"\n"), 0)
+	return err
+}
+
+// claimToCount is claimRun for who will count operations: a guest gets a directory.
+func claimToCount(ctx context.Context, host Host) (*runClaim, error) {
+	if err := makeRunDir(host); err != nil {
+		return nil, err
+	}
+	c, err := claimRun(host)
+	if err != nil || c.home {
+		return c, err
+	}
+	if host.pbs {
+		return nil, fmt.Errorf("the server's processes cannot be seen from here (another pid namespace), so it cannot be told what is counted in %s", host.runDir)
+	}
+	m, err := MarkSelf()
+	if err != nil {
+		return nil, err
+	}
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return nil, err
+	}
+	number := strings.Trim(strings.TrimPrefix(ns, "pid:"), "[]")
+	c.guest = filepath.Join(host.runDir, guestsName, fmt.Sprintf("%s-%d-%d", number, os.Getpid(), m.StartTime))
+	alive := filepath.Join(c.guest, aliveName)
+	c.held, err = waitLock(ctx, alive, unix.LOCK_SH, func() (*os.File, error) {
+		if err := makeDir(c.guest, host.files, 0o755); err != nil {
+			return nil, err
+		}
+		return openLock(alive, host.files, 0o644)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// guestDirs are the directories of the guests of a run directory that live. What
+// the dead have left is removed.
+func guestDirs(runDir string) []string {
+	dirs, _ := filepath.Glob(filepath.Join(runDir, guestsName, "*-*-*"))
+	var living []string
+	for _, dir := range dirs {
+		if guestLives(dir) {
+			living = append(living, dir)
+		} else {
+			removeGuest(dir)
+		}
+	}
+	return living
+}
+
+// guestLives says whether somebody holds the lock of a guest's directory. One that
+// cannot be looked at does.
+func guestLives(dir string) bool {
+	f, err := os.OpenFile(filepath.Join(dir, aliveName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return !errors.Is(err, os.ErrNotExist)
+	}
+	defer f.Close()
+	return flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil
+}
+
+// removeGuest removes the directory of a guest, which holds but files.
+func removeGuest(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		os.Remove(filepath.Join(dir, e.Name()))
+	}
+	os.Remove(dir)
+}

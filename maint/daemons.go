@@ -1,0 +1,59 @@
+package maint
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// daemonPrefix begins the names of the server's daemons; it is all that fits into
+// what the kernel keeps of them.
+const daemonPrefix = "proxmox-backup-"
+
+// pbsDaemons are the processes in PBS's pid files that run. Whatever else has such
+// a pid by now is not one of them. It is an error if we cannot tell: where PBS's
+// processes cannot be seen, neither can its operations.
+func pbsDaemons(host Host) ([]Process, error) {
+	var daemons []Process
+	for _, file := range host.PIDFiles() {
+		pid := readPIDFile(file)
+		if pid == 0 {
+			continue
+		}
+		p, running := LookProcess(pid)
+		if running && isDaemon(p) {
+			daemons = append(daemons, p)
+			continue
+		}
+		if v, err := around(); err != nil || v.namespace != initPIDNamespace || !v.all && !running {
+			return nil, fmt.Errorf("process %d of %s cannot be seen from here (another pid namespace, or hidepid)", pid, file)
+		}
+		if other := daemonInside(pid); other != 0 {
+			return nil, fmt.Errorf("process %d of %s is in another pid namespace: here it is process %d", pid, file, other)
+		}
+	}
+	return daemons, nil
+}
+
+func isDaemon(p Process) bool { return strings.HasPrefix(p.Name, daemonPrefix) }
+
+// daemonInside returns the process of a server in a container that has that pid
+// there, 0 where there is none.
+func daemonInside(pid int) int {
+	pids, err := numericDirs("/proc")
+	if err != nil {
+		return 0
+	}
+	for _, p := range pids {
+		comm, err := os.ReadFile(procPath(p, "comm"))
+		if err != nil || !strings.HasPrefix(string(comm), daemonPrefix) {
+			continue
+		}
+		numbers := numbersOf(p)
+		if len(numbers) > 1 && numbers[len(numbers)-1] == strconv.Itoa(pid) {
+			return p
+		}
+	}
+	return 0
+}

@@ -1,0 +1,170 @@
+package maint
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// losses are ways in which our entry gets lost while operations are active.
+func losses(t *testing.T, p place) map[string]func() {
+	me, err := Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sleeper := startOther(t, "sleep").process(t)
+	at := func(name string) string { return filepath.Join(p.dir, name) }
+	do := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return map[string]func(){
+		"file removed":              func() { do(os.Remove(at(opsName))) },
+		"directory removed":         func() { do(os.RemoveAll(at("run/active-operations"))) },
+		"run directory removed":     func() { do(os.RemoveAll(at("run"))) },
+		"replaced by an empty list": func() { p.write(t, opsName, "[]") },
+		"overwritten in place": func() {
+			do(os.WriteFile(at(opsName), []byte("[]"), 0o600))
+		},
+		"replaced by another's entry": func() { p.write(t, opsName, "["+entryText(sleeper, 2, 0)+"]") },
+		"count changed":               func() { p.write(t, opsName, "["+entryText(me, 0, 0)+"]") },
+		"start time changed": func() {
+			p.write(t, opsName, "["+entryText(Process{PID: me.PID, StartTime: me.StartTime + 1}, 1, 0)+"]")
+		},
+		"moved away": func() { do(os.Rename(at("run/active-operations"), at("run/elsewhere"))) },
+	}
+}
+
+func TestLostCountComesBack(t *testing.T) {
+	p := newPlace(t)
+	for what, lose := range losses(t, p) {
+		t.Run(what, func(t *testing.T) {
+			ops := p.operations(t, nil)
+			g := begin(t, ops, Read)
+			lose()
+			eventually(t, "the count is back", func() bool { return ownCount(t, p) == Counts{Read: 1} })
+			g.Release()
+		})
+	}
+}
+
+// An operation that begins where the entry was lost is published before it begins,
+// whoever looked last.
+func TestOpenRegistersFirstWhereTheCountWasLost(t *testing.T) {
+	p := newPlace(t)
+	for what, lose := range losses(t, p) {
+		t.Run(what, func(t *testing.T) {
+			ops := p.operations(t, nil)
+			g := begin(t, ops, Read)
+			// The keeper is kept from helping.
+			ops.mu.Lock()
+			ops.verifyAt, ops.displayAt = time.Now().Add(time.Hour), time.Now().Add(time.Hour)
+			ops.mu.Unlock()
+			lose()
+			second := begin(t, ops, Read)
+			if got := ownCount(t, p); got.Read == 0 {
+				t.Errorf("the operation has begun, and the file says %v", got)
+			}
+			if got := ops.Counts(); got != (Counts{Read: 2}) {
+				t.Errorf("Counts: %v", got)
+			}
+			second.Release()
+			g.Release()
+		})
+	}
+}
+
+// ownCount is what the file says of this process.
+func ownCount(t *testing.T, p place) Counts {
+	t.Helper()
+	me, err := Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := readOperations(p.host.OperationsFile(testStore))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.is(me) {
+			return e.counts
+		}
+	}
+	return Counts{}
+}
+
+func TestEntriesOfOthersSurviveALoss(t *testing.T) {
+	p := newPlace(t)
+	sleeper := startOther(t, "sleep").process(t)
+	ops := p.operations(t, nil)
+	begin(t, ops, Read)
+	p.write(t, opsName, "["+entryText(sleeper, 2, 1)+"]")
+	begin(t, ops, Read)
+	if got := p.sum(t); got.Read < 3 || got.Write != 1 {
+		t.Errorf("got %v, want both processes", got)
+	}
+}
+
+// What cannot be read may hide the counts of others: it stays, and nothing begins.
+func TestUnreadableFileIsNotReplaced(t *testing.T) {
+	for what, make := range map[string]func(path string) error{
+		"empty":     func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"garbage":   func(path string) error { return os.WriteFile(path, []byte("}{"), 0o600) },
+		"fifo":      func(path string) error { return mkfifo(path) },
+		"link":      func(path string) error { return os.Symlink("/dev/null", path) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := newPlace(t)
+			ops := p.operations(t, nil)
+			g := begin(t, ops, Read)
+			path := p.host.OperationsFile(testStore)
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := make(path); err != nil {
+				t.Fatal(err)
+			}
+			before, err := os.Lstat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ops.Begin(t.Context(), Read); err == nil || !strings.Contains(fmt.Sprint(err), path) {
+				t.Errorf("Begin: got %v, want an error that names %s", err, path)
+			}
+			after, err := os.Lstat(path)
+			if err != nil || !os.SameFile(before, after) {
+				t.Errorf("it was replaced: %v", err)
+			}
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
+			begin(t, ops, Read)
+			if got := ownCount(t, p); got.Read == 0 {
+				t.Errorf("after it was removed, the file says %v", got)
+			}
+			g.Release()
+		})
+	}
+}
+
+func TestHugeCountsDoNotOverflow(t *testing.T) {
+	p := newPlace(t)
+	const most = 1<<63 - 1
+	var texts []string
+	for range 3 {
+		o := startOther(t, "sleep").process(t)
+		texts = append(texts, fmt.Sprintf(`{"pid":%d,"starttime":%d,"active_operations":{"read":%d,"write":%d}}`, o.PID, o.StartTime, most, most))
+	}
+	p.write(t, opsName, "["+strings.Join(texts, ",")+"]")
+	if got := p.sum(t); got != (Counts{most, most}) || got.Total() != most {
+		t.Errorf("got %v, total %d", got, got.Total())
+	}
+	if err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{}); err == nil {
+		t.Error("offline was set")
+	}
+}

@@ -1,0 +1,111 @@
+package maint
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// entrySight remembers what an operations file was last seen to say of this
+// process. As long as the file is the same one, nothing is read.
+type entrySight struct {
+	last atomic.Pointer[sighting]
+}
+
+type sighting struct {
+	path   string
+	stamp  stamp
+	counts Counts
+	ok     bool // there was an entry
+}
+
+// look returns what the file says of this process now; ok is false where it says
+// nothing, or cannot be read.
+//
+// The file is read without its lock: whoever writes it puts a new one in its place.
+// Where somebody writes into it all the same, an entry that cannot be found is
+// published again, which is done under the lock.
+func (s *entrySight) look(path string) (Counts, bool) {
+	now, err := lstampOf(path)
+	if err != nil {
+		return Counts{}, false
+	}
+	if last := s.last.Load(); last != nil && last.path == path && last.stamp == now {
+		return last.counts, last.ok
+	}
+	seen, err := sightOf(path)
+	if err != nil {
+		return Counts{}, false
+	}
+	if seen.stamp.settled(time.Now()) {
+		s.last.Store(seen)
+	}
+	return seen.counts, seen.ok
+}
+
+// sightOf reads the file.
+func sightOf(path string) (*sighting, error) {
+	me, err := Self()
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	seen := &sighting{path: path}
+	if seen.stamp, err = fileStamp(f); err != nil {
+		return nil, err
+	}
+	data, err := readOpen(f, maxOperations)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := decodeOperations(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.is(me) {
+			seen.counts, seen.ok = e.counts, true
+			break
+		}
+	}
+	return seen, nil
+}
+
+// lstampOf is stampOf of what is at path itself, which is no link.
+func lstampOf(path string) (stamp, error) {
+	var st syscall.Stat_t
+	for {
+		switch err := syscall.Lstat(path, &st); err {
+		case nil:
+			return makeStamp(&st), nil
+		case syscall.EINTR:
+		default:
+			return stamp{}, &os.PathError{Op: "stat", Path: path, Err: err}
+		}
+	}
+}
+
+const (
+	// settleTries and settlePause are for an operations file that somebody
+	// writes into at this moment, which nobody should.
+	settleTries = 5
+	settlePause = 10 * time.Millisecond
+)
+
+// readSettled reads an operations file, once more where it seems half written.
+// Called under its lock.
+func readSettled(path string) ([]opsEntry, error) {
+	for try := 1; ; try++ {
+		entries, err := readOperations(path)
+		if !errors.Is(err, ErrGarbled) || try == settleTries {
+			return entries, err
+		}
+		time.Sleep(settlePause)
+	}
+}

@@ -1,0 +1,302 @@
+package maint
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// An ordinary user can have anything in a run directory: links, pipes, a file
+// system that does not answer, the numbers of other people's processes. Root looks
+// beneath the user's directory only, opens what is a plain file of that user's, and
+// believes what it says of that user's own live processes. Whatever else is there
+// is told, and keeps root from nothing.
+
+const (
+	// userPatience bounds how long all users' directories together are looked at.
+	userPatience = 2 * time.Second
+	// maxUserFile and maxUserNames bound what is read of a user's.
+	maxUserFile  = 1 << 20
+	maxUserNames = 1024
+)
+
+// UserDir is the run directory of an ordinary user.
+type UserDir struct {
+	base string // the user's directory, which others made
+	sub  string // ours in it
+}
+
+// Path is where the directory is.
+func (d UserDir) Path() string { return filepath.Join(d.base, d.sub) }
+
+// UserDirs are the run directories of other users whose mounts root looks after;
+// none elsewhere.
+func (h Host) UserDirs() []UserDir {
+	var dirs []UserDir
+	if h.serverUsersRun != "" {
+		dirs = append(dirs, UserDir{filepath.Dir(h.serverUsersRun), filepath.Base(h.serverUsersRun)})
+	}
+	if h.usersRun == "" {
+		return dirs
+	}
+	bases, _ := filepath.Glob(filepath.Dir(h.usersRun))
+	for _, base := range bases {
+		dirs = append(dirs, UserDir{base, filepath.Base(h.usersRun)})
+	}
+	return dirs
+}
+
+// usersDirs are those of UserDirs whose operations count for root: a server's users
+// count in the server's own files.
+func (h Host) usersDirs() []UserDir {
+	if h.pbs {
+		return nil
+	}
+	return h.UserDirs()
+}
+
+// ErrUserFile is found in complaints about what a user has in a run directory.
+var ErrUserFile = errors.New("not believed")
+
+// OpenedUserDir is a user's directory that is open, and whose it is.
+type OpenedUserDir struct {
+	UserDir
+	UID  int
+	base *os.File
+}
+
+// Open opens the directory without asking the file system in it for anything. The
+// caller must Close it.
+func (d UserDir) Open() (*OpenedUserDir, error) {
+	if kind := slowKind(d.base); kind != "" {
+		return nil, fmt.Errorf("%s: a file system of type %s is mounted there: %w", d.base, kind, ErrUserFile)
+	}
+	fd, err := unix.Open(d.base, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: d.base, Err: err}
+	}
+	o := &OpenedUserDir{UserDir: d, base: os.NewFile(uintptr(fd), d.base)}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		o.Close()
+		return nil, &os.PathError{Op: "stat", Path: d.base, Err: err}
+	}
+	o.UID = int(st.Uid)
+	return o, nil
+}
+
+// slowKind returns the type of the file system that is mounted on dir, if it is one
+// that need not answer: one that a user may have mounted there.
+func slowKind(dir string) string {
+	all, err := Mounts()
+	if err != nil {
+		return ""
+	}
+	kind := ""
+	for _, m := range all {
+		if m.Point == dir {
+			kind = m.FSType
+		}
+	}
+	switch kind {
+	case "", "tmpfs", "ramfs", "ext4", "xfs", "btrfs", "overlay":
+		return ""
+	}
+	return kind
+}
+
+// Close closes the directory.
+func (o *OpenedUserDir) Close() { _ = o.base.Close() }
+
+// Handle returns a descriptor that names what is beneath the directory, whatever it
+// is, without opening it. The caller must close it.
+func (o *OpenedUserDir) Handle(name string) (*os.File, error) { return o.open(name, unix.O_PATH) }
+
+func (o *OpenedUserDir) open(name string, flags uint64) (*os.File, error) {
+	path := filepath.Join(o.Path(), name)
+	fd, err := unix.Openat2(int(o.base.Fd()), filepath.Join(o.sub, name), &unix.OpenHow{
+		Flags:   flags | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// ReadFile reads a plain file of the user's.
+func (o *OpenedUserDir) ReadFile(name string) ([]byte, error) {
+	h, err := o.Handle(name)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	var st unix.Stat_t
+	switch err := unix.Fstat(int(h.Fd()), &st); {
+	case err != nil:
+		return nil, &os.PathError{Op: "stat", Path: h.Name(), Err: err}
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return nil, fmt.Errorf("%s is not a regular file: %w", h.Name(), ErrUserFile)
+	case int(st.Uid) != o.UID:
+		return nil, fmt.Errorf("%s belongs to user %d: %w", h.Name(), st.Uid, ErrUserFile)
+	case st.Size > maxUserFile:
+		return nil, fmt.Errorf("%s is larger than %d bytes: %w", h.Name(), maxUserFile, ErrUserFile)
+	}
+	f, err := os.OpenFile("/proc/self/fd/"+strconv.Itoa(int(h.Fd())), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.Name(), err)
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxUserFile))
+}
+
+// Names lists what is in a directory of the user's. It is an error, beside the first
+// names, if there are too many.
+func (o *OpenedUserDir) Names(dir string) ([]string, error) {
+	f, err := o.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(maxUserNames)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if err == nil && len(names) == maxUserNames {
+		err = fmt.Errorf("%s holds more than is looked at: %w", f.Name(), ErrUserFile)
+	}
+	return names, err
+}
+
+// Owns says whether a process runs as the user.
+func (o *OpenedUserDir) Owns(pid int) bool { return ownedBy(pid, o.UID) }
+
+// Serves says whether a process of the user sees a mount of that type there, which
+// was made by that user.
+func (o *OpenedUserDir) Serves(pid int, point, fsType string) bool {
+	if !o.Owns(pid) {
+		return false
+	}
+	mounts, err := mountsIn(procPath(pid, "mountinfo"))
+	if err != nil {
+		return false
+	}
+	by := "user_id=" + strconv.Itoa(o.UID)
+	return slices.ContainsFunc(mounts, func(m Mount) bool {
+		return m.Point == point && m.FSType == fsType && slices.Contains(strings.Split(m.SuperOptions, ","), by)
+	})
+}
+
+// userTallies looks at the directories of all users at once, and not for longer than
+// userPatience.
+func userTallies(dirs []UserDir, names []string) Tally {
+	results := make(chan Tally, len(dirs))
+	for _, d := range dirs {
+		go func() { results <- tallyOf(d, names) }()
+	}
+	over := time.After(userPatience)
+	var all Tally
+	for range dirs {
+		select {
+		case t := <-results:
+			all.Processes = append(all.Processes, t.Processes...)
+			all.Problems = append(all.Problems, t.Problems...)
+		case <-over:
+			all.Problems = append(all.Problems, fmt.Errorf("users' run directories do not answer: %w", ErrUserFile))
+			return all
+		}
+	}
+	return all
+}
+
+// tallyOf counts what one user's processes do.
+func tallyOf(d UserDir, names []string) (t Tally) {
+	o, err := d.Open()
+	if err != nil {
+		t.complain(err)
+		return t
+	}
+	defer o.Close()
+	for _, name := range names {
+		t.addUserFile(o, filepath.Join(operationsName, name), 0)
+	}
+	guests, err := o.Names(guestsName)
+	t.complain(err)
+	for _, g := range guests {
+		if strings.ContainsRune(g, '/') {
+			continue
+		}
+		pid := o.guest(filepath.Join(guestsName, g))
+		for _, name := range names {
+			if pid != 0 {
+				t.addUserFile(o, filepath.Join(guestsName, g, name), pid)
+			}
+		}
+	}
+	return t
+}
+
+// guest returns the process that a directory of a user's guests is of: the one that
+// holds the lock there. 0 is nobody.
+func (o *OpenedUserDir) guest(dir string) int {
+	h, err := o.Handle(filepath.Join(dir, aliveName))
+	if err != nil {
+		return 0
+	}
+	defer h.Close()
+	var st unix.Stat_t
+	if unix.Fstat(int(h.Fd()), &st) != nil {
+		return 0
+	}
+	return flockHolder(st).PID
+}
+
+func (t *Tally) complain(err error) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Problems = append(t.Problems, err)
+	}
+}
+
+// addUserFile adds what an operations file of a user's says. With a pid that is the
+// process that all of it is about.
+func (t *Tally) addUserFile(o *OpenedUserDir, name string, pid int) {
+	data, err := o.ReadFile(name)
+	if err != nil {
+		t.complain(err)
+		return
+	}
+	entries, err := decodeOperations(data)
+	if err != nil {
+		t.complain(fmt.Errorf("%s is garbled (%w): %w", filepath.Join(o.Path(), name), err, ErrUserFile))
+		return
+	}
+	foreign := 0
+	for _, e := range entries {
+		if pid != 0 {
+			p, _ := LookProcess(pid)
+			e.pid, e.starttime = uint32(p.PID), p.StartTime
+		}
+		if e.counts.Total() == 0 || e.look() != Runs {
+			continue
+		}
+		if !o.Owns(int(e.pid)) {
+			foreign++
+			continue
+		}
+		t.add([]opsEntry{e}, true)
+	}
+	if foreign > 0 {
+		t.complain(fmt.Errorf("%s counts for %d processes that are not of user %d: %w", filepath.Join(o.Path(), name), foreign, o.UID, ErrUserFile))
+	}
+}
