@@ -20,6 +20,7 @@ var errnos = []struct {
 	{context.DeadlineExceeded, syscall.EINTR},
 	{maint.ErrUnmounting, syscall.ENOMEDIUM},
 	{maint.ErrDeleted, syscall.ESTALE},
+	{store.ErrReplaced, syscall.ESTALE}, // the kernel looks the path up again
 	{maint.ErrOffline, syscall.EHOSTDOWN},
 	{maint.ErrUncounted, syscall.EIO},
 	{errStopping, syscall.EHOSTDOWN},

@@ -39,7 +39,7 @@ func buildAndRun(m *testing.M) int {
 
 // patience is how long a test waits for what must happen. Only a failure takes
 // that long.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // eventually waits until there is no error any more, and fails the test when
 // there still is one after a long time.

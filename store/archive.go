@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 	"sync/atomic"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
@@ -28,6 +29,7 @@ type Archive struct {
 	links     linkTable
 	skimmed   skimmed
 	catalog   catalogState
+	unread    sync.Once // the log tells of names that were not stored
 }
 
 // Archive opens the pxar archive whose stored file is f: a .pxar, or the
@@ -36,7 +38,7 @@ func (s *Snapshot) Archive(ctx context.Context, right CanRead, f manifest.File) 
 	if _, err := held(right); err != nil {
 		return nil, err
 	}
-	key := archiveKey{snap: s.name, file: f.Name, csum: f.Csum}
+	key := archiveKey{snap: s.name, meta: f, payload: s.manifest.PayloadOf(f)}
 	if a, ok := s.ds.memory.archives.Get(key); ok {
 		return a, nil
 	}
@@ -105,9 +107,19 @@ func (a *Archive) Table(ctx context.Context, right CanRead, dir pxar.Dir) (*pxar
 	if err != nil {
 		return nil, a.wrap(err)
 	}
+	if t.Unread() > 0 {
+		a.unread.Do(func() { a.warnUnread(t.Unread()) })
+	}
 	a.skim(ctx, right, t.Pos(t.Len()))
 	tables.Put(key, t, tableWeight+int64(t.Len())*tableEntryWeight)
 	return t, nil
+}
+
+// warnUnread tells of names that are not in the archive although it lists them.
+func (a *Archive) warnUnread(n int) {
+	snap := a.meta.snap
+	snap.ds.log.Warn("archive lists names that its client could not read; nothing is stored of them",
+		"datastore", snap.ds.name, "snapshot", snap.name.String(), "archive", a.meta.file.Name.String(), "in the first such directory", n)
 }
 
 // tables returns [Archive.Table] for one call of the decoder.

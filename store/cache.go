@@ -5,6 +5,7 @@ import (
 	"github.com/pbsfs/pbsfs/store/index"
 	"github.com/pbsfs/pbsfs/store/internal/lru"
 	"github.com/pbsfs/pbsfs/store/internal/metadata"
+	"github.com/pbsfs/pbsfs/store/manifest"
 	"github.com/pbsfs/pbsfs/store/name"
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
@@ -38,11 +39,12 @@ type catalogKey struct {
 	place catalog.Place
 }
 
-// archiveKey names an archive by its stored file, and what that holds.
+// archiveKey names an archive by all that its snapshot's manifest says of it: a
+// snapshot can be removed and written again under the same time, and then any
+// part of an archive may be another.
 type archiveKey struct {
-	snap name.Snapshot
-	file name.File
-	csum [32]byte
+	snap          name.Snapshot
+	meta, payload manifest.File // payload is zero unless it is split
 }
 
 // memory is everything a datastore remembers besides chunks.

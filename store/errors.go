@@ -23,6 +23,9 @@ var (
 	ErrKeyNeeded = errors.New("key needed")
 	// ErrGone is a datastore whose directory or device is no longer there.
 	ErrGone = errors.New("datastore is not there")
+	// ErrReplaced is a snapshot that was removed and written again under the same
+	// time since it was looked up.
+	ErrReplaced = errors.New("snapshot was replaced")
 	// ErrNotDatastore is a directory that holds no datastore.
 	ErrNotDatastore = errors.New("not a datastore")
 	// ErrS3Cache is the local cache of a datastore whose data is in a bucket.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -179,7 +180,7 @@ func (s *Snapshot) ReadBlob(ctx context.Context, right CanRead, f manifest.File)
 		return nil, err
 	}
 	if err := checkBlob(raw, f); err != nil {
-		return nil, s.ds.damaged(s.name, f.Name, -1, err)
+		return nil, s.unlike(right, f.Name, -1, err)
 	}
 	data, err := blob.Decode(nil, raw, blob.MaxSize, f.BlobMode(), key)
 	return data, s.ds.damaged(s.name, f.Name, -1, err)
@@ -213,14 +214,42 @@ func (s *Snapshot) readFile(ctx context.Context, right CanRead, f name.File, lim
 	if err == nil {
 		return raw, nil
 	}
-	return nil, s.lost(root, f, err)
+	return nil, s.lost(root, f, -1, err)
 }
 
-// lost decides what an error while reading a file of s means. When the whole
-// snapshot was removed meanwhile, that is no damage.
-func (s *Snapshot) lost(root *disk.Root, f name.File, err error) error {
-	if _, serr := s.ds.stampOf(root, s.name); serr != nil {
+// lost decides what an error about a file of s means, found at off of it or at
+// -1. When the whole snapshot was removed or replaced meanwhile, that is no damage.
+func (s *Snapshot) lost(root *disk.Root, f name.File, off int64, err error) error {
+	now, serr := s.ds.stampOf(root, s.name)
+	switch {
+	case serr != nil:
 		return serr
+	case now.manifest != s.stamp.manifest && s.replaced(root):
+		return fmt.Errorf("datastore %s: snapshot %s: %w", s.ds.name, s.name, ErrReplaced)
 	}
-	return s.ds.damaged(s.name, f, -1, err)
+	return s.ds.damaged(s.name, f, off, err)
+}
+
+// replaced reports whether the manifest lists other files now. That it was
+// written anew tells nothing: servers do so to note a verification.
+func (s *Snapshot) replaced(root *disk.Root) bool {
+	raw, _, err := root.ReadFile(s.name.Dir()+"/"+name.Manifest.String(), maxManifest, nil)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	m, err := manifest.Decode(raw)
+	return err == nil && !slices.Equal(m.Files, s.manifest.Files)
+}
+
+// unlike is [Snapshot.lost] for what does not hold what the manifest says.
+func (s *Snapshot) unlike(right CanRead, f name.File, off int64, err error) error {
+	if err == nil {
+		return nil
+	}
+	if r, rerr := held(right); rerr == nil && errors.Is(err, ErrCorrupt) {
+		if root, oerr := r.Root(); oerr == nil {
+			return s.lost(root, f, off, err)
+		}
+	}
+	return s.ds.damaged(s.name, f, off, err)
 }

@@ -94,10 +94,10 @@ func (s *Stream) readIndex(ctx context.Context, right CanRead) (*index.Index, er
 		return err
 	})
 	if err != nil {
-		return nil, s.snap.lost(root, s.file.Name, err)
+		return nil, s.snap.lost(root, s.file.Name, -1, err)
 	}
 	if err := checkIndex(x, s.file); err != nil {
-		return nil, s.snap.ds.damaged(s.snap.name, s.file.Name, -1, err)
+		return nil, s.snap.lost(root, s.file.Name, -1, err)
 	}
 	return x, nil
 }
@@ -164,7 +164,7 @@ func (s *Stream) block(ctx context.Context, right CanRead, want chunk.Want, agai
 }
 
 // explain adds the place to an error of a chunk. When the snapshot has been
-// removed, its chunks may go too, and that is the answer.
+// removed or replaced, its chunks may go too, and that is the answer.
 func (s *Stream) explain(right CanRead, span index.Span, err error) error {
 	var bad *chunk.Error
 	if !errors.As(err, &bad) {
@@ -175,9 +175,7 @@ func (s *Stream) explain(right CanRead, span index.Span, err error) error {
 			if gone := s.snap.ds.failed(root, bad.Err); errors.Is(gone, ErrGone) {
 				return gone
 			}
-			if _, serr := s.snap.ds.stampOf(root, s.snap.name); serr != nil {
-				return serr
-			}
+			return s.snap.lost(root, s.file.Name, span.Off, err)
 		}
 	}
 	return s.snap.ds.damaged(s.snap.name, s.file.Name, span.Off, err)

@@ -202,6 +202,17 @@ func (m *Manifest) Lookup(file name.File) (File, bool) {
 	return m.Files[i], true
 }
 
+// PayloadOf returns the entry of the payload half of a split archive whose
+// metadata half is f; zero if there is none.
+func (m *Manifest) PayloadOf(f File) File {
+	half, ok := f.Name.Payload()
+	if !ok {
+		return File{}
+	}
+	payload, _ := m.Lookup(half)
+	return payload
+}
+
 // Encrypted reports whether any file of the snapshot is encrypted.
 func (m *Manifest) Encrypted() bool {
 	return slices.ContainsFunc(m.Files, func(f File) bool { return f.Mode == CryptModeEncrypt })

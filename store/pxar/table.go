@@ -15,6 +15,7 @@ type Table struct {
 	goodbye int64
 	items   []tableItem // by position
 	byHash  []uint32    // indices of items, by hash and then position
+	unread  int         // names that stand for nothing
 	err     error
 }
 
@@ -25,6 +26,10 @@ type tableItem struct {
 	end  int64 // as the table claims; -1 if it cannot be a position
 	slot uint32
 	same bool // another child has the same hash
+	// empty is an item that says it has no length, which no child has. A client
+	// wrote such items for names that it could not open, at the position of
+	// whatever it wrote next.
+	empty bool
 }
 
 // ReadTable reads the goodbye table of d. A table that cannot be used at all
@@ -36,11 +41,8 @@ func (a *Archive) ReadTable(r io.ReaderAt, d Dir) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Children do not overlap, so that a table cannot list more of them than
-	// the directory has room for.
-	room := (at.goodbye - d.entry - minEntry) / minChild
-	if at.children > maxChildren || int64(at.children) > room {
-		return nil, corrupt.At(at.goodbye, "goodbye table of %d children where there is room for %d", at.children, min(room, maxChildren))
+	if at.children > maxChildren {
+		return nil, corrupt.At(at.goodbye, "goodbye table of %d children, want at most %d", at.children, maxChildren)
 	}
 	t := &Table{dir: d, goodbye: at.goodbye}
 	if err := t.load(w, at.children); err != nil {
@@ -66,8 +68,21 @@ func (t *Table) load(w *window, n int) error {
 		for i := range m {
 			t.add(b[i*tableItemSize:], pos+int64(i*tableItemSize), uint32(done+i))
 		}
+		if err := t.checkRoom(); err != nil {
+			return err
+		}
 		done += m
 		pos += int64(m * tableItemSize)
+	}
+	return nil
+}
+
+// checkRoom refuses a table of more children than the directory has room for:
+// they do not overlap.
+func (t *Table) checkRoom() error {
+	room := (t.goodbye - t.dir.entry - minEntry) / minChild
+	if n := len(t.items) - t.unread; int64(n) > room {
+		return corrupt.At(t.goodbye, "goodbye table of %d children where there is room for %d", n, room)
 	}
 	return nil
 }
@@ -76,8 +91,11 @@ func (t *Table) load(w *window, n int) error {
 func (t *Table) add(b []byte, pos int64, slot uint32) {
 	hash, back, size := le64(b), le64(b[8:]), le64(b[16:])
 	room := uint64(t.goodbye - t.dir.entry - minEntry)
-	it := tableItem{hash: hash, end: -1, slot: slot}
-	if back < minChild || back > room {
+	it := tableItem{hash: hash, end: -1, slot: slot, empty: size == 0}
+	if it.empty {
+		t.unread++
+	}
+	if (back < minChild || back > room) && (!it.empty || back > 0) {
 		t.fail(corrupt.At(pos, "goodbye table lists a child outside its directory"))
 		back = 0 // sort drops what stands at the table itself
 	}
@@ -164,12 +182,20 @@ func successor(i, n int) int {
 // of their own, and builds the order of hashes.
 func (t *Table) sort() {
 	slices.SortFunc(t.items, func(a, b tableItem) int {
-		return cmp.Or(cmp.Compare(a.pos, b.pos), cmp.Compare(a.slot, b.slot))
+		return cmp.Or(cmp.Compare(a.pos, b.pos), compareBool(a.empty, b.empty), cmp.Compare(a.slot, b.slot))
 	})
 	outside, _ := slices.BinarySearchFunc(t.items, t.goodbye, comparePos)
-	kept := slices.CompactFunc(t.items[:outside], func(a, b tableItem) bool { return a.pos == b.pos })
-	if len(kept) < outside {
-		t.fail(corrupt.At(t.goodbye, "goodbye table lists a child twice"))
+	kept := t.items[:0]
+	t.unread = countEmpty(t.items[outside:])
+	for _, it := range t.items[:outside] {
+		switch n := len(kept); {
+		case n == 0 || kept[n-1].pos != it.pos:
+			kept = append(kept, it)
+		case it.empty:
+			t.unread++ // another name for what is there
+		default:
+			t.fail(corrupt.At(t.goodbye, "goodbye table lists a child twice"))
+		}
 	}
 	t.items = kept
 	t.byHash = make([]uint32, len(kept))
@@ -192,10 +218,34 @@ func (t *Table) markSame() {
 	}
 }
 
+func countEmpty(items []tableItem) (n int) {
+	for _, it := range items {
+		if it.empty {
+			n++
+		}
+	}
+	return n
+}
+
+// compareBool puts false before true.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
 func comparePos(it tableItem, pos int64) int { return cmp.Compare(it.pos, pos) }
 
 // Len returns the number of children.
 func (t *Table) Len() int { return len(t.items) }
+
+// Unread returns how many names the directory had that its client could not open
+// and listed all the same: nothing is stored of them. They are no children.
+func (t *Table) Unread() int { return t.unread }
 
 // Err returns nil when the table is sound. Otherwise it is an error that
 // matches [corrupt.Err]: the table is not in order, or lists something that is

@@ -279,3 +279,94 @@ func TestDuplicateCheckNeedsTheOtherName(t *testing.T) {
 		t.Errorf("second child: %v, want %v", err, gone)
 	}
 }
+
+// A client for Windows listed names that it could not open: with a length of 0,
+// at the position of what it wrote next. What is stored there is not theirs.
+func TestNamesThatWereNotStored(t *testing.T) {
+	for what, kids := range map[string][]string{
+		"none":                  {"a", "b"},
+		"first":                 {"-x", "a", "b"},
+		"between":               {"a", "-x", "b"},
+		"several between":       {"a", "-x", "-y", "-z", "b"},
+		"last":                  {"a", "b", "-x"},
+		"everywhere":            {"-1", "a", "-2", "-3", "b", "-4", "-5"},
+		"only":                  {"-x"},
+		"only, several":         {"-x", "-y", "-z"},
+		"name of another child": {"-b", "a", "b"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var want []string
+			sub, unread := dir("sub"), 0
+			for _, k := range kids {
+				if strings.HasPrefix(k, "-") {
+					unread++
+					continue
+				}
+				want = append(want, k)
+				sub.kids = append(sub.kids, file(k, "content of "+k))
+			}
+			e := encoder{table: func(n *node, goodbye int64, s []slot) []slot {
+				if n.name != "sub" {
+					return s
+				}
+				return treeOrder(append(s, notStored(n, goodbye, kids)...))
+			}}
+			a, r := mustOpen(t, e.archive(dir("", file("0", ""), sub, file("z", ""))))
+			entry, err := get(a, r, "sub")
+			if err != nil {
+				t.Fatal(err)
+			}
+			tab, err := a.ReadTable(r, entry.Dir)
+			if err != nil || tab.Err() != nil || tab.Unread() != unread || tab.Len() != len(want) {
+				t.Fatalf("%v, %v: %d children and %d names that were not stored, want %d and %d", err, tab.Err(), tab.Len(), tab.Unread(), len(want), unread)
+			}
+			for i, name := range want {
+				if c, err := tab.Child(r, i); err != nil || c.Name != name {
+					t.Errorf("child %d: %q, %v, want %q", i, c.Name, err, name)
+				}
+				if c, err := tab.Lookup(r, name); err != nil || c.NamePos != sub.kids[i].namePos {
+					t.Errorf("Lookup(%q): at %d, %v, want %d", name, c.NamePos, err, sub.kids[i].namePos)
+				}
+			}
+			for _, name := range []string{"x", "1", "missing"} {
+				if _, err := tab.Lookup(r, name); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("Lookup(%q): %v, want not there", name, err)
+				}
+			}
+		})
+	}
+}
+
+// notStored returns the items of the names in kids that begin with "-".
+func notStored(n *node, goodbye int64, kids []string) (out []slot) {
+	next := 0
+	for _, k := range kids {
+		name, absent := strings.CutPrefix(k, "-")
+		if !absent {
+			next++
+			continue
+		}
+		at := goodbye
+		if next < len(n.kids) {
+			at = n.kids[next].namePos
+		}
+		out = append(out, slot{hash: hashName([]byte(name)), back: uint64(goodbye - at)}) //nolint:gosec // not negative
+	}
+	return out
+}
+
+// An item without a length that is alone at its place may be damage.
+func TestEmptyItemOfItsOwnIsDamage(t *testing.T) {
+	e := encoder{table: func(_ *node, _ int64, s []slot) []slot {
+		for i := range s {
+			if s[i].hash == hashName([]byte("b")) {
+				s[i].hash, s[i].size = s[i].hash+1, 0
+			}
+		}
+		return s
+	}}
+	got, errs := names(t, e.archive(dir("", file("a", ""), file("b", ""), file("c", ""))))
+	if !slices.Equal(got, []string{"a", "c"}) || len(errs) != 1 {
+		t.Errorf("names %q, %v, want a and c, and an error", got, errs)
+	}
+}

@@ -18,6 +18,8 @@ type item struct {
 	shown string
 	kind  itemKind
 	file  manifest.File // the stored file; zero for those without a line in the manifest
+	// payload is the other half of a split archive, zero without one.
+	payload manifest.File
 }
 
 type itemKind uint8
@@ -81,7 +83,7 @@ func itemOf(m *manifest.Manifest, f manifest.File) (item, bool) {
 	case name.Pxar:
 		it.kind = pxarItem
 	case name.PxarMeta:
-		it.kind, it.shown = pxarItem, f.Name.ArchiveName()
+		it.kind, it.shown, it.payload = pxarItem, f.Name.ArchiveName(), m.PayloadOf(f)
 	case name.PxarPayload:
 		for _, other := range m.Files {
 			if half, ok := other.Name.Payload(); ok && half == f.Name {
@@ -96,10 +98,14 @@ func itemOf(m *manifest.Manifest, f manifest.File) (item, bool) {
 // salt sets apart two states of an item under one name. Only what is frozen
 // needs it.
 func (it item) salt() []byte {
-	if it.kind == pxarItem || it.kind == streamItem {
-		return it.file.Csum[:]
+	switch {
+	case it.kind != pxarItem && it.kind != streamItem:
+		return nil
+	case it.payload != manifest.File{}:
+		// The metadata is the same when only contents have changed.
+		return slices.Concat(it.file.Csum[:], it.payload.Csum[:])
 	}
-	return nil
+	return it.file.Csum[:]
 }
 
 // fileType returns the S_IFMT bits of an item.
