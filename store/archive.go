@@ -118,7 +118,7 @@ func (a *Archive) Table(ctx context.Context, right CanRead, dir pxar.Dir) (*pxar
 // warnUnread tells of names that are not in the archive although it lists them.
 func (a *Archive) warnUnread(n int) {
 	snap := a.meta.snap
-	snap.ds.log.Warn("archive lists names that its client could not read; nothing is stored of them",
+	snap.ds.log.Debug("archive lists names that its client could not read; nothing is stored of them",
 		"datastore", snap.ds.name, "snapshot", snap.name.String(), "archive", a.meta.file.Name.String(), "in the first such directory", n)
 }
 
