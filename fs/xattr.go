@@ -53,20 +53,37 @@ func (i *inode) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Err
 	}
 	caller, ok := fuse.FromContext(ctx)
 	privileged := ok && caller.Uid == 0
-	size := 0
+	names := i.listed(all, privileged)
+	return fill(dest, len(names), func(p []byte) []byte { return append(p, names...) })
+}
+
+// The kernel's limits, linux/limits.h and xattr(7).
+const (
+	maxXattrName  = 255
+	maxXattrValue = 64 << 10
+	maxXattrList  = 64 << 10
+)
+
+// listed returns the names that a caller can read the values of. What is listed
+// and cannot be read makes programs that copy attributes fail, and a list that is
+// too long hides all attributes.
+func (i *inode) listed(all []pxar.Attribute, privileged bool) (names []byte) {
+	fileType := i.node.Load().Type()
 	for _, a := range all {
-		if i.fsys.owner.visible(a, privileged) {
-			size += len(a.Name) + 1
+		if !i.fsys.owner.visible(a, privileged) || !handedOut(a, fileType) || len(names)+len(a.Name)+1 > maxXattrList {
+			continue
 		}
+		names = append(append(names, a.Name...), 0)
 	}
-	return fill(dest, size, func(p []byte) []byte {
-		for _, a := range all {
-			if i.fsys.owner.visible(a, privileged) {
-				p = append(append(p, a.Name...), 0)
-			}
-		}
-		return p
-	})
+	return names
+}
+
+// handedOut reports whether the kernel hands out an attribute of a file of that
+// type (S_IFMT) at all.
+func handedOut(a pxar.Attribute, fileType uint32) bool {
+	ofUser := strings.HasPrefix(a.Name, "user.")
+	return len(a.Name) <= maxXattrName && len(a.Value) <= maxXattrValue &&
+		(!ofUser || fileType == syscall.S_IFREG || fileType == syscall.S_IFDIR)
 }
 
 // fill writes size bytes to dest. What does not fit is ERANGE with the size,

@@ -35,6 +35,8 @@ type Options struct {
 	// Keys open encrypted snapshots; Masters recover the keys of others.
 	Keys    []*keys.Key
 	Masters []*keys.Master
+	// OfferedKeys open those snapshots that name them, and are not tried on others.
+	OfferedKeys []*keys.Key
 	// IgnoreSignature serves snapshots whose manifest has a wrong signature.
 	IgnoreSignature bool
 	// Device is the UUID of the file system that a removable datastore lies on;
@@ -115,7 +117,7 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 		log:    opts.Log,
 		chunks: chunk.NewSource(opts.CacheSize - min(opts.CacheSize/4, chunk.Overhead)),
 		memory: newMemory(metadata.Options{Memory: metadataBytes, Dir: opts.MetadataDir, Disk: metadataDisk, Log: opts.Log}),
-		keys:   newKeyring(opts.Keys, opts.Masters),
+		keys:   newKeyring(opts.Keys, opts.OfferedKeys, opts.Masters),
 
 		ignoreSignature: opts.IgnoreSignature,
 		cacheEncrypted:  opts.CacheEncrypted,

@@ -15,18 +15,23 @@ import (
 // taken away. It is safe for concurrent use.
 type keyring struct {
 	masters []*keys.Master
+	offered map[keys.Fingerprint]*keys.Key // for snapshots that name them; never changed
 
 	mu         sync.RWMutex // a leaf lock
 	keys       map[keys.Fingerprint]*keys.Key
 	generation int // counts additions: what was found locked before may open now
 }
 
-func newKeyring(list []*keys.Key, masters []*keys.Master) *keyring {
-	r := &keyring{masters: masters, keys: make(map[keys.Fingerprint]*keys.Key)}
+func newKeyring(list, offered []*keys.Key, masters []*keys.Master) *keyring {
+	return &keyring{masters: masters, keys: byFingerprint(list), offered: byFingerprint(offered)}
+}
+
+func byFingerprint(list []*keys.Key) map[keys.Fingerprint]*keys.Key {
+	m := make(map[keys.Fingerprint]*keys.Key)
 	for _, k := range list {
-		r.keys[k.Fingerprint()] = k
+		m[k.Fingerprint()] = k
 	}
-	return r
+	return m
 }
 
 // add adds a key.
@@ -53,7 +58,10 @@ func (r *keyring) find(fp keys.Fingerprint, known bool) *keys.Key {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if known {
-		return r.keys[fp]
+		if k := r.keys[fp]; k != nil {
+			return k
+		}
+		return r.offered[fp]
 	}
 	if len(r.keys) == 1 {
 		for _, k := range r.keys {

@@ -72,8 +72,8 @@ func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapsho
 	if err != nil {
 		return nil, r.ds.damaged(s, name.Manifest, -1, err)
 	}
-	if err := m.Matches(s); err != nil {
-		return nil, r.ds.damaged(s, name.Manifest, -1, err)
+	if from, moved := m.MovedFrom(s); moved {
+		r.ds.log.Warn("snapshot was made elsewhere: a directory was moved or renamed since", "datastore", r.ds.name, "snapshot", s.String(), "made_as", from)
 	}
 	now.manifest = info
 	snap := &Snapshot{

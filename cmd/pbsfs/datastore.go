@@ -179,6 +179,10 @@ func (t target) open(ctx context.Context, host maint.Host, o openOptions, s *sec
 	if err != nil {
 		return nil, err
 	}
+	offered, err := newKeys(s.Offered)
+	if err != nil {
+		return nil, err
+	}
 	if t.s3 && !o.cachedOnly {
 		return nil, fmt.Errorf("datastore %s: %s: %w: its chunks are in the bucket; --cached-only serves those that are here", t.name, t.path, store.ErrS3Cache)
 	}
@@ -186,7 +190,7 @@ func (t target) open(ctx context.Context, host maint.Host, o openOptions, s *sec
 		Name: t.name, Path: t.path, CacheSize: max(1, int64(o.cacheSize)), CachedOnly: o.cachedOnly,
 		Host: host, Untracked: o.untracked, Log: log,
 		MetadataDir: o.metadataDir, CacheEncrypted: o.cacheEncrypted,
-		Keys: opened, Masters: masters, IgnoreSignature: o.ignoreSignature,
+		Keys: opened, OfferedKeys: offered, Masters: masters, IgnoreSignature: o.ignoreSignature,
 		Device: t.uuid(), Standby: o.standby,
 	})
 	if errors.Is(err, maint.ErrUncounted) {

@@ -88,7 +88,11 @@ func newKeyListCommand(a *app) *cobra.Command {
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			all := []keyJSON{}
-			for _, path := range a.defaultKeys() {
+			offered, err := a.offeredKeyFiles()
+			if err != nil {
+				return err
+			}
+			for _, path := range append(a.defaultKeys(), offered...) {
 				f, err := a.readKeyFile(path)
 				if err != nil {
 					return err

@@ -31,21 +31,21 @@ func (o *keyOptions) register(f *pflag.FlagSet) {
 type secrets struct {
 	Keys    [][32]byte `json:"keys"`
 	Masters [][]byte   `json:"masters"` // PKCS#8
+	// Offered were named by nobody: they are for snapshots that name them.
+	Offered [][32]byte `json:"offered,omitempty"`
 }
 
 // empty reports whether there is no key.
-func (s *secrets) empty() bool { return len(s.Keys) == 0 && len(s.Masters) == 0 }
+func (s *secrets) empty() bool {
+	return len(s.Keys) == 0 && len(s.Masters) == 0 && len(s.Offered) == 0
+}
 
 // open makes keys of what was handed over.
 func (s *secrets) open() ([]*keys.Key, []*keys.Master, error) {
-	var list []*keys.Key
 	var masters []*keys.Master
-	for _, raw := range s.Keys {
-		k, err := keys.New(raw)
-		if err != nil {
-			return nil, nil, err
-		}
-		list = append(list, k)
+	list, err := newKeys(s.Keys)
+	if err != nil {
+		return nil, nil, err
 	}
 	for _, der := range s.Masters {
 		m, err := keys.ParseMasterDER(der)
@@ -57,6 +57,19 @@ func (s *secrets) open() ([]*keys.Key, []*keys.Master, error) {
 	return list, masters, nil
 }
 
+// newKeys makes keys of raw ones.
+func newKeys(raw [][32]byte) ([]*keys.Key, error) {
+	var list []*keys.Key
+	for _, r := range raw {
+		k, err := keys.New(r)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, k)
+	}
+	return list, nil
+}
+
 // keyError is trouble with a key: exit code 6.
 type keyError struct{ err error }
 
@@ -66,7 +79,7 @@ func (e *keyError) Unwrap() error { return e.err }
 func keyErrorf(format string, args ...any) error { return &keyError{fmt.Errorf(format, args...)} }
 
 // openKeys opens all keys that were named, and the official client's default
-// key if it can be opened. What was named must open.
+// key and those of a server if they can be opened. What was named must open.
 func (a *app) openKeys(ctx context.Context, o keyOptions) (*secrets, error) {
 	s := &secrets{}
 	pass := &passphrases{app: a, name: keyPassword}
@@ -97,6 +110,7 @@ func (a *app) openKeys(ctx context.Context, o keyOptions) (*secrets, error) {
 		}
 		s.Keys = append(s.Keys, raw)
 	}
+	s.Offered = a.openOffered()
 	return s, nil
 }
 

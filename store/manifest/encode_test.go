@@ -107,8 +107,8 @@ func TestDecodeUndoesEncode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := m.Matches(d.Snapshot); err != nil {
-			t.Error(err)
+		if from, moved := m.MovedFrom(d.Snapshot); moved {
+			t.Errorf("made as %s", from)
 		}
 		if !reflect.DeepEqual(m.Files, d.Files) || m.Notes != d.Notes || len(m.Problems)+len(m.UnprotectedProblems) > 0 {
 			t.Errorf("read %+v, want %+v", m, d)

@@ -21,7 +21,7 @@ const (
 // Manifest is the content of a manifest.
 type Manifest struct {
 	// Type, ID and Time say for which snapshot the manifest was written;
-	// the namespace is not recorded. See Matches.
+	// the namespace is not recorded. See MovedFrom.
 	Type name.Type
 	ID   string
 	Time name.Time
@@ -44,6 +44,9 @@ type Manifest struct {
 	// VerifyState is the result of the last verification: "ok", "failed",
 	// or "" if there is none that is known.
 	VerifyState string
+	// SyncSource is the signature of the manifest that a server made this one
+	// from when it encrypted or decrypted the snapshot on its way, "" if it did not.
+	SyncSource string
 	// UnprotectedProblems says which of these fields were unusable. Files
 	// are not affected.
 	UnprotectedProblems []error
@@ -132,13 +135,14 @@ func (m *Manifest) parseUnprotected(value json.RawMessage) {
 	if isNull(value) {
 		return // as written before 0.8.0
 	}
-	members, err := object("unprotected", value, "notes", "key-fingerprint", "verify_state")
+	members, err := object("unprotected", value, "notes", "key-fingerprint", "verify_state", "sync-source-signature")
 	if err != nil {
 		m.UnprotectedProblems = []error{err}
 		return
 	}
 	for _, err := range []error{
 		optional("notes", members["notes"], &m.Notes),
+		optional("sync-source-signature", members["sync-source-signature"], &m.SyncSource),
 		m.parseFingerprint(members["key-fingerprint"]),
 		m.parseVerifyState(members["verify_state"]),
 	} {
@@ -183,14 +187,15 @@ func (m *Manifest) parseVerifyState(value json.RawMessage) error {
 	return nil
 }
 
-// Matches complains unless the manifest was written for s. A snapshot whose
-// directory was moved does not match.
-func (m *Manifest) Matches(s name.Snapshot) error {
+// MovedFrom returns where the snapshot was made, as "type/id/time", if the
+// manifest was not written for s: somebody has moved or renamed a directory since.
+// Servers read such a snapshot, too.
+func (m *Manifest) MovedFrom(s name.Snapshot) (from string, moved bool) {
 	g := s.Group()
 	if m.Type == g.Type() && m.ID == g.ID() && m.Time == s.Time() {
-		return nil
+		return "", false
 	}
-	return corrupt.New("manifest is of snapshot %s/%s/%s", m.Type, m.ID, m.Time)
+	return string(m.Type) + "/" + m.ID + "/" + m.Time.String(), true
 }
 
 // Lookup returns the entry of the file.

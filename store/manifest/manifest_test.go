@@ -332,7 +332,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-func TestMatches(t *testing.T) {
+func TestMovedFrom(t *testing.T) {
 	m := mustDecode(t, withFiles())
 	tests := []struct {
 		typ  name.Type
@@ -363,9 +363,9 @@ func TestMatches(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = m.Matches(s)
-			if (err == nil) != tt.want || err != nil && !errors.Is(err, corrupt.Err) {
-				t.Errorf("Matches(%s) = %v, want match %v", s, err, tt.want)
+			from, moved := m.MovedFrom(s)
+			if moved == tt.want || moved != (from == "host/alpha/2023-11-14T23:13:20Z") {
+				t.Errorf("MovedFrom(%s) = %q, %v, want match %v", s, from, moved, tt.want)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -155,7 +156,7 @@ func snapshotXattrs(s *store.Snapshot) xattrs {
 			x.small = append(x.small, pxar.Attribute{Name: "user.pbs." + name, Value: []byte(value)})
 		}
 	}
-	add("comment", m.Notes)
+	add("comment", cutText(m.Notes))
 	if m.Encrypted() {
 		add("encrypted", "yes")
 	} else {
@@ -164,12 +165,31 @@ func snapshotXattrs(s *store.Snapshot) xattrs {
 	if fp, ok := m.KeyFingerprint(); ok {
 		add("fingerprint", fp.String())
 	}
+	from, _ := m.MovedFrom(s.Name())
+	add("moved-from", from)
 	if s.Protected() {
 		add("protected", "yes")
 	}
 	add("signature", string(s.Signature()))
+	add("sync-source-signature", cutText(m.SyncSource))
 	add("verify-state", m.VerifyState)
 	return x
+}
+
+// maxText is how long an extended attribute can be on Linux, in bytes. All of the
+// notes is in index.json.
+const maxText = 64 << 10
+
+// cutText cuts a text that is too long to be an attribute, between characters.
+func cutText(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	n := maxText
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }
 
 // now returns the snapshot as it is now: its manifest may have been replaced, or

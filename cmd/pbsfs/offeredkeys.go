@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/pbsfs/pbsfs/store/keys"
+)
+
+// offeredKeyFiles returns the keys that a server keeps for its sync jobs beside
+// its configuration (reference "encryption-keys", section 5). They are for root.
+func (a *app) offeredKeyFiles() ([]string, error) {
+	host, err := a.host()
+	if err != nil || host.UID() != 0 {
+		return nil, nil //nolint:nilerr // the command itself complains
+	}
+	list, err := filepath.Glob(filepath.Join(host.ConfigDir(), "encryption-keys", "*.enc"))
+	if err != nil { // of the pattern
+		return nil, fmt.Errorf("keys of the server: %w", err)
+	}
+	return list, nil
+}
+
+// openOffered opens the server's keys, as far as they need no passphrase: nobody
+// has named them, so that nobody is asked for one.
+func (a *app) openOffered() (list [][32]byte) {
+	files, err := a.offeredKeyFiles()
+	if err != nil {
+		fmt.Fprintf(a.stderr, "pbsfs: warning: %v\n", err)
+	}
+	for _, path := range files {
+		raw, err := openOfferedKey(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errPassphrase):
+		case err != nil:
+			fmt.Fprintf(a.stderr, "pbsfs: warning: a key of the server is not used: %s: %v\n", path, err)
+		default:
+			list = append(list, raw)
+		}
+	}
+	return list
+}
+
+var errPassphrase = errors.New("needs a passphrase")
+
+func openOfferedKey(path string) (raw [32]byte, err error) {
+	text, err := readLimited(path, keys.MaxFile)
+	if err != nil {
+		return raw, err
+	}
+	f, err := keys.ParseFile(text)
+	if err != nil {
+		return raw, err
+	}
+	if f.NeedsPassphrase() {
+		return raw, errPassphrase
+	}
+	if err := guardMemory(); err != nil {
+		return raw, err
+	}
+	return f.Open(nil)
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Root is offered the keys that a server keeps beside its configuration: those
+// that open without being asked for a passphrase.
+func TestOfferedKeys(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	a, stderr := keyApp(t, t.TempDir())
+	a.configDir, a.runDir = t.TempDir(), t.TempDir()
+	if s, err := a.openKeys(t.Context(), keyOptions{}); err != nil || !s.empty() {
+		t.Fatalf("without any: %+v, %v", s, err)
+	}
+	dir := filepath.Join(a.configDir, "encryption-keys")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"one.enc": openKey, "sealed.enc": lockedKey, "bad.enc": "{", "one.txt": openKey} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o640); err != nil { //nolint:gosec // as a server does
+			t.Fatal(err)
+		}
+	}
+	s, err := a.openKeys(t.Context(), keyOptions{})
+	if err != nil || len(s.Offered) != 1 || len(s.Keys) != 0 || s.empty() {
+		t.Errorf("got %+v, %v, want one that is offered", s, err)
+	}
+	if got := stderr.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "bad.enc") {
+		t.Errorf("stderr %q, want a warning of the bad one alone", got)
+	}
+}
