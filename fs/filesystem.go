@@ -73,15 +73,9 @@ func (f *filesystem) open(ctx context.Context, i *inode) (*handle, error) {
 	if f.isStopping() {
 		return nil, errStopping
 	}
-	right, err := f.ref.Acquire(ctx)
+	right, err := tree.Hold(ctx, f.ref, i.node.Load())
 	if err != nil {
 		return nil, err
-	}
-	if s, ok := i.node.Load().Snapshot(); ok {
-		if err := right.Lock(ctx, s); err != nil {
-			right.Release()
-			return nil, err
-		}
 	}
 	h := &handle{fsys: f, inode: i, right: right, since: time.Now(), opener: f.openers.of(ctx)}
 	f.mu.Lock()

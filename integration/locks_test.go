@@ -3,6 +3,7 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -165,4 +166,30 @@ func TestStoreIsNotLocked(t *testing.T) {
 	}
 	must(t, unix.Close(fd))
 	must(t, f.Close())
+}
+
+// What a command reads without a mount is locked as an open file of one is.
+func TestSnapshotsAreLockedWhileCommandsReadThem(t *testing.T) {
+	h := newHost(t)
+	dir := memoryDir(t)
+	store := bareStore(t, dir)
+	name := h.create("disk.img:"+writeFile(t, filepath.Join(dir, "image"), noise(1, 1<<20)), store, "--id", "x")
+	path := filepath.Join(store, name)
+	must(t, unlocked(path))
+	cat := h.start("cat", store, name+"/disk.img") // more than a pipe has room for
+	_, err := cat.stdout.ReadByte()
+	must(t, err)
+	if err := sharedOnly(path); err != nil {
+		t.Errorf("%s is being read: %v", name, err)
+	}
+	_, err = cat.stdout.WriteTo(io.Discard)
+	must(t, err)
+	cat.end(0)
+	must(t, unlocked(path))
+	free, err := flocked(path, unix.LOCK_EX)
+	must(t, err)
+	h.run("cat", store, name+"/disk.img").says(t, "locked")
+	h.run("ls", store, name).says(t, "locked")
+	h.run("ls", store, filepath.Dir(name)).want(t, 0)
+	free()
 }

@@ -29,9 +29,9 @@ func newCatCommand(a *app) *cobra.Command {
 		Long:  catHelp,
 		Args:  usageArgs(cobra.MinimumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.read(cmd.Context(), args[0], *o, func(ctx context.Context, r *store.Reader, t *tree.Tree) error {
+			return a.read(cmd.Context(), args[0], *o, func(ctx context.Context, d *opened) error {
 				for _, p := range args[1:] {
-					if err := a.cat(ctx, r, t, p); err != nil {
+					if err := a.cat(ctx, d, p); err != nil {
 						return err
 					}
 				}
@@ -44,24 +44,30 @@ func newCatCommand(a *app) *cobra.Command {
 }
 
 // cat writes the file at p to the standard output.
-func (a *app) cat(ctx context.Context, r *store.Reader, t *tree.Tree, p string) error {
-	n, err := t.Walk(ctx, r, p, true)
-	if err != nil {
-		return atPath(p, err)
-	}
+func (a *app) cat(ctx context.Context, d *opened, p string) error {
+	return d.at(ctx, p, true, func(r *store.Reader, n *tree.Node) error {
+		if err := a.copyOut(ctx, r, n); err != nil {
+			return atPath(p, err)
+		}
+		return nil
+	})
+}
+
+// copyOut writes a file to the standard output.
+func (a *app) copyOut(ctx context.Context, r *store.Reader, n *tree.Node) error {
 	switch n.Type() {
 	case unix.S_IFREG:
 	case unix.S_IFDIR:
 		if err := n.Broken(); err != nil {
-			return atPath(p, err)
+			return err
 		}
-		return atPath(p, unix.EISDIR)
+		return unix.EISDIR
 	default:
-		return atPath(p, errors.New("not a regular file"))
+		return errors.New("not a regular file")
 	}
 	f, err := n.Open(ctx, r)
 	if err != nil {
-		return atPath(p, err)
+		return err
 	}
 	buf := make([]byte, catBuffer)
 	for off := int64(0); ; {
@@ -74,7 +80,7 @@ func (a *app) cat(ctx context.Context, r *store.Reader, t *tree.Tree, p string) 
 			return nil
 		}
 		if err != nil {
-			return atPath(p, err)
+			return err
 		}
 	}
 }

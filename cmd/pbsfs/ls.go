@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/tree"
@@ -45,8 +46,8 @@ func newLsCommand(a *app) *cobra.Command {
 			if len(args) > 1 {
 				p = args[1]
 			}
-			return a.read(cmd.Context(), args[0], o.openOptions, func(ctx context.Context, r *store.Reader, t *tree.Tree) error {
-				return a.list(ctx, r, t, p, o.long)
+			return a.read(cmd.Context(), args[0], o.openOptions, func(ctx context.Context, d *opened) error {
+				return a.list(ctx, d, p, o.long)
 			})
 		},
 	}
@@ -55,8 +56,14 @@ func newLsCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// read opens a datastore for one command and calls fn with a right to read it.
-func (a *app) read(ctx context.Context, datastore string, o openOptions, fn func(context.Context, *store.Reader, *tree.Tree) error) (err error) {
+// opened is a datastore that a command reads without mounting it.
+type opened struct {
+	ref  *store.Lookup
+	tree *tree.Tree
+}
+
+// read opens a datastore for one command and calls fn with it.
+func (a *app) read(ctx context.Context, datastore string, o openOptions, fn func(context.Context, *opened) error) (err error) {
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s, err := a.openKeys(ctx, o.keyOptions)
 	if err != nil {
@@ -70,49 +77,59 @@ func (a *app) read(ctx context.Context, datastore string, o openOptions, fn func
 	if err := a.warn(unfitKeys(ctx, ref, s, log)); err != nil {
 		return err
 	}
-	return ref.View(ctx, func(r *store.Reader) error { return fn(ctx, r, tree.New(ref)) })
+	return fn(ctx, &opened{ref, tree.New(ref)})
 }
 
-// list prints what lies at p.
-func (a *app) list(ctx context.Context, r *store.Reader, t *tree.Tree, p string, long bool) (err error) {
-	n, err := t.Walk(ctx, r, p, !long) // as ls(1) does
+// at finds what lies at p, and calls fn with it and a right to read it: its
+// snapshot is locked, as for an open file of a mount.
+func (d *opened) at(ctx context.Context, p string, follow bool, fn func(*store.Reader, *tree.Node) error) error {
+	var n *tree.Node
+	err := d.ref.View(ctx, func(r *store.Reader) (err error) {
+		n, err = d.tree.Walk(ctx, r, p, follow)
+		return err
+	})
 	if err != nil {
 		return atPath(p, err)
 	}
+	r, err := tree.Hold(ctx, d.ref, n)
+	if err != nil {
+		return atPath(p, err)
+	}
+	defer r.Release()
+	return fn(r, n)
+}
+
+// list prints what lies at p.
+func (a *app) list(ctx context.Context, d *opened, p string, long bool) error {
+	// A link is followed as by ls(1).
+	return d.at(ctx, p, !long, func(r *store.Reader, n *tree.Node) error {
+		return a.printNode(ctx, r, n, p, long)
+	})
+}
+
+// printNode prints what a directory has, or a file itself.
+func (a *app) printNode(ctx context.Context, r *store.Reader, n *tree.Node, p string, long bool) (err error) {
 	out := bufio.NewWriter(a.stdout)
 	defer func() { err = errors.Join(err, out.Flush()) }()
 	show := printer{out: out, long: long, escape: isTerminal(a.stdout)}
 	if !n.IsDir() {
 		return show.print(path.Base(p), n)
 	}
-	l, err := n.List(ctx, r)
-	if err != nil {
-		return atPath(p, err)
-	}
-	damage := l.Err()
-	for i := range l.Len() {
-		e, err := l.At(ctx, r, i)
-		if err != nil {
-			return atPath(p, err)
-		}
-		if e.Err != nil {
-			damage = e.Err
-		}
-		if e.Name == "" {
-			continue
-		}
+	var damage error
+	err = tree.Visit(ctx, r, n, func(e tree.Entry) error {
 		child := e.Node
 		if child == nil && long && e.Err == nil {
-			if child, err = n.Lookup(ctx, r, e.Name); err != nil {
-				damage = err
+			if child, err = n.Lookup(ctx, r, e.Name); err != nil && damage == nil {
+				damage = fmt.Errorf("%w: %w", tree.ErrIncomplete, err)
 			}
 		}
-		if err := show.print(e.Name, child); err != nil {
-			return err
-		}
+		return show.print(e.Name, child)
+	})
+	if err == nil {
+		err = damage
 	}
-	if damage != nil {
-		return fmt.Errorf("listing is not complete: %w", atPath(p, damage))
+	if err != nil {
+		return atPath(p, err)
 	}
 	return nil
 }
@@ -208,9 +225,5 @@ func modeString(mode uint32) string {
 // isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
+	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -582,3 +582,40 @@ func TestWalkFollowsTheLastLinkWhenAsked(t *testing.T) {
 		t.Errorf("Walk(%s/): %v, want ENOTDIR: a slash comes after a directory", link, err)
 	}
 }
+
+// A listing that lacks something is told from one that does not, after all that
+// there is was visited.
+func TestVisitTellsWhatIsIncomplete(t *testing.T) {
+	s := storetest.New(t)
+	sn := s.Snapshot("host/alpha", noon)
+	bad := storetest.File("bad", "x")
+	bad.Spoil = []byte("not an entry at all")
+	sn.Pxar("good.pxar.didx", storetest.Dir("", storetest.File("a", "x"), storetest.File("c", "x")))
+	sn.Pxar("part.pxar.didx", storetest.Dir("", storetest.File("a", "x"), bad, storetest.File("c", "x")))
+	sn.Finish()
+	v := open(t, s)
+	stop := errors.New("stop")
+	for path, want := range map[string]struct {
+		names      []string
+		incomplete bool
+	}{
+		"good.pxar": {[]string{"a", "c"}, false},
+		"part.pxar": {[]string{"a", "bad", "c"}, true},
+	} {
+		var names []string
+		n := v.walk(sn.Dir + "/" + path)
+		err := tree.Visit(t.Context(), v.r, n, func(e tree.Entry) error {
+			names = append(names, e.Name)
+			return nil
+		})
+		if !slices.Equal(names, want.names) || errors.Is(err, tree.ErrIncomplete) != want.incomplete || want.incomplete != errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("%s: visited %q, %v, want %q, incomplete %v", path, names, err, want.names, want.incomplete)
+		}
+		if err := tree.Visit(t.Context(), v.r, n, func(tree.Entry) error { return stop }); !errors.Is(err, stop) {
+			t.Errorf("%s: %v, want the error of the function", path, err)
+		}
+	}
+	if err := tree.Visit(t.Context(), v.r, v.walk(sn.Dir+"/good.pxar/a"), nil); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("a file: %v, want %v", err, unix.ENOTDIR)
+	}
+}
