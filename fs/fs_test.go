@@ -19,7 +19,6 @@ import (
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/corrupt"
-	"github.com/pbsfs/pbsfs/store/pxar"
 	"github.com/pbsfs/pbsfs/store/storetest"
 	"github.com/pbsfs/pbsfs/store/tree"
 )
@@ -303,13 +302,13 @@ func TestOwnership(t *testing.T) {
 		if int64(a.Mtime) != -86400 || a.Mtimensec != 5e8 || a.Atime != a.Mtime || a.Ctime != a.Mtime || a.Size != 5 || a.Blocks != 1 || a.Nlink != 1 {
 			t.Errorf("%s: attributes %+v", c.wantOwner, a)
 		}
-		if got := c.o.visible(pxar.Attribute{Name: "system.posix_acl_access"}, true); got != c.seesACLs {
+		if got := c.o.visible(tree.Attribute{Name: "system.posix_acl_access"}, true); got != c.seesACLs {
 			t.Errorf("%s: ACLs are listed: %v, want %v", c.wantOwner, got, c.seesACLs)
 		}
 	}
 	o := ownership{none, none, none}
 	for name, want := range map[string][2]bool{"trusted.x": {false, true}, "user.x": {true, true}, "security.capability": {true, true}} {
-		if got := [2]bool{o.visible(pxar.Attribute{Name: name}, false), o.visible(pxar.Attribute{Name: name}, true)}; got != want {
+		if got := [2]bool{o.visible(tree.Attribute{Name: name}, false), o.visible(tree.Attribute{Name: name}, true)}; got != want {
 			t.Errorf("%s is listed to users and root: %v, want %v", name, got, want)
 		}
 	}

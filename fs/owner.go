@@ -5,7 +5,6 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"github.com/pbsfs/pbsfs/store/pxar"
 	"github.com/pbsfs/pbsfs/store/tree"
 )
 
@@ -49,7 +48,7 @@ const blockSize = 128 << 10
 
 // visible reports whether a caller sees an extended attribute in a list.
 // trusted.* is for those who can read it.
-func (o ownership) visible(a pxar.Attribute, privileged bool) bool {
+func (o ownership) visible(a tree.Attribute, privileged bool) bool {
 	switch {
 	case strings.HasPrefix(a.Name, "trusted."):
 		return privileged

@@ -8,12 +8,12 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/pbsfs/pbsfs/store"
-	"github.com/pbsfs/pbsfs/store/pxar"
+	"github.com/pbsfs/pbsfs/store/tree"
 )
 
 // xattrs returns the extended attributes of the inode: from memory, unless
 // they are too large to be kept there.
-func (i *inode) xattrs(ctx context.Context) (all []pxar.Attribute, err error) {
+func (i *inode) xattrs(ctx context.Context) (all []tree.Attribute, err error) {
 	n := i.node.Load()
 	all, complete := n.Xattrs()
 	if complete {
@@ -67,7 +67,7 @@ const (
 // listed returns the names that a caller can read the values of. What is listed
 // and cannot be read makes programs that copy attributes fail, and a list that is
 // too long hides all attributes.
-func (i *inode) listed(all []pxar.Attribute, privileged bool) (names []byte) {
+func (i *inode) listed(all []tree.Attribute, privileged bool) (names []byte) {
 	fileType := i.node.Load().Type()
 	for _, a := range all {
 		if !i.fsys.owner.visible(a, privileged) || !handedOut(a, fileType) || len(names)+len(a.Name)+1 > maxXattrList {
@@ -80,7 +80,7 @@ func (i *inode) listed(all []pxar.Attribute, privileged bool) (names []byte) {
 
 // handedOut reports whether the kernel hands out an attribute of a file of that
 // type (S_IFMT) at all.
-func handedOut(a pxar.Attribute, fileType uint32) bool {
+func handedOut(a tree.Attribute, fileType uint32) bool {
 	ofUser := strings.HasPrefix(a.Name, "user.")
 	return len(a.Name) <= maxXattrName && len(a.Value) <= maxXattrValue &&
 		(!ofUser || fileType == syscall.S_IFREG || fileType == syscall.S_IFDIR)

@@ -54,7 +54,7 @@ var arrows = map[string][]string{
 	"cmd/pbsfs":               {"fs", "store", "store/...", "maint", "maint/reach", "maint/superblock"},
 	"maint":                   {"maint/reach", "maint/superblock"},
 	"integration/bench":       {"store", "store/...", "maint"},
-	"fs":                      {"store", "store/...", "maint"},
+	"fs":                      {"store", "store/name", "store/tree", "maint"},
 	"store/tree":              {"store", "store/...", "maint"},
 	"store":                   {"store/...", "maint"},
 	"store/internal/chunk":    {"store/internal/disk", "store/blob", "store/corrupt", "store/keys", "store/name"},

@@ -148,7 +148,7 @@ const maxKeptXattrs = 1024
 
 // xattrs are the extended attributes of a node.
 type xattrs struct {
-	small []pxar.Attribute
+	small []Attribute
 	// large is set instead when they are too many bytes to be kept.
 	large *largeXattrs
 }
@@ -172,12 +172,12 @@ func (c *content) xattrsOf(e *pxar.Entry, w where) xattrs {
 
 // Xattrs returns the extended attributes that are in memory, and whether those
 // are all; if not, [Node.ReadXattrs] has them.
-func (n *Node) Xattrs() ([]pxar.Attribute, bool) {
+func (n *Node) Xattrs() ([]Attribute, bool) {
 	return n.xattrs.small, n.xattrs.large == nil
 }
 
 // ReadXattrs returns all extended attributes.
-func (n *Node) ReadXattrs(ctx context.Context, right store.CanRead) ([]pxar.Attribute, error) {
+func (n *Node) ReadXattrs(ctx context.Context, right store.CanRead) ([]Attribute, error) {
 	large := n.xattrs.large
 	if large == nil {
 		return n.xattrs.small, nil

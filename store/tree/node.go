@@ -34,6 +34,12 @@ func (id ID) child(name string, salt []byte) ID {
 	return out
 }
 
+// Attribute is an extended attribute.
+type Attribute = pxar.Attribute
+
+// Time is an instant, to the nanosecond, from any year that archives can have.
+type Time = pxar.Timestamp
+
 // Attr are the attributes of a node.
 type Attr struct {
 	Mode  uint32 // st_mode: type and permissions
@@ -44,7 +50,7 @@ type Attr struct {
 	Size  int64
 	// Blocks is what the content takes, in units of 512 bytes.
 	Blocks int64
-	Mtime  pxar.Timestamp
+	Mtime  Time
 }
 
 // Node is one object of the tree. It is immutable.
@@ -192,7 +198,7 @@ func (t *Tree) Root() *Node {
 		body: &namespace{t: t},
 	}
 	if t.ref.Untracked() {
-		n.xattrs.small = []pxar.Attribute{{Name: "user.pbs.untracked", Value: []byte("yes")}}
+		n.xattrs.small = []Attribute{{Name: "user.pbs.untracked", Value: []byte("yes")}}
 	}
 	return n
 }
@@ -207,11 +213,11 @@ func dirAttr(a store.Attr) Attr {
 	return Attr{Mode: dirMode, Nlink: 1, UID: a.UID, GID: a.GID, Mtime: stampOf(a)}
 }
 
-func stampOf(a store.Attr) pxar.Timestamp {
+func stampOf(a store.Attr) Time {
 	if a.Mtime.IsZero() {
-		return pxar.Timestamp{}
+		return Time{}
 	}
-	return pxar.Timestamp{Sec: a.Mtime.Unix(), Nsec: uint32(a.Mtime.Nanosecond())}
+	return Time{Sec: a.Mtime.Unix(), Nsec: uint32(a.Mtime.Nanosecond())}
 }
 
 // maxSymlinks is how many symbolic links Walk follows.

@@ -11,7 +11,6 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/manifest"
 	"github.com/pbsfs/pbsfs/store/name"
-	"github.com/pbsfs/pbsfs/store/pxar"
 )
 
 // item is something a snapshot's directory shows.
@@ -134,7 +133,7 @@ type loaded struct {
 // there, but cannot be entered.
 func (t *Tree) snapshotNode(ctx context.Context, right store.CanRead, parent *Node, s name.Snapshot) (*Node, error) {
 	n := &Node{id: parent.id.child(s.Time().String(), nil), attr: dirAttr(t.ref.Base())}
-	n.attr.Mtime = pxar.Timestamp{Sec: s.Time().Unix()}
+	n.attr.Mtime = Time{Sec: s.Time().Unix()}
 	snap, err := store.LoadSnapshot(ctx, right, s)
 	switch {
 	case err == nil:
@@ -153,7 +152,7 @@ func snapshotXattrs(s *store.Snapshot) xattrs {
 	var x xattrs
 	add := func(name, value string) {
 		if value != "" {
-			x.small = append(x.small, pxar.Attribute{Name: "user.pbs." + name, Value: []byte(value)})
+			x.small = append(x.small, Attribute{Name: "user.pbs." + name, Value: []byte(value)})
 		}
 	}
 	add("comment", cutText(m.Notes))
@@ -255,7 +254,7 @@ func (d *loaded) fill(ctx context.Context, right store.CanRead, n *Node, it item
 		// Whoever may read the chunks may read what is made of them.
 		Mode: unix.S_IFREG | 0o440, Nlink: 1, UID: base.UID, GID: base.GID,
 		Size: it.file.Size, Blocks: blocks(it.file.Size),
-		Mtime: pxar.Timestamp{Sec: d.s.Name().Time().Unix()},
+		Mtime: Time{Sec: d.s.Name().Time().Unix()},
 	}
 	switch it.kind {
 	case manifestItem:

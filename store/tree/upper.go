@@ -9,7 +9,6 @@ import (
 
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/name"
-	"github.com/pbsfs/pbsfs/store/pxar"
 )
 
 // The levels above the snapshots. Each is looked up on disk whenever it is
@@ -160,7 +159,7 @@ func (d *group) latest(ctx context.Context, right store.CanRead, n *Node) (*Node
 		id: n.id.child(latestName, []byte(target)),
 		attr: Attr{
 			Mode: unix.S_IFLNK | 0o777, Nlink: 1, UID: base.UID, GID: base.GID,
-			Size: int64(len(target)), Mtime: pxar.Timestamp{Sec: snap.Time().Unix()},
+			Size: int64(len(target)), Mtime: Time{Sec: snap.Time().Unix()},
 		},
 		target: target,
 		body:   nil,
