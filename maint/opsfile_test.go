@@ -138,7 +138,7 @@ func TestOldPBSLosesNobody(t *testing.T) {
 	ops := p.operations(t, nil)
 	g := begin(t, ops, Read)
 	update := func(who *other, read, write int64) {
-		lock, err := lockOperations(t.Context(), p.host, testStore)
+		lock, err := lockOperations(t.Context(), p.host, p.host.OperationsFile(testStore))
 		if err != nil {
 			t.Fatal(err)
 		}
