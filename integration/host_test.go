@@ -18,6 +18,7 @@ type host struct {
 	dir  string
 	uid  int // who runs the program
 	vars []string
+	own  string // where mount records are, if not where a test's host has them
 }
 
 // newHost returns a host whose commands run as the user of the test.
@@ -49,6 +50,9 @@ func newUserHost(t *testing.T) *host {
 
 // runDir is where mount records are.
 func (h *host) runDir() string {
+	if h.own != "" {
+		return h.own
+	}
 	if h.uid == nobody {
 		return filepath.Join(h.dir, "runtime", "pbsfs")
 	}

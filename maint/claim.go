@@ -180,7 +180,7 @@ func claimToCount(ctx context.Context, host Host) (*runClaim, error) {
 			return nil, err
 		}
 		return openLock(alive, host.files, 0o644)
-	})
+	}, nil)
 	if err != nil {
 		return nil, err
 	}

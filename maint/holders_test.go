@@ -161,6 +161,6 @@ func FuzzParseMountinfo(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, text string) {
 		parseMountinfo(strings.NewReader(text))
 		parseStat([]byte(text))
-		parseFlock(text)
+		parseLock(text)
 	})
 }

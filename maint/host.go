@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Where PBS and pbsfs keep things when nobody says otherwise.
@@ -18,6 +20,9 @@ const (
 	ownRunDir    = "/run/pbsfs"
 	usersRunGlob = "/run/user/*/pbsfs"
 	pbsUser      = "backup"
+	// serverUsersDir is our directory in the server's run directory, where the
+	// server's user may make one.
+	serverUsersDir = "pbsfs"
 
 	configName     = "datastore.cfg"
 	configLockName = ".datastore.lck"
@@ -28,7 +33,8 @@ const (
 type HostOptions struct {
 	// ConfigDir and RunDir are the values of --config-dir and --run-dir, ""
 	// when not given. They win over PBSFS_CONFIG_DIR and PBSFS_RUN_DIR, which
-	// win over the defaults.
+	// win over the defaults. Beside a server whose datastore.cfg it is, RunDir
+	// moves our own sockets, records and logs only.
 	ConfigDir, RunDir string
 	// Getenv is os.Getenv when nil.
 	Getenv func(string) string
@@ -86,6 +92,9 @@ func NewHost(opts HostOptions) (Host, error) {
 	if err != nil {
 		return Host{}, fmt.Errorf("run directory: %w", err)
 	}
+	if sameDirectory(configDir, pbsConfigDir) {
+		configDir = pbsConfigDir // by another path
+	}
 	h := Host{uid: opts.UID}
 	h.pbs = isPBS(configDir, runDir)
 	h.placeConfig(configDir, getenv)
@@ -93,10 +102,19 @@ func NewHost(opts HostOptions) (Host, error) {
 		return Host{}, err
 	}
 	h.placeOwner(runDir)
-	if runDir == "" && configDir == "" && h.uid == 0 && !h.pbs {
-		h.usersRun = usersRunGlob
-	}
+	h.placeUsers(runDir, configDir)
 	return h, nil
+}
+
+// sameDirectory says whether two paths lead to one directory that is there,
+// whatever links and mounts are on the way.
+func sameDirectory(a, b string) bool {
+	if a == "" {
+		return false
+	}
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }
 
 // override returns the flag's value or else the variable's, absolute and
@@ -174,24 +192,67 @@ func userConfigDir(getenv func(string) string) string {
 	return ""
 }
 
+// placeRun finds the run directories. Beside a server operations and locks are
+// where the server has its own, whatever else is moved: it would not see them
+// anywhere else.
 func (h *Host) placeRun(dir string, getenv func(string) string) error {
-	if dir != "" {
-		h.runDir, h.ownRun = dir, dir
-		return nil
-	}
-	h.ownRun = ownRunDir
-	if h.uid != 0 && (!h.pbs || h.uid != backupOwner().uid) {
-		xdg := getenv("XDG_RUNTIME_DIR")
-		if !filepath.IsAbs(xdg) {
-			return errors.New("XDG_RUNTIME_DIR is not set, so there is no place to count operations in: log in with a session, or give --run-dir")
+	server := h.besideServer()
+	own := dir
+	if own == "" {
+		var err error
+		if own, err = h.defaultOwnRun(server, getenv); err != nil {
+			return err
 		}
-		h.ownRun = filepath.Join(xdg, "pbsfs")
 	}
-	h.runDir = h.ownRun
-	if h.pbs && h.ConfigDir() == pbsConfigDir {
+	h.runDir, h.ownRun = own, own
+	if server {
 		h.runDir = pbsRunDir
 	}
 	return nil
+}
+
+// besideServer says whether the datastore.cfg is that of the server of this host,
+// and not one that was made to look like it.
+func (h *Host) besideServer() bool { return h.pbs && h.ConfigDir() == pbsConfigDir }
+
+// defaultOwnRun is where our own things are when nobody says where.
+func (h *Host) defaultOwnRun(server bool, getenv func(string) string) (string, error) {
+	if h.uid == 0 {
+		return ownRunDir, nil
+	}
+	xdg := getenv("XDG_RUNTIME_DIR")
+	if server && h.uid == backupOwner().uid {
+		if own := filepath.Join(pbsRunDir, serverUsersDir); mayWrite(own) || !filepath.IsAbs(xdg) {
+			return own, nil
+		}
+	}
+	if !filepath.IsAbs(xdg) {
+		return "", errors.New("XDG_RUNTIME_DIR is not set, so there is no place to count operations in: log in with a session, or give --run-dir")
+	}
+	return filepath.Join(xdg, "pbsfs"), nil
+}
+
+// mayWrite says whether this process can make files in a directory, which need not
+// be there yet.
+func mayWrite(dir string) bool {
+	if !exists(dir) {
+		dir = filepath.Dir(dir)
+	}
+	return unix.Access(dir, unix.W_OK|unix.X_OK) == nil
+}
+
+// placeUsers finds where other users' mounts are that root looks after.
+func (h *Host) placeUsers(runDir, configDir string) {
+	if h.uid != 0 {
+		return
+	}
+	if runDir == "" && configDir == "" {
+		h.usersRun = usersRunGlob
+	}
+	if h.besideServer() {
+		h.usersRun = usersRunGlob
+		h.serverUsersRun = filepath.Join(pbsRunDir, serverUsersDir)
+	}
 }
 
 // placeOwner decides who gets the files we create on a PBS host: its user, or
@@ -199,7 +260,7 @@ func (h *Host) placeRun(dir string, getenv func(string) string) error {
 func (h *Host) placeOwner(runDir string) {
 	switch {
 	case !h.pbs:
-	case runDir != "":
+	case runDir != "" && h.runDir == runDir:
 		h.files = ownerOf(runDir)
 	default:
 		h.files = backupOwner()

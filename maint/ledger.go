@@ -286,7 +286,8 @@ func makeRunDir(host Host) error {
 // configLocks are the locks of every datastore.cfg that binds us.
 type configLocks struct {
 	held    []*fileLock
-	missing []string // lock files that were not there
+	shared  map[string]*fileLock // those of held that root can take back, by path
+	missing []string             // lock files that were not there
 }
 
 func (c *configLocks) unlock() {
@@ -295,10 +296,15 @@ func (c *configLocks) unlock() {
 	}
 }
 
-// incomplete says that a lock file is there now that was not. Somebody may have
-// set a mode under it without seeing our entry, or seen our entry: either way
-// the next attempt finds out.
+// incomplete says that a lock file is there now that was not, or another one in the
+// place of one that we have. Somebody may have set a mode under it without seeing
+// our entry, or seen our entry: either way the next attempt finds out.
 func (c *configLocks) incomplete() bool {
+	for path, l := range c.shared {
+		if !sameFile(l.f, path) {
+			return true
+		}
+	}
 	for _, path := range c.missing {
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 			return true
@@ -310,7 +316,7 @@ func (c *configLocks) incomplete() bool {
 // lockConfigs takes the config locks, our own first. file names the one that
 // was not to be had.
 func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file string, err error) {
-	locks = &configLocks{}
+	locks = &configLocks{shared: map[string]*fileLock{}}
 	for _, place := range host.configs {
 		var l *fileLock
 		if place.shared {
@@ -327,6 +333,9 @@ func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file strin
 			return nil, place.lock(), err
 		}
 		locks.held = append(locks.held, l)
+		if place.shared {
+			locks.shared[place.lock()] = l
+		}
 	}
 	return locks, "", nil
 }
@@ -346,6 +355,9 @@ func lockOwnConfig(ctx context.Context, host Host) (*fileLock, error) {
 	}
 	if err := makeDir(host.ConfigDir(), host.files, dirMode); err != nil {
 		return nil, fmt.Errorf("create the configuration directory: %w", err)
+	}
+	if host.uid == 0 && !host.pbs {
+		return lockFromUsers(ctx, host.ConfigLock(), host.files, mode)
 	}
 	return lockFile(ctx, host.ConfigLock(), host.files, mode)
 }

@@ -60,7 +60,13 @@ func (l *fileLock) unlock() {
 // lockFile takes the exclusive lock at path, creating the file as PBS does,
 // and gives up after lockTimeout or when ctx ends.
 func lockFile(ctx context.Context, path string, own owner, mode os.FileMode) (*fileLock, error) {
-	return waitLock(ctx, path, unix.LOCK_EX, func() (*os.File, error) { return openLock(path, own, mode) })
+	return waitLock(ctx, path, unix.LOCK_EX, func() (*os.File, error) { return openLock(path, own, mode) }, nil)
+}
+
+// lockFromUsers is lockFile for root, of a lock that every user can have.
+func lockFromUsers(ctx context.Context, path string, own owner, mode os.FileMode) (*fileLock, error) {
+	open := func() (*os.File, error) { return openLock(path, own, mode) }
+	return waitLock(ctx, path, unix.LOCK_EX, open, &seizer{path: path, own: own, mode: mode})
 }
 
 // shareLock takes the shared lock on somebody else's lock file, which must
@@ -68,15 +74,20 @@ func lockFile(ctx context.Context, path string, own owner, mode os.FileMode) (*f
 func shareLock(ctx context.Context, path string) (*fileLock, error) {
 	return waitLock(ctx, path, unix.LOCK_SH, func() (*os.File, error) {
 		return os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	})
+	}, nil)
 }
 
-func waitLock(ctx context.Context, path string, how int, open func() (*os.File, error)) (*fileLock, error) {
+// waitLock tries until it has the lock; take, if there is one, takes it from who has
+// it.
+func waitLock(ctx context.Context, path string, how int, open func() (*os.File, error), take *seizer) (*fileLock, error) {
 	start, poll := time.Now(), lockPollMin
 	deadline := time.NewTimer(lockTimeout)
 	defer deadline.Stop()
 	for {
 		l, err := tryLock(path, how, open)
+		if l == nil && err == nil {
+			l, err = take.try(ctx, time.Since(start))
+		}
 		if l != nil || err != nil {
 			return l, err
 		}
@@ -168,14 +179,14 @@ func flockHolder(st unix.Stat_t) Process {
 	defer f.Close()
 	byDevice, byInode := 0, 0
 	for in := bufio.NewScanner(f); in.Scan(); {
-		pid, dev, ino, ok := parseFlock(in.Text())
-		if !ok || ino != st.Ino {
+		l, ok := parseLock(in.Text())
+		if !ok || l.ino != st.Ino || l.waits || l.pid <= 0 {
 			continue
 		}
-		if dev == fmt.Sprintf("%02x:%02x", unix.Major(st.Dev), unix.Minor(st.Dev)) {
-			byDevice = pid
+		if l.dev == fmt.Sprintf("%02x:%02x", unix.Major(st.Dev), unix.Minor(st.Dev)) {
+			byDevice = l.pid
 		}
-		byInode = pid
+		byInode = l.pid
 	}
 	if byDevice == 0 {
 		byDevice = byInode // some file systems show other device numbers in stat
@@ -184,21 +195,33 @@ func flockHolder(st unix.Stat_t) Process {
 	return p
 }
 
-// parseFlock reads a line of /proc/locks like
-// "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF". Lines with "->" are those
-// who wait.
-func parseFlock(line string) (pid int, dev string, ino uint64, ok bool) {
+// lockLine is a line of /proc/locks about a flock.
+type lockLine struct {
+	pid   int // of who took it, which need not be there any more
+	dev   string
+	ino   uint64
+	waits bool
+}
+
+// parseLock reads a line like "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF".
+// Lines with "->" are those who wait.
+func parseLock(line string) (l lockLine, ok bool) {
 	f := strings.Fields(line)
+	if len(f) > 1 && f[1] == "->" {
+		l.waits = true
+		f = append(f[:1:1], f[2:]...)
+	}
 	if len(f) < 6 || f[1] != "FLOCK" {
-		return 0, "", 0, false
+		return l, false
 	}
-	pid, err := strconv.Atoi(f[4])
 	i := strings.LastIndexByte(f[5], ':')
-	if err != nil || pid <= 0 || i < 0 {
-		return 0, "", 0, false
+	if i < 0 {
+		return l, false
 	}
-	ino, err = strconv.ParseUint(f[5][i+1:], 10, 64)
-	return pid, f[5][:i], ino, err == nil
+	l.pid, _ = strconv.Atoi(f[4])
+	ino, err := strconv.ParseUint(f[5][i+1:], 10, 64)
+	l.dev, l.ino = f[5][:i], ino
+	return l, err == nil
 }
 
 // makeDir creates a directory and the missing ones above it, with our owner

@@ -59,7 +59,7 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd.SetErr(a.stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	cmd.PersistentFlags().StringVar(&a.configDir, "config-dir", "", "directory of datastore.cfg (environment: PBSFS_CONFIG_DIR)")
-	cmd.PersistentFlags().StringVar(&a.runDir, "run-dir", "", "directory of operations, locks and mount records (environment: PBSFS_RUN_DIR)")
+	cmd.PersistentFlags().StringVar(&a.runDir, "run-dir", "", "directory of operations, locks and mount records; beside a server of mount records alone (environment: PBSFS_RUN_DIR)")
 	cmd.AddCommand(
 		newMountCommand(a),
 		newUnmountCommand(a),
