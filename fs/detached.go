@@ -1,29 +1,85 @@
 package fs
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint"
 )
 
 // A mount that was taken away can live on: lazily unmounted, for those who have
-// something open, or as a copy in a mount namespace that somebody made before.
-// The kernel ends it when the last of them goes; a copy that nobody uses could
-// keep the serving process for ever. So the mount counts as ended when it is no
-// longer in the mount table of this process and no handle is open.
+// something open, in an overlay that shows it, or as a copy in a mount namespace
+// that somebody made before. The kernel ends the connection when the last of them
+// goes, and until then the tree is served.
 
-// watchDetached ends m when it was taken away and nothing is open in it.
-func (m *Mount) watchDetached() {
+// fsType is the type of our mounts in the mount table.
+const fsType = "fuse." + TypeName
+
+// place is the directory that a tree is mounted on.
+type place struct {
+	*maint.HeldPoint
+	before maint.MountTable // what was mounted before
+}
+
+func openPlace(point string) (*place, error) {
+	before, err := maint.Mounts()
+	if err != nil {
+		return nil, err
+	}
+	held, err := maint.HoldPoint(point)
+	if err != nil {
+		return nil, err
+	}
+	return &place{HeldPoint: held, before: before}, nil
+}
+
+// find finds the mount that was made, and what it lies upon. It is the only new
+// one of its kind there: others are locked out, or withdraw.
+func (p *place) find(source string) (at, under maint.Mount, err error) {
+	table, err := maint.Mounts()
+	if err != nil {
+		return at, under, err
+	}
+	i := slices.IndexFunc(table, func(m maint.Mount) bool {
+		_, old := p.before.Find(m)
+		return !old && m.FSType == fsType && m.Point == p.Point && m.Source == source && m.Root == "/"
+	})
+	if i < 0 {
+		return at, under, errors.New("the mount table does not show the mount")
+	}
+	at = table[i]
+	if i = slices.IndexFunc(table, func(m maint.Mount) bool { return m.ID == at.Parent }); i >= 0 {
+		under = table[i]
+	}
+	return at, under, nil
+}
+
+// withdraw takes away what may have been mounted before something went wrong.
+func (p *place) withdraw(source string) error {
+	defer p.Close()
+	at, _, err := p.find(source)
+	if err != nil {
+		return nil
+	}
+	return Unmount(context.Background(), at, true)
+}
+
+// watchPlace gives up the directory when nothing of the mount is left there.
+func (m *Mount) watchPlace() {
+	defer m.place.Close()
 	table, err := maint.WatchMounts()
 	if err != nil {
 		m.fsys.problems.log.Warn("mount table cannot be watched", "error", err)
 		return
 	}
 	defer func() { _ = table.Close() }()
-	for gone := false; ; {
-		gone = gone || !m.inTable()
-		if gone && len(m.Handles()) == 0 {
-			m.end()
+	for {
+		if left, err := m.left(); err == nil && len(left) == 0 {
+			m.place.Close()
+			m.logUsers()
 			return
 		}
 		select {
@@ -40,30 +96,26 @@ func (m *Mount) watchDetached() {
 	}
 }
 
+// logUsers says why the process goes on, where it does.
+func (m *Mount) logUsers() {
+	select {
+	case <-m.ended:
+	case <-time.After(endPatience):
+		m.fsys.problems.log.Info("the mount was taken away; what still uses the tree is served", "open", len(m.Handles()))
+	}
+}
+
 // tablePoll bounds how long it goes unnoticed that the mount was taken away.
 const tablePoll = time.Second
 
-// inTable reports whether the mount table shows the mount. A table that cannot
-// be read shows everything.
-func (m *Mount) inTable() bool {
-	all, err := maint.Mounts()
+// left returns the mounts of the tree that this process sees, the last made
+// first: wherever they were moved, and those that somebody has bound.
+func (m *Mount) left() ([]maint.Mount, error) {
+	table, err := maint.Mounts()
 	if err != nil {
-		return true
+		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
-	for _, e := range all {
-		if e.FSType == "fuse."+TypeName && e.Major == m.major && e.Minor == m.minor {
-			return true
-		}
-	}
-	return false
-}
-
-// locate remembers the device number of the mount, by which it is found again.
-func (m *Mount) locate() error {
-	e, err := maint.FindMount(m.where)
-	if err != nil {
-		return err
-	}
-	m.major, m.minor = e.Major, e.Minor
-	return nil
+	left := slices.DeleteFunc(table.OfDevice(m.at), func(e maint.Mount) bool { return e.FSType != fsType })
+	slices.Reverse(left)
+	return left, nil
 }

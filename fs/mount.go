@@ -6,10 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
-	"strings"
-	"sync"
-	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -50,15 +46,10 @@ type Mount struct {
 	server *fuse.Server
 	fsys   *filesystem
 	root   *inode
-	where  string
 	ended  chan struct{} // closed when the mount has ended
-	once   sync.Once     // closes ended
-
-	major, minor uint32 // device number
+	place  *place
+	at     maint.Mount // as it was when it was made
 }
-
-// end marks the mount as ended.
-func (m *Mount) end() { m.once.Do(func() { close(m.ended) }) }
 
 // maxBackground is how many requests the kernel has under way that nobody
 // waits for: read-ahead, with a buffer of up to maxRequest each, and RELEASE,
@@ -92,29 +83,59 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 		RootStableAttr:  &attr,
 		Logger:          slog.NewLogLogger(opts.Log.Handler(), slog.LevelWarn),
 	})
-	server, err := fuse.NewServer(newRaw(raw), mountpoint, mountOptions(ref, opts))
+	place, err := openPlace(mountpoint)
 	if err != nil {
 		return nil, fmt.Errorf("mounting on %s: %w", mountpoint, err)
 	}
-	m := &Mount{server: server, fsys: fsys, root: root, where: mountpoint, ended: make(chan struct{})}
+	server, err := fuse.NewServer(newRaw(raw), mountpoint, mountOptions(ref, opts))
+	if err != nil {
+		place.Close()
+		return nil, fmt.Errorf("mounting on %s: %w", mountpoint, err)
+	}
+	m := &Mount{server: server, fsys: fsys, root: root, place: place, ended: make(chan struct{})}
 	go func() {
-		defer m.end()
+		defer close(m.ended)
 		server.Serve()
 		fsys.releaseAll()
 	}()
-	if err := server.WaitMount(); err != nil {
-		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), Unmount(mountpoint, true))
-	}
-	if err := m.locate(); err != nil {
-		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), Unmount(mountpoint, true))
+	if err := m.locate(ref.Path()); err != nil {
+		return nil, fmt.Errorf("mounting on %s: %w", mountpoint, err)
 	}
 	m.readFurtherAhead(opts.Log)
 	if fsys.pruner != nil {
 		go fsys.pruner.run(root.EmbeddedInode(), m.ended, opts.Log)
 	}
-	go m.watchDetached()
+	go m.watchPlace()
 	return m, nil
 }
+
+// locate waits until the kernel has the mount, and finds it in the mount table. A
+// mount that lies upon another tree is withdrawn: two commands mounted at once.
+func (m *Mount) locate(source string) error {
+	if err := m.server.WaitMount(); err != nil {
+		return errors.Join(err, m.place.withdraw(source))
+	}
+	at, under, err := m.place.find(source)
+	if err != nil {
+		return err
+	}
+	m.at = at
+	if under.FSType == fsType {
+		return errors.Join(fmt.Errorf("%s %w", under.Source, ErrMounted), Unmount(context.Background(), at, true))
+	}
+	if os.Geteuid() == 0 {
+		if err := maint.MakePrivate(at); err != nil {
+			m.fsys.problems.log.Debug("what is mounted upon the tree is not private", "error", err)
+		}
+	}
+	return nil
+}
+
+// ErrMounted says that a tree is mounted at a place, where another one was to be.
+var ErrMounted = errors.New("is mounted there already")
+
+// At returns the mount as it was when it was made.
+func (m *Mount) At() maint.Mount { return m.at }
 
 // readFurtherAhead has the kernel read further ahead of who reads a file from its
 // beginning to its end: by its default, 128 KiB, it asks eight times as often.
@@ -123,7 +144,7 @@ func (m *Mount) readFurtherAhead(log *slog.Logger) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	if err := maint.SetReadAhead(m.major, m.minor, maxReadAhead>>10); err != nil {
+	if err := maint.SetReadAhead(m.at.Major, m.at.Minor, maxReadAhead>>10); err != nil {
 		log.Debug("the kernel reads ahead by its default", "error", err)
 	}
 }
@@ -167,59 +188,3 @@ func (m *Mount) Handles() []Handle { return m.fsys.openHandles() }
 
 // Problems returns the last problems, oldest first.
 func (m *Mount) Problems() []Problem { return m.fsys.problems.recent() }
-
-// drainPoll is how often Stop looks whether the last handle was closed.
-const drainPoll = 20 * time.Millisecond
-
-// Stop ends the mount: it refuses to open anything more, waits until ctx ends
-// for what is open to be closed, and unmounts. What is still open then is cut
-// off: the mount is taken away under it, requests for it fail, and Stop returns
-// what it was.
-func (m *Mount) Stop(ctx context.Context) ([]Handle, error) {
-	m.fsys.stop()
-	tick := time.NewTicker(drainPoll)
-	defer tick.Stop()
-	for {
-		if len(m.Handles()) == 0 && Unmount(m.where, false) == nil {
-			<-m.ended
-			return nil, nil
-		}
-		select {
-		case <-m.ended:
-			return nil, nil
-		case <-tick.C:
-		case <-ctx.Done():
-			left := m.Handles()
-			return left, Unmount(m.where, true)
-		}
-	}
-}
-
-// Unmount takes a mount of a tree away. An error that matches EBUSY says that
-// somebody uses it; lazily, it is taken away all the same. The mount is not
-// looked into: its process may be dead or hang.
-func Unmount(where string, lazy bool) error {
-	if os.Geteuid() == 0 {
-		flags := unix.UMOUNT_NOFOLLOW
-		if lazy {
-			flags |= unix.MNT_DETACH
-		}
-		if err := unix.Unmount(where, flags); err != nil {
-			return fmt.Errorf("unmounting %s: %w", where, err)
-		}
-		return nil
-	}
-	args := []string{"-u", where}
-	if lazy {
-		args = []string{"-u", "-z", where}
-	}
-	out, err := exec.Command("fusermount3", args...).CombinedOutput()
-	if err == nil {
-		return nil
-	}
-	text := strings.TrimSpace(string(out))
-	if strings.Contains(strings.ToLower(text), "busy") {
-		return fmt.Errorf("unmounting %s: %w", where, unix.EBUSY)
-	}
-	return fmt.Errorf("unmounting %s: %s: %w", where, text, err)
-}

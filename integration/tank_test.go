@@ -167,7 +167,13 @@ type status struct {
 // status asks for what is shown of the datastore.
 func (h *host) status() status {
 	h.t.Helper()
-	got := h.run("status", tank, "--json")
+	return h.statusOf(tank)
+}
+
+// statusOf asks for what is shown of one datastore.
+func (h *host) statusOf(store string) status {
+	h.t.Helper()
+	got := h.run("status", store, "--json")
 	got.want(h.t, 0)
 	var all []status
 	if err := json.Unmarshal([]byte(got.stdout), &all); err != nil || len(all) != 1 {

@@ -1,11 +1,13 @@
 package maint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -120,6 +122,10 @@ func (d Device) unmountable(err error) error {
 
 // mountNew makes the mount. The kernel's own words go into the error.
 func mountNew(how readOnlyOptions, source string) (int, error) {
+	return mountAs(how, source, true, mountAttributes)
+}
+
+func mountAs(how readOnlyOptions, source string, readOnly bool, attributes int) (int, error) {
 	fs, err := unix.Fsopen(how.driver, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, err
@@ -127,7 +133,12 @@ func mountNew(how readOnlyOptions, source string) (int, error) {
 	defer unix.Close(fs)
 	steps := []func() error{
 		func() error { return unix.FsconfigSetString(fs, "source", source) },
-		func() error { return unix.FsconfigSetFlag(fs, "ro") },
+		func() error {
+			if !readOnly {
+				return nil
+			}
+			return unix.FsconfigSetFlag(fs, "ro")
+		},
 		func() error {
 			if how.flag == "" {
 				return nil
@@ -147,7 +158,7 @@ func mountNew(how readOnlyOptions, source string) (int, error) {
 			return -1, kernelWords(fs, err)
 		}
 	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, mountAttributes)
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
 	if err != nil {
 		return -1, kernelWords(fs, err)
 	}
@@ -291,34 +302,84 @@ func moveMount(fd int, point string) error {
 // UnmountAt takes away the mount at a place, which nobody may use. The error
 // matches EBUSY if somebody does.
 func UnmountAt(point string) error {
-	if err := unix.Unmount(point, unix.UMOUNT_NOFOLLOW); err != nil {
-		return fmt.Errorf("unmounting %s: %w", point, err)
-	}
-	return nil
-}
-
-// KeptMount is a copy of a mount, attached nowhere, with which the mount can be
-// put back. It keeps the device busy; its owner must Close it.
-type KeptMount struct {
-	fd    int
-	point string
-}
-
-// KeepMount copies the mount at point.
-func KeepMount(point string) (*KeptMount, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, point, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	m, err := FindMount(point)
 	if err != nil {
-		return nil, fmt.Errorf("copying the mount on %s: %w", point, err)
+		return err
 	}
-	return &KeptMount{fd, point}, nil
+	return UnmountOnly(m, false)
 }
 
-// Restore puts the mount back where it was. The copy is no longer one, and need
-// only be closed.
-func (k *KeptMount) Restore() error { return moveMount(k.fd, k.point) }
+// AwaitFree waits, but not for long, until the kernel would give the device of a
+// mount that was taken away to somebody for himself alone. The error is ErrInUse
+// when somebody still has it.
+func AwaitFree(ctx context.Context, m Mount) error {
+	if !strings.HasPrefix(m.Source, "/dev/") {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, freeTimeout)
+	defer cancel()
+	for {
+		fd, err := unix.Open(m.Source, unix.O_RDONLY|unix.O_EXCL|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return unix.Close(fd)
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return nil // it is no longer there, or without a medium
+		}
+		select {
+		case <-time.After(freePoll):
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", m.Source, ErrInUse)
+		}
+	}
+}
 
-// Close gives the copy up.
-func (k *KeptMount) Close() { unix.Close(k.fd) }
+const (
+	// freeTimeout bounds how long the kernel may take to let go of a device.
+	freeTimeout = 2 * time.Second
+	freePoll    = 20 * time.Millisecond
+)
+
+// MountAgain mounts what was unmounted, and is still in use, as it was.
+func MountAgain(m Mount) error {
+	readOnly := hasOption(m.SuperOptions, "ro")
+	how := readOnlyOptions{driver: m.FSType}
+	if readOnly {
+		if known, ok := readOnlyFor(m.FSType); ok {
+			how = known
+		}
+	}
+	fd, err := mountAs(how, m.Source, readOnly, m.attributes())
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if m.top() == "/" {
+		return moveMount(fd, m.Point)
+	}
+	part, err := partOf(fd, m.top())
+	if err != nil {
+		return err
+	}
+	defer unix.Close(part)
+	return moveMount(part, m.Point)
+}
+
+// attributes are the options of one mount as a new one takes them.
+func (m Mount) attributes() int {
+	attr := 0
+	for opt, flag := range map[string]int{
+		"ro": unix.MOUNT_ATTR_RDONLY, "nosuid": unix.MOUNT_ATTR_NOSUID, "nodev": unix.MOUNT_ATTR_NODEV,
+		"noexec": unix.MOUNT_ATTR_NOEXEC, "noatime": unix.MOUNT_ATTR_NOATIME,
+	} {
+		if hasOption(m.Options, opt) {
+			attr |= flag
+		}
+	}
+	return attr
+}
+
+func hasOption(list, opt string) bool { return slices.Contains(strings.Split(list, ","), opt) }
 
 // MediumGone says whether the block device under a path is no longer there: it
 // was unplugged while it was mounted. The path itself is not looked at.

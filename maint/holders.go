@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // How somebody holds a mount.
@@ -20,6 +22,7 @@ const (
 	HowRoot       = "root"
 	HowNested     = "nested mount"
 	HowNamespace  = "copy of the mount in another namespace"
+	HowMounted    = "another mount of it"
 )
 
 // Holder is somebody who keeps a mount in use. A loop device and a nested mount
@@ -41,6 +44,10 @@ func (h Holder) String() string {
 	return fmt.Sprintf("process %d %s (%s): %s", h.PID, h.Name, h.How, printable(h.Path))
 }
 
+// Printable replaces what could move the cursor of the terminal that a name, of
+// whatever origin, is shown on.
+func Printable(s string) string { return printable(s) }
+
 // Holders finds who keeps the mount at point in use. Nothing on the mount is
 // opened or looked at: only the names and numbers that /proc and /sys give are
 // used, so the daemon that serves the mount may ask too. Processes that the
@@ -54,6 +61,32 @@ func Holders(ctx context.Context, point string) ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.search(ctx)
+}
+
+// HoldersOf finds who keeps one mount in use, whatever lies upon it. Who uses its
+// file system through another mount of this namespace does not; what is mounted
+// upon the whole of it does not either.
+func HoldersOf(ctx context.Context, m Mount) ([]Holder, error) {
+	s, err := newHolderScan(m)
+	if err != nil {
+		return nil, err
+	}
+	here := MountTable(s.namespaces[s.own].mounts)
+	s.apart = make(map[int]bool)
+	for _, o := range here.OfDevice(m) {
+		if o.ID != m.ID {
+			s.apart[o.ID] = true
+			delete(s.ids, o.ID)
+		}
+	}
+	for _, o := range here.Upon(m) {
+		s.apart[o.ID] = true
+	}
+	return s.search(ctx)
+}
+
+func (s *holderScan) search(ctx context.Context) ([]Holder, error) {
 	pids, err := numericDirs("/proc")
 	if err != nil {
 		return nil, err
@@ -75,36 +108,6 @@ func Holders(ctx context.Context, point string) ([]Holder, error) {
 	return s.found, nil
 }
 
-// CopiesOf finds the namespaces of mounts, other than ours, that have a mount like
-// m: of the same directory of the same file system. Such a copy, which somebody
-// made together with a namespace, keeps the device busy when the mount here is
-// gone. It is named by a process that is in the namespace.
-func CopiesOf(m Mount) ([]Holder, error) {
-	s, err := newHolderScan(m)
-	if err != nil {
-		return nil, err
-	}
-	pids, err := numericDirs("/proc")
-	if err != nil {
-		return nil, err
-	}
-	for _, pid := range pids {
-		s.noteNamespace(pid)
-	}
-	for name, ns := range s.namespaces {
-		if name == s.own {
-			continue
-		}
-		for _, copied := range ns.mounts {
-			if copied.sameDevice(m) && copied.Root == m.Root {
-				s.add(ns.pid, copied.Point, HowNamespace)
-				break
-			}
-		}
-	}
-	return s.found, nil
-}
-
 // holderScan is one search. A file system is told by its device number, which
 // is the same in every namespace. A descriptor names the mount it was opened
 // through, so all mounts of the device are collected first, in all namespaces.
@@ -113,6 +116,8 @@ type holderScan struct {
 	namespaces map[string]mountNamespace // by the name of the namespace
 	own        string                    // ours
 	ids        map[int]bool              // all mounts of the device
+	known      map[int]bool              // all mounts that a table shows
+	apart      map[int]bool              // mounts of our namespace that are none of the question
 	found      []Holder
 }
 
@@ -122,7 +127,7 @@ type mountNamespace struct {
 }
 
 func newHolderScan(mount Mount) (*holderScan, error) {
-	s := &holderScan{mount: mount, namespaces: map[string]mountNamespace{}, ids: map[int]bool{}}
+	s := &holderScan{mount: mount, namespaces: map[string]mountNamespace{}, ids: map[int]bool{}, known: map[int]bool{}}
 	mounts, err := Mounts()
 	if err != nil {
 		return nil, err
@@ -142,6 +147,7 @@ func newHolderScan(mount Mount) (*holderScan, error) {
 func (s *holderScan) addNamespace(name string, pid int, mounts []Mount) {
 	s.namespaces[name] = mountNamespace{pid, mounts}
 	for _, m := range mounts {
+		s.known[m.ID] = true
 		if m.sameDevice(s.mount) {
 			s.ids[m.ID] = true
 		}
@@ -203,9 +209,25 @@ func (s *holderScan) process(pid int) {
 }
 
 func (s *holderScan) link(pid int, path, how string, inside func(string) bool) {
-	if target, err := os.Readlink(path); err == nil && inside(target) {
-		s.add(pid, target, how)
+	target, err := os.Readlink(path)
+	if err != nil || !inside(target) {
+		return
 	}
+	if id, ok := mountBehind(path); ok && !s.ids[id] {
+		return // the same path leads to something else that lies there
+	}
+	s.add(pid, target, how)
+}
+
+// mountBehind returns the number of the mount that a link of /proc leads to. The
+// file system is asked nothing.
+func mountBehind(link string) (int, bool) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, 0, &st)
+	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return 0, false
+	}
+	return int(st.Mnt_id), true
 }
 
 // descriptors tells by the mount that each descriptor was opened through, and by
@@ -222,10 +244,18 @@ func (s *holderScan) descriptors(pid int, dir, info string) {
 			continue // a pipe, a socket, or closed meanwhile
 		}
 		id, ok := mountID(filepath.Join(info, n))
-		if ok && s.ids[id] || !ok && s.contains(pid, path) {
+		if ok && s.ids[id] || !ok && s.contains(pid, path) || ok && !s.known[id] && s.detached(filepath.Join(dir, n)) {
 			s.add(pid, path, HowDescriptor)
 		}
 	}
+}
+
+// detached says whether a descriptor refers to the device through a mount that no
+// table shows: it is mounted nowhere, or was unmounted lazily.
+func (s *holderScan) detached(link string) bool {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, 0, &st)
+	return err == nil && st.Dev_major == s.mount.Major && st.Dev_minor == s.mount.Minor
 }
 
 // mountID reads the line "mnt_id:" of a descriptor's fdinfo.
@@ -262,7 +292,8 @@ func (s *holderScan) mappings(pid int, path string) {
 }
 
 // contains says whether a path that the kernel gave for a process lies on the
-// mount, by the mount that is the closest above it in the process's namespace.
+// mount, or on something that lies upon it, by the mount that is the closest above
+// it in the process's namespace.
 func (s *holderScan) contains(pid int, path string) bool {
 	if !strings.HasPrefix(path, "/") {
 		return false
@@ -271,18 +302,19 @@ func (s *holderScan) contains(pid int, path string) bool {
 	if err != nil {
 		return false
 	}
-	return onDevice(s.namespaces[name].mounts, path, s.mount)
+	on, ok := closest(s.namespaces[name].mounts, path)
+	return ok && (on.sameDevice(s.mount) || name == s.own && s.apart[on.ID])
 }
 
-func onDevice(mounts []Mount, path string, device Mount) bool {
+// closest returns the mount whose point is the closest above a path.
+func closest(mounts []Mount, path string) (found Mount, ok bool) {
 	path = strings.TrimSuffix(path, " (deleted)")
-	best, depth := Mount{}, -1
 	for _, m := range mounts {
-		if below(path, m.Point) && len(m.Point) >= depth {
-			best, depth = m, len(m.Point)
+		if below(path, m.Point) && (!ok || len(m.Point) >= len(found.Point)) {
+			found, ok = m, true
 		}
 	}
-	return depth >= 0 && best.sameDevice(device)
+	return found, ok
 }
 
 // below says whether path is dir or lies below it.
@@ -297,7 +329,8 @@ func (s *holderScan) loops() {
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		path := strings.TrimSuffix(string(data), "\n")
-		if err != nil || !onDevice(s.namespaces[s.own].mounts, path, s.mount) {
+		on, ok := closest(s.namespaces[s.own].mounts, path)
+		if err != nil || !ok || !on.sameDevice(s.mount) || s.apart[on.ID] {
 			continue
 		}
 		device := filepath.Base(filepath.Dir(filepath.Dir(file)))
@@ -310,7 +343,7 @@ func (s *holderScan) nested() {
 	for name, ns := range s.namespaces {
 		for _, m := range ns.mounts {
 			switch {
-			case !s.ids[m.Parent] || m.ID == m.Parent:
+			case !s.ids[m.Parent] || m.ID == m.Parent || s.apart[m.ID]:
 			case name == s.own:
 				s.found = append(s.found, Holder{Name: m.FSType, Path: m.Point, How: HowNested})
 			default:

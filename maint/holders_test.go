@@ -148,8 +148,8 @@ garbage
 `
 	got, err := parseMountinfo(strings.NewReader(text))
 	want := []Mount{
-		{36, 35, 98, 0, "/", `/a b\c`, "rw,noatime", "fuse.pbsfs", "/dev/x\ty", "rw,errors=continue"},
-		{37, 36, 0, 55, "/sub", "/d", "ro", "tmpfs", "none", "rw"},
+		{36, 35, 98, 0, "/", `/a b\c`, "rw,noatime", "fuse.pbsfs", "/dev/x\ty", "rw,errors=continue", 0, 1},
+		{37, 36, 0, 55, "/sub", "/d", "ro", "tmpfs", "none", "rw", 0, 0},
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %+v, %v", got, err)

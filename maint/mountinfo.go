@@ -24,15 +24,25 @@ type Mount struct {
 	FSType       string
 	Source       string
 	SuperOptions string // of the file system
+	// Peers and Master are the groups of mounts that hear of what is mounted
+	// and unmounted below this one, and the one it hears of itself; 0 is none.
+	Peers, Master int
 }
+
+// SameMount says whether two lines, perhaps of different moments, are of one
+// mount. Numbers of mounts come again, so its device counts too.
+func (m Mount) SameMount(o Mount) bool { return m.ID == o.ID && m.sameDevice(o) }
+
+// Device is the number of the file system's device as text, "0:42".
+func (m Mount) Device() string { return fmt.Sprintf("%d:%d", m.Major, m.Minor) }
 
 // sameDevice says whether two mounts show one file system.
 func (m Mount) sameDevice(o Mount) bool { return m.Major == o.Major && m.Minor == o.Minor }
 
 // Mounts lists the mounts that this process sees.
-func Mounts() ([]Mount, error) { return mountsIn("/proc/self/mountinfo") }
+func Mounts() (MountTable, error) { return mountsIn("/proc/self/mountinfo") }
 
-func mountsIn(path string) ([]Mount, error) {
+func mountsIn(path string) (MountTable, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -42,8 +52,8 @@ func mountsIn(path string) ([]Mount, error) {
 }
 
 // parseMountinfo leaves out lines it does not understand.
-func parseMountinfo(r io.Reader) ([]Mount, error) {
-	var mounts []Mount
+func parseMountinfo(r io.Reader) (MountTable, error) {
+	var mounts MountTable
 	in := bufio.NewReader(r)
 	for {
 		line, err := in.ReadString('\n')
@@ -83,6 +93,15 @@ func parseMount(line string) (m Mount, ok bool) {
 	if len(g) > 2 {
 		m.SuperOptions = g[2]
 	}
+	for _, tag := range f[6:] {
+		key, value, _ := strings.Cut(tag, ":")
+		switch n, _ := strconv.Atoi(value); key {
+		case "shared":
+			m.Peers = n
+		case "master":
+			m.Master = n
+		}
+	}
 	return m, true
 }
 
@@ -116,7 +135,7 @@ func FindMount(point string) (Mount, error) {
 	}
 	const links = 40
 	for range links {
-		if m, ok := mountAt(mounts, point); ok {
+		if m, ok := mounts.At(point); ok {
 			return m, nil
 		}
 		// Nothing is mounted under this very name, so it may be looked at.
@@ -129,24 +148,14 @@ func FindMount(point string) (Mount, error) {
 	return Mount{}, fmt.Errorf("%s: too many symbolic links", point)
 }
 
-// mountAt finds the last mount at point, which hides the ones before.
-func mountAt(mounts []Mount, point string) (found Mount, ok bool) {
-	for _, m := range mounts {
-		if m.Point == point {
-			found, ok = m, true
-		}
-	}
-	return found, ok
-}
-
 // resolveStep follows the first symbolic link in path that lies before any
 // mount of FUSE; it returns path itself if there is none.
-func resolveStep(mounts []Mount, path string) (string, error) {
+func resolveStep(mounts MountTable, path string) (string, error) {
 	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	at := "/"
 	for i, part := range parts {
 		at = filepath.Join(at, part)
-		if m, ok := mountAt(mounts, at); ok && strings.HasPrefix(m.FSType, "fuse") {
+		if m, ok := mounts.At(at); ok && strings.HasPrefix(m.FSType, "fuse") {
 			return path, nil
 		}
 		target, err := os.Readlink(at)

@@ -27,6 +27,8 @@ import (
 type controlRequest struct {
 	// Add are keys that it is to have from now on.
 	Add *secrets `json:"add,omitempty"`
+	// Ping asks for an empty answer, at once.
+	Ping bool `json:"ping,omitempty"`
 }
 
 // mountState is what a serving process knows of itself.
@@ -186,6 +188,10 @@ func answerControl(conn net.Conn, m *fs.Mount, ref *store.Lookup) {
 	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
 	var req controlRequest
 	if err := json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&req); err != nil {
+		return
+	}
+	if req.Ping {
+		_ = json.NewEncoder(conn).Encode(mountState{})
 		return
 	}
 	err := req.serve(ref)

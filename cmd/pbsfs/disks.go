@@ -154,8 +154,8 @@ func (d *disks) drop(r diskRecord) error {
 		return d.write(r)
 	}
 	point := d.point(r.key)
-	if _, err := maint.FindMount(point); err == nil {
-		if err := unmountDisk(point); err != nil {
+	if m, err := maint.FindMount(point); err == nil {
+		if err := unmountDisk(m); err != nil {
 			return errors.Join(err, d.write(r))
 		}
 	}
@@ -171,22 +171,18 @@ func removed(path string) error {
 
 // unmountDisk unmounts a device. What only this process still has open there goes
 // with it, so that is no reason to leave the device mounted.
-func unmountDisk(point string) error {
-	err := maint.UnmountAt(point)
+func unmountDisk(m maint.Mount) error {
+	err := maint.UnmountOnly(m, false)
 	if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	m, ferr := maint.FindMount(point)
-	if ferr != nil {
-		return err
-	}
-	holders, herr := maint.Holders(context.Background(), point)
+	holders, herr := maint.HoldersOf(context.Background(), m)
 	self, serr := maint.MarkSelf()
 	own := func(h maint.Holder) bool { return serr == nil && h.PID == self.PID }
 	if herr == nil && len(holders) > 0 && !slices.ContainsFunc(holders, func(h maint.Holder) bool { return !own(h) }) {
-		return unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		return maint.UnmountOnly(m, true)
 	}
-	return busyError(m)
+	return inUse([]*mountedTree{{Mount: m}}, holders)
 }
 
 // endDisk ends this process's use of the device that is mounted at point.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -260,17 +259,17 @@ func (a *app) addKeys(ctx context.Context, mountpoint string, o keyOptions) erro
 	if err != nil {
 		return err
 	}
-	where, err := filepath.Abs(mountpoint)
+	trees, err := treesAt(mountpoint)
 	if err != nil {
 		return err
 	}
-	where = placeOf(where)
 	known, err := records(host)
 	if err != nil {
 		return err
 	}
-	for _, r := range known {
-		if placeOf(r.Mountpoint) != where || !r.own { // another user's may be anybody's socket
+	for _, m := range trees {
+		r := recordOf(known, m)
+		if r == nil || !r.own { // another user's may be anybody's socket
 			continue
 		}
 		pass := &passphrases{app: a, name: keyPassword}

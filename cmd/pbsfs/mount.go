@@ -205,10 +205,11 @@ func (at *attached) under(o *mountOptions) (bool, error) {
 	if at.named == "" && at.disk == "" {
 		return false, nil
 	}
-	m, err := maint.FindMount(o.mountpoint)
-	if err != nil || m.FSType != fuseType || m.Source != at.path {
-		return false, nil
+	trees, err := treesAt(o.mountpoint)
+	if err != nil || len(trees) == 0 || trees[0].Source != at.path {
+		return false, err
 	}
+	m := trees[0]
 	if at.disk == "" {
 		return true, nil
 	}
@@ -248,10 +249,7 @@ func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mo
 	serveWhileDecoding()
 	boundHeap(o.maxInodes)
 	log = log.With("datastore", ref.Name(), "mountpoint", o.mountpoint)
-	m, err := fs.New(ref, o.mountpoint, fs.Options{
-		AllowOther: o.flags.allowOther, UID: o.flags.uid, GID: o.flags.gid, Umask: o.flags.umask,
-		Extra: o.flags.kernel, MaxInodes: o.maxInodes, Log: log, Debug: o.debug,
-	})
+	m, err := o.mountTree(ctx, ref, t.path, log)
 	if err != nil {
 		_ = ref.Close()
 		return err
@@ -264,7 +262,7 @@ func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mo
 			warning += fmt.Sprintf("pbsfs: warning: %s: %v\n", text, err)
 		}
 	}
-	record, err := writeRecord(host, ref, o.mountpoint)
+	record, err := writeRecord(host, ref, m.At())
 	tell("other commands will not find this mount", err)
 	defer record.remove()
 	answers, err := serveControl(record, m, ref, log)
@@ -288,6 +286,22 @@ func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mo
 // memory answers would wait for them. The kernel shares a processor between
 // threads at once.
 func serveWhileDecoding() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
+
+// mountTree mounts the tree, while no other command mounts on the same directory.
+func (o *mountOptions) mountTree(ctx context.Context, ref *store.Lookup, path string, log *slog.Logger) (*fs.Mount, error) {
+	lock, err := lockMountpoint(ctx, o.mountpoint)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.unlock()
+	if err := checkMountpoint(o.mountpoint, path, o.flags.nonempty); err != nil {
+		return nil, err
+	}
+	return fs.New(ref, o.mountpoint, fs.Options{
+		AllowOther: o.flags.allowOther, UID: o.flags.uid, GID: o.flags.gid, Umask: o.flags.umask,
+		Extra: o.flags.kernel, MaxInodes: o.maxInodes, Log: log, Debug: o.debug,
+	})
+}
 
 const (
 	// heapBytes is above what Go's heap needs besides the objects that the kernel

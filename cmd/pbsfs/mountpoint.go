@@ -9,8 +9,6 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint"
 )
@@ -21,10 +19,11 @@ const fuseType = "fuse." + fs.TypeName
 // checkMountpoint says what is wrong with mounting the datastore in path on
 // where, which is absolute.
 func checkMountpoint(where, path string, nonempty bool) error {
+	if err := checkFree(where); err != nil { // before anything looks into what is mounted there
+		return err
+	}
 	info, err := os.Stat(where)
 	switch {
-	case errors.Is(err, unix.ENOTCONN):
-		return fmt.Errorf("%s: a mount whose process has ended is in the way; 'pbsfs unmount %s' takes it away", where, where)
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%s: no such directory to mount on", where)
 	case err != nil:
@@ -39,13 +38,6 @@ func checkMountpoint(where, path string, nonempty bool) error {
 	if err != nil {
 		return fmt.Errorf("cannot mount on %w", err)
 	}
-	mounted, err := maint.FindMount(real)
-	if err != nil && !errors.Is(err, maint.ErrNotMounted) {
-		return err
-	}
-	if mounted.FSType == fuseType {
-		return fmt.Errorf("%s: %s is mounted there already", where, mounted.Source)
-	}
 	if err := apart(where, real, path); err != nil {
 		return err
 	}
@@ -53,6 +45,22 @@ func checkMountpoint(where, path string, nonempty bool) error {
 		return nil
 	}
 	return checkEmpty(where)
+}
+
+// checkFree refuses to mount upon a tree.
+func checkFree(where string) error {
+	table, err := maint.Mounts()
+	if err != nil {
+		return fmt.Errorf("reading the mount table: %w", err)
+	}
+	m, ok := table.At(placeOf(where))
+	switch {
+	case !ok || m.FSType != fuseType:
+		return nil
+	case isDead(m):
+		return fmt.Errorf("%s: a mount whose process has ended is in the way; 'pbsfs unmount %s' takes it away", where, where)
+	}
+	return fmt.Errorf("%s: %s %w", where, m.Source, fs.ErrMounted)
 }
 
 // apart refuses a mount point on, in or above the datastore: the mount would

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -28,6 +29,14 @@ type mountRecord struct {
 	Mountpoint string    `json:"mountpoint"`
 	Since      time.Time `json:"since"`
 	Untracked  bool      `json:"untracked,omitempty"`
+	// MountID and Device are those of the mount table: the mount point can be
+	// moved, or hidden.
+	MountID int    `json:"mount_id,omitempty"`
+	Device  string `json:"device,omitempty"`
+	// RawPath and RawMountpoint are the names' bytes where JSON cannot hold
+	// them as text.
+	RawPath       []byte `json:"raw_path,omitempty"`
+	RawMountpoint []byte `json:"raw_mountpoint,omitempty"`
 
 	file string
 	own  bool          // left by a process of this user
@@ -41,14 +50,15 @@ func (r *mountRecord) socket() string { return strings.TrimSuffix(r.file, ".json
 func recordDir(host maint.Host) string { return filepath.Join(host.OwnRunDir(), "mounts") }
 
 // writeRecord leaves the record of this process's mount.
-func writeRecord(host maint.Host, ref *store.Lookup, mountpoint string) (*mountRecord, error) {
+func writeRecord(host maint.Host, ref *store.Lookup, at maint.Mount) (*mountRecord, error) {
 	self, err := maint.MarkSelf()
 	if err != nil {
 		return nil, err
 	}
 	r := &mountRecord{
 		ProcessMark: self, Datastore: ref.Name(), Path: ref.Path(),
-		Mountpoint: mountpoint, Since: time.Now().UTC().Truncate(time.Second), Untracked: ref.Untracked(),
+		Mountpoint: at.Point, Since: time.Now().UTC().Truncate(time.Second), Untracked: ref.Untracked(),
+		MountID: at.ID, Device: at.Device(), RawPath: rawName(ref.Path()), RawMountpoint: rawName(at.Point),
 	}
 	r.own, r.uid = true, os.Geteuid()
 	r.file = recordFile(recordDir(host), self)
@@ -89,6 +99,40 @@ func (r *mountRecord) stands() bool {
 	return err == nil && left.ProcessMark == r.ProcessMark
 }
 
+// rawName returns the bytes of a name that is not text, nil for any other.
+func rawName(s string) []byte {
+	if utf8.ValidString(s) {
+		return nil
+	}
+	return []byte(s)
+}
+
+// restore gives names back that JSON could not hold as text.
+func (r *mountRecord) restore() {
+	if len(r.RawPath) > 0 {
+		r.Path = string(r.RawPath)
+	}
+	if len(r.RawMountpoint) > 0 {
+		r.Mountpoint = string(r.RawMountpoint)
+	}
+}
+
+// at returns the mount that the record is of, as far as it says.
+func (r *mountRecord) at() maint.Mount {
+	m := maint.Mount{ID: r.MountID, Point: r.Mountpoint, Source: r.Path}
+	_, _ = fmt.Sscanf(r.Device, "%d:%d", &m.Major, &m.Minor)
+	return m
+}
+
+// of reports whether a mount shows the tree that the process of the record serves:
+// its own mount, wherever that is by now, or one that somebody has bound.
+func (r *mountRecord) of(m maint.Mount) bool {
+	if r.Device == "" { // left by an older version
+		return placeOf(r.Mountpoint) == m.Point && r.Path == m.Source
+	}
+	return r.Device == m.Device() && r.Path == m.Source
+}
+
 // remove takes the record away. The nil record has none.
 func (r *mountRecord) remove() {
 	if r != nil && r.file != "" && r.own {
@@ -124,7 +168,23 @@ func records(host maint.Host) ([]*mountRecord, error) {
 		return nil, err
 	}
 	users, _ := usersRecords(host)
-	return append(out, users...), nil
+	out = append(out, users...)
+	return out, followMoved(out)
+}
+
+// followMoved puts the mount points as they are now into records: a mount can be
+// moved, and a directory above it renamed.
+func followMoved(known []*mountRecord) error {
+	table, err := maint.Mounts()
+	if err != nil {
+		return fmt.Errorf("reading the mount table: %w", err)
+	}
+	for _, r := range known {
+		if now, ok := table.Find(r.at()); ok && now.FSType == fuseType && r.of(now) {
+			r.Mountpoint = now.Point
+		}
+	}
+	return nil
 }
 
 func ownRecords(dir string) ([]*mountRecord, error) {
@@ -182,4 +242,8 @@ func readRecord(file string) (*mountRecord, error) {
 }
 
 // parse reads what is in a record.
-func (r *mountRecord) parse(text []byte) error { return json.Unmarshal(text, r) }
+func (r *mountRecord) parse(text []byte) error {
+	err := json.Unmarshal(text, r)
+	r.restore()
+	return err
+}

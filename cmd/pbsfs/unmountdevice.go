@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint"
 )
 
@@ -21,13 +21,9 @@ import (
 
 // removal is one unmount of a removable datastore.
 type removal struct {
-	*app
-	host  maint.Host
-	t     target
-	o     unmountOptions
-	until time.Time     // the end of the wait for who is in the way
-	trees []maint.Mount // the last made first
-	known []*mountRecord
+	*leaving
+	host maint.Host
+	t    target
 	// device is the mount of the device; its Point is "" where there is none.
 	device maint.Mount
 }
@@ -35,8 +31,8 @@ type removal struct {
 // unmountRemovable unmounts a configured removable datastore: its trees and its
 // device.
 func (a *app) unmountRemovable(ctx context.Context, host maint.Host, t target, o unmountOptions) error {
-	r := &removal{app: a, host: host, t: t, o: o, until: time.Now().Add(o.wait)}
-	if err := r.find(); err != nil {
+	r := &removal{host: host, t: t}
+	if err := r.find(ctx, a, o); err != nil {
 		return err
 	}
 	mode, err := maint.BeginUnmount(ctx, host, t.name, maint.SetOptions{Wait: o.wait})
@@ -49,20 +45,16 @@ func (a *app) unmountRemovable(ctx context.Context, host maint.Host, t target, o
 	return errors.Join(err, mode.End(context.WithoutCancel(ctx)))
 }
 
-// find finds what is mounted.
-func (r *removal) find() (err error) {
-	if r.known, err = records(r.host); err != nil {
-		return err
-	}
-	ours, err := ourMounts()
+// find finds what is mounted, and who serves the trees.
+func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
+	until := time.Now().Add(o.wait)
+	known, err := records(r.host)
 	if err != nil {
 		return err
 	}
-	for _, m := range ours {
-		k := recordOf(r.known, m)
-		if k != nil && k.serves(r.t) || k == nil && (m.Source == r.t.path || m.Source == r.t.removable.Dir()) {
-			r.trees = append([]maint.Mount{m}, r.trees...)
-		}
+	trees, err := treesOf(r.t, known)
+	if err != nil {
+		return err
 	}
 	if r.device, err = deviceMount(*r.t.removable); err != nil {
 		return err
@@ -70,137 +62,135 @@ func (r *removal) find() (err error) {
 	if filepath.Dir(r.device.Point) == disksDir(r.host) {
 		r.device = maint.Mount{} // a rescue: the last of its trees unmounts it
 	}
-	if len(r.trees) == 0 && r.device.Point == "" {
+	if len(trees) == 0 && r.device.Point == "" {
 		return fmt.Errorf("%s: not mounted", r.t.name)
 	}
+	r.leaving = a.leaving(ctx, trees, known, o)
+	r.until = until
 	return nil
 }
 
 // deviceMount returns the mount of a datastore's device: the one where it is
-// configured to be, else the one that shows it. A device that cannot be found has
+// configured to be, else the one that shows it. A device that is not there has
 // none.
 func deviceMount(d maint.Datastore) (maint.Mount, error) {
-	m, err := maint.FindMount(d.Dir())
-	if err == nil || !errors.Is(err, maint.ErrNotMounted) {
+	table, err := maint.Mounts()
+	if err != nil {
+		return maint.Mount{}, fmt.Errorf("reading the mount table: %w", err)
+	}
+	// Whatever lies upon it: the device is one that has a source in /dev.
+	place := filepath.Clean(d.Dir())
+	for _, m := range slices.Backward(table) {
+		if m.Point == place && filepath.Dir(m.Source) == "/dev" {
+			return m, nil
+		}
+	}
+	if m, err := maint.FindMount(d.Dir()); err == nil || !errors.Is(err, maint.ErrNotMounted) {
 		return m, err
 	}
 	dev, err := maint.FindDevice("UUID=" + d.BackingDevice)
-	if err != nil {
+	if errors.Is(err, maint.ErrNoDevice) {
 		return maint.Mount{}, nil
 	}
-	m, _, _ = dev.MountOf(d.Path)
+	if err != nil {
+		return maint.Mount{}, err
+	}
+	m, _, _ := dev.MountOf(d.Path)
 	return m, nil
 }
 
 func (r *removal) unmount(ctx context.Context) error {
 	wait, cancel := context.WithDeadline(ctx, r.until)
 	defer cancel()
-	if err := r.unused(wait); err != nil {
+	if err := r.ready(wait); err != nil {
 		return err
 	}
 	fault("trees unused")
 	if r.device.Point != "" {
-		if err := unmountDevice(wait, r.device); err != nil {
+		if err := r.unmountDevice(ctx, wait); err != nil {
 			return err
 		}
 	}
 	fault("device unmounted")
-	for _, m := range r.trees {
-		if err := r.unmountTree(ctx, wait, m); err != nil {
+	for _, t := range r.trees {
+		err := r.take(ctx, wait, t)
+		if errors.Is(err, errActive) && r.device.Point != "" {
+			return fmt.Errorf("the device is unmounted, but the tree is not: %w", err)
+		}
+		if err != nil {
 			return err
 		}
+		fault("tree unmounted")
 	}
-	return nil
+	return r.ended(ctx)
 }
 
-// unused makes sure that the trees can be unmounted, before anything is: who has
-// a working directory there reads nothing, and is in the way all the same.
-func (r *removal) unused(ctx context.Context) error {
-	for _, m := range r.trees {
-		if r.o.force || recordOf(r.known, m) == nil && isDead(m) {
-			continue
+// unmountDevice unmounts the device so that nobody has it any more: where a copy
+// of the mount in another namespace would keep it busy, it stays mounted here too.
+func (r *removal) unmountDevice(ctx, wait context.Context) error {
+	for {
+		holders, err := deviceUsers(ctx, r.host, r.device)
+		if err != nil {
+			return err
 		}
-		for {
-			holders, err := maint.Holders(context.WithoutCancel(ctx), m.Point)
-			if err != nil {
-				return err
-			}
-			if len(holders) == 0 {
+		if len(holders) == 0 {
+			err := maint.UnmountOnly(r.device, false)
+			if !errors.Is(err, unix.EBUSY) {
+				if err != nil {
+					return err
+				}
 				break
 			}
-			if !pause(ctx) {
-				return busyError(m)
+		}
+		if pause(wait) {
+			continue
+		}
+		if len(holders) == 0 {
+			if holders, err = maint.HoldersOf(context.WithoutCancel(ctx), r.device); err != nil {
+				return err
 			}
 		}
-	}
-	return nil
-}
-
-// pause waits a little, and returns false when there is no more time.
-func pause(ctx context.Context) bool {
-	select {
-	case <-time.After(retryAfter):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// unmountDevice unmounts a device so that nobody has it any more: where a copy of
-// the mount in another namespace would keep it busy, it stays mounted here too.
-func unmountDevice(ctx context.Context, m maint.Mount) error {
-	kept, err := maint.KeepMount(m.Point)
-	if err != nil {
-		return err
-	}
-	defer kept.Close()
-	for {
-		err := maint.UnmountAt(m.Point)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.EBUSY) {
-			return err
-		}
-		if !pause(ctx) {
-			return busyError(m)
-		}
+		return inUse([]*mountedTree{{Mount: r.device}}, holders)
 	}
 	fault("device unmounted here")
-	copies, err := maint.CopiesOf(m)
-	if err == nil && len(copies) == 0 {
-		return nil
-	}
-	if err == nil {
-		err = fmt.Errorf("%s is %w", m.Point, errActive)
-		text := ""
-		for _, h := range copies {
-			text += "\n  " + h.String()
-		}
-		err = fmt.Errorf("%w%s", err, text)
-	}
-	if rerr := kept.Restore(); rerr != nil {
-		return fmt.Errorf("%w; and it could not be mounted again: %w", err, rerr)
-	}
-	return err
+	return r.free(ctx)
 }
 
-// unmountTree unmounts one of the trees, which is idle.
-func (r *removal) unmountTree(ctx, wait context.Context, m maint.Mount) error {
-	k := recordOf(r.known, m)
-	if k == nil && isDead(m) {
-		return fs.Unmount(m.Point, true)
+// deviceUsers returns who would go on using a device when one mount of it is gone:
+// other mounts of it, here and in other namespaces, and overlays.
+func deviceUsers(ctx context.Context, host maint.Host, m maint.Mount) ([]maint.Holder, error) {
+	ctx = context.WithoutCancel(ctx)
+	users, err := maint.CopiesOf(ctx, m)
+	if err != nil {
+		return nil, err
 	}
-	err := unmountBusy(wait, m)
-	if errors.Is(err, errActive) && r.o.force {
-		err = r.unmountLazily(ctx, m)
+	table, err := maint.Mounts()
+	if err != nil {
+		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
-	if errors.Is(err, errActive) && r.device.Point != "" {
-		return fmt.Errorf("the device is unmounted, but the tree is not: %w", err)
+	for _, o := range table.OfDevice(m) {
+		// What is mounted for a rescue goes with the last of its trees.
+		if o.ID != m.ID && filepath.Dir(o.Point) != disksDir(host) {
+			users = append(users, maint.Holder{Name: o.FSType, Path: o.Point, How: maint.HowMounted})
+		}
 	}
-	if err != nil || k == nil {
+	return users, nil
+}
+
+// free makes sure that the device is free: what the kernel lets nobody else have
+// is had by nobody. Otherwise it is mounted again as it was.
+func (r *removal) free(ctx context.Context) error {
+	err := maint.AwaitFree(ctx, r.device)
+	if !errors.Is(err, maint.ErrInUse) {
 		return err
 	}
-	fault("tree unmounted")
-	return k.waitEnd(ctx)
+	holders, herr := maint.HoldersOf(context.WithoutCancel(ctx), r.device)
+	if herr != nil || len(holders) == 0 {
+		holders = []maint.Holder{{Name: "somebody who cannot be seen from here", How: "in use", Path: r.device.Source}}
+	}
+	refused := inUse([]*mountedTree{{Mount: r.device}}, holders)
+	if err := maint.MountAgain(r.device); err != nil {
+		return fmt.Errorf("%w; and it could not be mounted again: %w", refused, err)
+	}
+	return refused
 }

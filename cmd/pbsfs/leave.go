@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint"
+)
+
+// leaving is one unmount of trees. All of them are looked at before the first is
+// touched, so that it is refused as a whole, or succeeds.
+type leaving struct {
+	trees  []*mountedTree // the last made first
+	o      unmountOptions
+	until  time.Time // the end of the wait for who is in the way
+	stderr io.Writer
+}
+
+// leaving finds out who serves the mounts.
+func (a *app) leaving(ctx context.Context, mounts []maint.Mount, known []*mountRecord, o unmountOptions) *leaving {
+	trees := askTrees(ctx, mounts, known)
+	return &leaving{trees: trees, o: o, until: time.Now().Add(o.wait), stderr: a.stderr}
+}
+
+func (l *leaving) unmount(ctx context.Context) error {
+	wait, cancel := context.WithDeadline(ctx, l.until)
+	defer cancel()
+	if err := l.ready(wait); err != nil {
+		return err
+	}
+	for _, t := range l.trees {
+		if err := l.take(ctx, wait, t); err != nil {
+			return err
+		}
+	}
+	return l.ended(ctx)
+}
+
+// ready returns when all trees can be unmounted, or says why they cannot.
+func (l *leaving) ready(wait context.Context) error {
+	if l.o.force {
+		return l.nothingLost()
+	}
+	for _, t := range l.trees {
+		if t.hangs != nil {
+			return fmt.Errorf("nothing was unmounted: %w; --force takes the mount away all the same", t.hangs)
+		}
+	}
+	for {
+		err := l.busy(wait)
+		if !errors.Is(err, errActive) {
+			return err
+		}
+		if !pause(wait) {
+			return err
+		}
+	}
+}
+
+// nothingLost makes sure that a forced unmount takes nothing else with it that
+// could be unmounted by itself.
+func (l *leaving) nothingLost() error {
+	for _, t := range l.trees {
+		if inside := t.inside(); len(inside) > 0 && !t.dead && t.hangs == nil {
+			return inUse([]*mountedTree{t}, nestedIn(inside))
+		}
+	}
+	return nil
+}
+
+// nestedIn lists mounts inside of a tree.
+func nestedIn(mounts []maint.Mount) []maint.Holder {
+	var out []maint.Holder
+	for _, m := range mounts {
+		out = append(out, maint.Holder{Name: m.FSType, Path: m.Point, How: maint.HowNested})
+	}
+	return out
+}
+
+// busy says which trees are in use, and by whom.
+func (l *leaving) busy(ctx context.Context) error {
+	var trees []*mountedTree
+	var all []maint.Holder
+	for _, t := range l.trees {
+		holders, err := l.holders(ctx, t)
+		if err != nil {
+			return fmt.Errorf("%s: who uses it cannot be told: %w", shown(t.Point), err)
+		}
+		if len(holders) > 0 {
+			trees = append(trees, t)
+			all = append(all, holders...)
+		}
+	}
+	if len(trees) == 0 {
+		return nil
+	}
+	return inUse(trees, all)
+}
+
+// holders returns who is in the way of one of the trees. Those that go with the
+// others are not.
+func (l *leaving) holders(ctx context.Context, t *mountedTree) ([]maint.Holder, error) {
+	if t.dead { // nobody waits for what is still open there: it only gives errors
+		return nestedIn(t.inside()), nil
+	}
+	holders, err := t.inTheWay(ctx)
+	return slices.DeleteFunc(holders, func(h maint.Holder) bool {
+		return h.How == maint.HowNested && slices.ContainsFunc(l.trees, func(o *mountedTree) bool { return o.Point == h.Path })
+	}), err
+}
+
+// inUse says that trees are in use, and by whom.
+func inUse(trees []*mountedTree, holders []maint.Holder) error {
+	var points []string
+	for _, t := range trees {
+		points = append(points, shown(t.Point))
+	}
+	text, are := "", "is"
+	if len(trees) > 1 {
+		are = "are"
+	}
+	seen := make(map[string]bool)
+	for _, h := range holders {
+		if line := h.String(); !seen[line] {
+			seen[line] = true
+			text += "\n  " + line
+		}
+	}
+	return fmt.Errorf("%s %s %w%s", strings.Join(points, ", "), are, errActive, text)
+}
+
+// take takes one of the trees away. Meanwhile somebody may have begun to use it.
+func (l *leaving) take(ctx, wait context.Context, t *mountedTree) error {
+	switch {
+	case t.dead:
+		return t.take(ctx, true)
+	case l.o.force && t.hangs != nil:
+		return l.abort(ctx, t)
+	}
+	for {
+		err := t.take(ctx, false)
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		if pause(wait) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if l.o.force {
+			return l.detach(ctx, t)
+		}
+		return l.refused(ctx, t, err)
+	}
+}
+
+// refused says who has come in between.
+func (l *leaving) refused(ctx context.Context, t *mountedTree, cause error) error {
+	holders, err := maint.HoldersOf(context.WithoutCancel(ctx), t.Mount)
+	if err != nil || len(holders) == 0 {
+		return fmt.Errorf("%w: %w", errActive, cause)
+	}
+	return inUse([]*mountedTree{t}, holders)
+}
+
+// detach takes a mount away from under those who use it, and says what that leaves
+// behind.
+func (l *leaving) detach(ctx context.Context, t *mountedTree) error {
+	holders, err := maint.HoldersOf(ctx, t.Mount)
+	if err != nil {
+		return err
+	}
+	copies, err := t.copies(ctx)
+	if err != nil {
+		return err
+	}
+	if err := t.take(ctx, true); err != nil {
+		return err
+	}
+	fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; still in use, and counted as operations until closed, by:\n", shown(t.Point))
+	for _, h := range append(holders, copies...) {
+		fmt.Fprintf(l.stderr, "  %s\n", h)
+	}
+	t.server = nil // it stays
+	return nil
+}
+
+// abort takes away a mount whose process does not answer: those who wait for it
+// get an error.
+func (l *leaving) abort(ctx context.Context, t *mountedTree) error {
+	err := maint.AbortConnection(t.Mount)
+	inside := t.inside()
+	if terr := t.take(ctx, true); terr != nil {
+		return errors.Join(terr, err)
+	}
+	fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; %v\n", shown(t.Point), t.hangs)
+	if err != nil {
+		fmt.Fprintf(l.stderr, "pbsfs: warning: who waits for it goes on waiting: %v\n", err)
+	}
+	for _, m := range inside {
+		fmt.Fprintf(l.stderr, "  with it went what was mounted inside: %s\n", nestedIn([]maint.Mount{m})[0])
+	}
+	t.server = nil
+	return nil
+}
+
+// ended waits until the processes that served the trees have ended. One that
+// serves its tree elsewhere goes on.
+func (l *leaving) ended(ctx context.Context) error {
+	for _, t := range l.trees {
+		if t.server == nil {
+			continue
+		}
+		if where, ok := t.servedOn(); ok {
+			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; process %d goes on serving the tree, on %s\n", shown(t.Point), t.server.PID, where)
+			continue
+		}
+		if err := t.waitEnd(ctx); err != nil {
+			return err
+		}
+		if t.server.alive() {
+			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; something that cannot be seen from here still uses the tree, an overlay perhaps; process %d serves it until then\n", shown(t.Point), t.server.PID)
+		}
+	}
+	return nil
+}
+
+// servedOn says where else the tree is mounted.
+func (t *mountedTree) servedOn() (string, bool) {
+	if t.elsewhere {
+		return "its mount in another namespace", true
+	}
+	ours, err := ourMounts()
+	if err != nil {
+		return "", false
+	}
+	for _, m := range ours.OfDevice(t.Mount) {
+		return shown(m.Point), true
+	}
+	return "", false
+}
+
+// waitEnd waits until the process that served a mount has ended. One that answers
+// after all that time serves somebody who cannot be found.
+func (t *mountedTree) waitEnd(ctx context.Context) error {
+	r := t.server
+	wait, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	for r.alive() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if wait.Err() != nil {
+			if _, err := r.ask(ctx, controlRequest{Ping: true}); err == nil {
+				return nil
+			}
+			return fmt.Errorf("%s is unmounted, but process %d, which served it, has not ended and does not answer", shown(t.Point), r.PID)
+		}
+		r.await()
+	}
+	r.remove()
+	return nil
+}
+
+// await returns when the process that left the record has ended, or a moment later.
+func (r *mountRecord) await() {
+	if r.Look() != maint.Runs { // its pid is not one of ours
+		time.Sleep(retryAfter)
+		return
+	}
+	fd, err := unix.PidfdOpen(r.PID, 0)
+	if err != nil {
+		time.Sleep(retryAfter)
+		return
+	}
+	defer unix.Close(fd)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(retryAfter.Milliseconds()))
+}
+
+// pause waits a little, and returns false when there is no more time.
+func pause(ctx context.Context) bool {
+	select {
+	case <-time.After(retryAfter):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,134 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint"
+)
+
+// drainPoll is how often Stop looks whether the last handle was closed.
+const drainPoll = 20 * time.Millisecond
+
+// endPatience is how long the kernel gets to end the connection of a mount that
+// was taken away. Then something still uses it, an overlay for one; Stop cuts it
+// off.
+const endPatience = time.Second
+
+// Stop ends the mount: it refuses to open anything more, waits until ctx ends
+// for what is open to be closed, and unmounts. What is still open then is cut
+// off: the mount is taken away under it, requests for it fail, and Stop returns
+// what it was. Nothing that somebody else has mounted upon the tree is touched.
+func (m *Mount) Stop(ctx context.Context) ([]Handle, error) {
+	m.fsys.stop()
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	for {
+		if len(m.Handles()) == 0 && m.takeAway(ctx, false) == nil {
+			m.awaitEnd()
+			return nil, nil
+		}
+		select {
+		case <-m.ended:
+			return nil, nil
+		case <-tick.C:
+		case <-ctx.Done():
+			left := m.Handles()
+			return left, m.takeAway(context.WithoutCancel(ctx), true)
+		}
+	}
+}
+
+func (m *Mount) awaitEnd() {
+	select {
+	case <-m.ended:
+	case <-time.After(endPatience):
+	}
+}
+
+// takeAway unmounts the tree wherever it is. Lazily, it leaves what has something
+// of somebody else's mounted inside, which would go with it.
+func (m *Mount) takeAway(ctx context.Context, lazily bool) error {
+	left, err := m.left()
+	if err != nil {
+		return err
+	}
+	var errs error
+	for _, e := range left {
+		if lazily {
+			errs = errors.Join(errs, detach(ctx, e))
+		} else if err := Unmount(ctx, e, false); err != nil {
+			return err
+		}
+	}
+	return errs
+}
+
+// detach unmounts lazily, unless that would take something else away.
+func detach(ctx context.Context, m maint.Mount) error {
+	table, err := maint.Mounts()
+	if err != nil {
+		return err
+	}
+	for _, in := range table.Inside(m) {
+		return fmt.Errorf("unmounting %s: something is mounted inside, on %q: %w", m.Point, in.Point, unix.EBUSY)
+	}
+	return Unmount(ctx, m, true)
+}
+
+// Unmount takes one mount of a tree away, and nothing else that may be mounted
+// there. An error that matches EBUSY says that somebody uses it; lazily, it is
+// taken away all the same. The mount is not looked into: its process may be dead
+// or hang.
+func Unmount(ctx context.Context, m maint.Mount, lazily bool) error {
+	if os.Geteuid() == 0 {
+		return maint.UnmountOnly(m, lazily)
+	}
+	if err := onTop(m); err != nil {
+		return err
+	}
+	args := []string{"-u", m.Point}
+	if lazily {
+		args = []string{"-u", "-z", m.Point}
+	}
+	cmd := exec.CommandContext(ctx, "fusermount3", args...)
+	cmd.Dir = "/" // which must not be the tree
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	text := strings.TrimSpace(string(out))
+	if strings.Contains(strings.ToLower(text), "busy") {
+		return fmt.Errorf("unmounting %s: %w", m.Point, unix.EBUSY)
+	}
+	return fmt.Errorf("unmounting %s: %s: %w", m.Point, text, err)
+}
+
+// onTop makes sure that fusermount3, which takes what is on top, takes the right
+// mount.
+func onTop(m maint.Mount) error {
+	table, err := maint.Mounts()
+	if err != nil {
+		return err
+	}
+	now, ok := table.Find(m)
+	if !ok {
+		return fmt.Errorf("%s: %w", m.Point, maint.ErrNotMounted)
+	}
+	if by, hidden := table.Hides(now); hidden {
+		return &maint.HiddenError{Mount: now, By: by}
+	}
+	if upon := table.Upon(now); len(upon) > 0 {
+		top := upon[len(upon)-1]
+		return fmt.Errorf("unmounting %s: %s (%s) is mounted upon it, and only root can unmount what is below; unmount that first: %w",
+			now.Point, top.FSType, top.Source, unix.EBUSY)
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package maint
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// AbortConnection ends the connection between the kernel and the process that
+// serves a mount of FUSE, which may hang: who waits for it gets an error.
+func AbortConnection(m Mount) error {
+	if m.Major != 0 || !strings.HasPrefix(m.FSType, "fuse") {
+		return fmt.Errorf("%s: not a mount of FUSE", printable(m.Point))
+	}
+	dir, err := controlFS()
+	if err != nil {
+		return fmt.Errorf("reaching the connections of FUSE: %w", err)
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat(dir, fmt.Sprintf("%d/abort", m.Minor), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("aborting the connection of %s: %w", printable(m.Point), err)
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte("1"))
+	return err
+}
+
+// controlFS opens the control file system of FUSE: where it is mounted, or a mount
+// of it that nobody else sees.
+func controlFS() (int, error) {
+	table, err := Mounts()
+	if err != nil {
+		return -1, err
+	}
+	const usual = "/sys/fs/fuse/connections"
+	if m, ok := table.At(usual); ok && m.FSType == "fusectl" {
+		return unix.Open(usual, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
+	fs, err := unix.Fsopen("fusectl", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+}
+
+// ServerOf finds the process that serves a mount of FUSE, by the connection that
+// it has open. Kernels before 6.14 do not say which one that is, and who may not
+// look into the process is not told either.
+func ServerOf(m Mount) (Process, bool) {
+	pids, err := numericDirs("/proc")
+	if err != nil {
+		return Process{}, false
+	}
+	for _, pid := range pids {
+		fds, err := numericDirs(procPath(pid, "fd"))
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			n := strconv.Itoa(fd)
+			if to, err := os.Readlink(procPath(pid, "fd/"+n)); err != nil || !strings.HasSuffix(to, "/fuse") {
+				continue
+			}
+			if connection(procPath(pid, "fdinfo/"+n)) != int(m.Minor) {
+				continue
+			}
+			if p, ok := LookProcess(pid); ok {
+				return p, true
+			}
+		}
+	}
+	return Process{}, false
+}
+
+// connection returns the number of the connection that a descriptor of /dev/fuse
+// has, -1 where the kernel does not say.
+func connection(fdinfo string) int {
+	text, err := os.ReadFile(fdinfo)
+	if err != nil {
+		return -1
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "fuse_connection:"); ok {
+			if n, err := strconv.Atoi(strings.TrimSpace(value)); err == nil {
+				return n
+			}
+		}
+	}
+	return -1
+}
+
+// Stopped says whether a process has been stopped, by SIGSTOP or a terminal, and
+// does nothing until it is continued.
+func Stopped(pid int) bool {
+	st, ok := readStat(pid)
+	return ok && (st.state == 'T' || st.state == 't')
+}
