@@ -53,31 +53,39 @@ func controlFS() (int, error) {
 
 // ServerOf finds the process that serves a mount of FUSE, by the connection that
 // it has open. Kernels before 6.14 do not say which one that is, and who may not
-// look into the process is not told either.
+// look into the process is not told either. Numbers of connections come again; the
+// newest process counts.
 func ServerOf(m Mount) (Process, bool) {
 	pids, err := numericDirs("/proc")
 	if err != nil {
 		return Process{}, false
 	}
+	var newest Process
 	for _, pid := range pids {
-		fds, err := numericDirs(procPath(pid, "fd"))
-		if err != nil {
+		if !hasConnection(pid, m) {
 			continue
 		}
-		for _, fd := range fds {
-			n := strconv.Itoa(fd)
-			if to, err := os.Readlink(procPath(pid, "fd/"+n)); err != nil || !strings.HasSuffix(to, "/fuse") {
-				continue
-			}
-			if connection(procPath(pid, "fdinfo/"+n)) != int(m.Minor) {
-				continue
-			}
-			if p, ok := LookProcess(pid); ok {
-				return p, true
-			}
+		if p, ok := LookProcess(pid); ok && p.StartTime >= newest.StartTime {
+			newest = p
 		}
 	}
-	return Process{}, false
+	return newest, newest.PID != 0
+}
+
+// hasConnection says whether a process has the connection of a mount open.
+func hasConnection(pid int, m Mount) bool {
+	fds, err := numericDirs(procPath(pid, "fd"))
+	if err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		n := strconv.Itoa(fd)
+		to, err := os.Readlink(procPath(pid, "fd/"+n))
+		if err == nil && strings.HasSuffix(to, "/fuse") && connection(procPath(pid, "fdinfo/"+n)) == int(m.Minor) {
+			return true
+		}
+	}
+	return false
 }
 
 // connection returns the number of the connection that a descriptor of /dev/fuse

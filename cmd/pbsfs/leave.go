@@ -205,6 +205,7 @@ func (l *leaving) abort(ctx context.Context, t *mountedTree) error {
 	if err != nil {
 		fmt.Fprintf(l.stderr, "pbsfs: warning: who waits for it goes on waiting: %v\n", err)
 	}
+	t.server.remove() // of no use any more, and another mount may get its numbers
 	for _, m := range inside {
 		fmt.Fprintf(l.stderr, "  with it went what was mounted inside: %s\n", nestedIn([]maint.Mount{m})[0])
 	}

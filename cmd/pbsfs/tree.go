@@ -56,10 +56,12 @@ func askTrees(ctx context.Context, mounts []maint.Mount, known []*mountRecord) [
 
 func (t *mountedTree) ask(ctx context.Context) {
 	if t.server == nil {
+		if t.dead = isDead(t.Mount); t.dead {
+			return
+		}
 		t.server = unrecorded(t.Mount)
 	}
 	if t.server == nil {
-		t.dead = isDead(t.Mount)
 		return
 	}
 	seen := t.server.Look() == maint.Runs // else its pid is none of ours

@@ -142,14 +142,17 @@ func treesOf(t target, known []*mountRecord) ([]maint.Mount, error) {
 	return of, nil
 }
 
-// recordOf returns the record of a mount, nil if there is none.
+// recordOf returns the record of a mount, nil if there is none. Numbers of devices
+// come again, while a process that was cut off from its mount is stopped and has
+// not noticed: the newest counts.
 func recordOf(known []*mountRecord, m maint.Mount) *mountRecord {
+	var newest *mountRecord
 	for _, r := range known {
-		if r.of(m) {
-			return r
+		if r.of(m) && (newest == nil || r.StartTime > newest.StartTime) {
+			newest = r
 		}
 	}
-	return nil
+	return newest
 }
 
 // placeOf returns the path of a mount point without symbolic links. The mount
