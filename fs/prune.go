@@ -17,15 +17,15 @@ const DefaultMaxInodes = 250_000
 const (
 	// pruneBatch is how many objects the kernel is asked to forget at once.
 	pruneBatch = 4096
-	// pruneRest is how long nothing is asked for after it was, and pruneRests
-	// how many times as long as that took, if it is more; pruneRestLong when
-	// the kernel keeps too many, which it then needs.
-	pruneRest     = 100 * time.Millisecond
-	pruneRests    = 2
-	pruneRestLong = time.Second
-	// maxVain is how often in a row the kernel is asked though there are not
-	// fewer objects afterwards.
-	maxVain = 3
+	// After each request there is a pause, at least minPause, and at least
+	// pauseFactor times as long as the request took.
+	minPause    = 100 * time.Millisecond
+	pauseFactor = 2
+	// retryPause is the pause after the kernel has kept what it was asked to
+	// forget: it is in use.
+	retryPause = time.Second
+	// maxFutile is how many requests in a row may leave as many objects as before.
+	maxFutile = 3
 )
 
 // pruner asks the kernel to forget objects when it knows too many: each takes
@@ -74,9 +74,9 @@ func (p *pruner) run(root *gofs.Inode, ended <-chan struct{}, log *slog.Logger) 
 		// An object goes, and is counted off, when it is collected.
 		runtime.GC()
 		log.Debug("asked the kernel to forget objects", "objects", asked, "error", err)
-		pause := max(pruneRest, pruneRests*time.Since(began))
+		pause := max(minPause, pauseFactor*time.Since(began))
 		if p.fsys.objects.count() > p.above {
-			pause = max(pause, pruneRestLong)
+			pause = max(pause, retryPause)
 		}
 		rest := time.NewTimer(pause)
 		select {
@@ -90,7 +90,7 @@ func (p *pruner) run(root *gofs.Inode, ended <-chan struct{}, log *slog.Logger) 
 			vain = 0
 		}
 		last = n
-		if vain < maxVain { // else when there is one more
+		if vain < maxFutile { // else when there is one more
 			p.known(n)
 		}
 	}

@@ -53,7 +53,7 @@ func writeSnapshot(ctx context.Context, w *store.Writer, typ name.Type, id strin
 	if err != nil {
 		return err
 	}
-	s, err := w.Snapshot(ctx, group, store.SnapshotOptions{})
+	s, err := store.BeginSnapshot(ctx, w, group, store.SnapshotOptions{})
 	if err != nil {
 		return err
 	}

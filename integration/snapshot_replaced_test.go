@@ -31,7 +31,7 @@ func versionOf(t *testing.T, content []byte) (dir, snapshot string) {
 	dir = newStore(t, func(ctx context.Context, _ string, w *store.Writer) error {
 		group, err := name.NewGroup(name.Namespace{}, name.Host, "x")
 		must(t, err)
-		s, err := w.Snapshot(ctx, group, store.SnapshotOptions{Time: versionTime})
+		s, err := store.BeginSnapshot(ctx, w, group, store.SnapshotOptions{Time: versionTime})
 		must(t, err)
 		snapshot = s.Name().String()
 		stream := func(file string) *store.StreamWriter {

@@ -36,8 +36,6 @@ var (
 	_ store.CanRead
 )
 
-func needsWrite(store.CanWrite) {}
-
 `
 
 // allowed are programs that must compile: else the others would prove nothing.
@@ -46,16 +44,16 @@ var allowed = map[string]string{
 		_, _ = store.Types(ctx, r, name.Namespace{})
 		_, _ = s.ReadAt(ctx, r, p, 0)
 	}`,
-	"read and write through a Writer":         `func f(w *store.Writer) { _, _ = store.Statfs(w); needsWrite(w) }`,
-	"begin a snapshot through a Writer":       `func f(ctx context.Context, w *store.Writer, g name.Group) { _, _ = w.Snapshot(ctx, g, store.SnapshotOptions{}) }`,
+	"read and write through a Writer":         `func f(w *store.Writer) { _, _ = store.Statfs(w); _, _ = store.BeginSnapshot(context.Background(), w, name.Group{}, store.SnapshotOptions{}) }`,
+	"begin a snapshot through a Writer":       `func f(ctx context.Context, w *store.Writer, g name.Group) { _, _ = store.BeginSnapshot(ctx, w, g, store.SnapshotOptions{}) }`,
 	"zero values, which answer an error":      `var l store.Lookup; var r store.Reader; var w store.Writer`,
 	"assert a right, which fails at run time": `func f(r store.CanRead) { _, _ = r.(store.CanWrite) }`,
 }
 
 // forbidden are programs that must not compile, with what the compiler says.
 var forbidden = map[string]struct{ program, complaint string }{
-	"begin a snapshot through a Reader": {`func f(ctx context.Context, r *store.Reader, g name.Group) { r.Snapshot(ctx, g, store.SnapshotOptions{}) }`, "Snapshot undefined"},
-	"begin a snapshot through a Lookup": {`func f(ctx context.Context, l *store.Lookup, g name.Group) { l.Snapshot(ctx, g, store.SnapshotOptions{}) }`, "Snapshot undefined"},
+	"begin a snapshot through a Reader": {`func f(ctx context.Context, r *store.Reader, g name.Group) { store.BeginSnapshot(ctx, r, g, store.SnapshotOptions{}) }`, "does not implement"},
+	"begin a snapshot through a Lookup": {`func f(ctx context.Context, l *store.Lookup, g name.Group) { store.BeginSnapshot(ctx, l, g, store.SnapshotOptions{}) }`, "does not implement"},
 	"make a SnapshotWriter":             {`func f(w *store.Writer) store.SnapshotWriter { return store.SnapshotWriter{right: w} }`, "unexported field"},
 	"list through a Lookup":             {`func f(ctx context.Context, l *store.Lookup) { store.Types(ctx, l, name.Namespace{}) }`, "does not implement"},
 	"stat through a Lookup":             {`func f(l *store.Lookup) { store.Statfs(l) }`, "does not implement"},
@@ -63,8 +61,8 @@ var forbidden = map[string]struct{ program, complaint string }{
 	"read through a Lookup":             {`func f(ctx context.Context, l *store.Lookup, s *store.Stream) { s.ReadAt(ctx, l, nil, 0) }`, "does not implement"},
 	"open through a Lookup":             {`func f(ctx context.Context, l *store.Lookup, a *store.Archive) { a.Root(ctx, l) }`, "does not implement"},
 	"a Lookup as a right":               {`func f(l *store.Lookup) store.CanRead { return l }`, "does not implement"},
-	"write through a Reader":            {`func f(r *store.Reader) { needsWrite(r) }`, "does not implement"},
-	"a right to read as to write":       {`func f(r store.CanRead) { needsWrite(r) }`, "does not implement"},
+	"write through a Reader":            {`func f(r *store.Reader) { store.BeginSnapshot(context.Background(), r, name.Group{}, store.SnapshotOptions{}) }`, "does not implement"},
+	"a right to read as to write":       {`func f(r store.CanRead) { store.BeginSnapshot(context.Background(), r, name.Group{}, store.SnapshotOptions{}) }`, "does not implement"},
 	"assert a Reader to write":          {`func f(r *store.Reader) { _ = store.CanRead(r).(*store.Lookup) }`, "impossible type assertion"},
 	"a Reader by value":                 {`func f(r store.Reader) { store.Statfs(r) }`, "does not implement"},
 	"Lookup to Reader":                  {`func f(l *store.Lookup) { _ = (*store.Reader)(l) }`, "cannot convert"},

@@ -10,24 +10,26 @@ import (
 )
 
 const (
-	// maxRuns is how many readers of one stream are followed at once.
-	maxRuns = 16
+	// maxFollowed is how many readers of one stream are followed at once.
+	maxFollowed = 16
 	// maxWindow is how many chunks are loaded ahead of one reader.
 	maxWindow = 16
-	// nearby is how many chunks a reader may leave out, going on: metadata lies
-	// between contents that nobody may want.
-	nearby = 2
-	// wanderer is after how many contents in a row, each going on where the one
-	// before it ended, a reader is taken to want those that follow, too.
-	wanderer = 2
-	// respite is how long a reader may take from one content to the next.
-	respite = 100 * time.Millisecond
+	// maxGap is how many chunks a reader may leave out and still be the same
+	// one: between the metadata of two files lies content that nobody may want.
+	maxGap = 2
+	// crossingsToFollow is how many times a reader must go on from the end of one
+	// file to the beginning of the next before the file after that is loaded, too.
+	crossingsToFollow = 2
+	// handleGap is how long a reader may take from closing one file to reading the
+	// next.
+	handleGap = 100 * time.Millisecond
 )
 
-// readers follows those who read a stream from chunk to chunk, whatever handles
-// they use: a program that copies an archive opens one file after the other.
-// Ahead of who goes on, chunks are loaded: twice as many with each step, so that
-// never more is loaded in vain than was read.
+// readers follows those who read a stream from chunk to chunk. They are told by
+// where they read, not by their handles: a program that copies an archive opens
+// one file after the other. Each time a reader goes on to the next chunk, twice as
+// many chunks are loaded ahead of it as before, so that no more is loaded in vain
+// than was read.
 type readers struct {
 	mu    sync.Mutex // a leaf lock
 	runs  []run
@@ -44,10 +46,11 @@ type run struct {
 	used    uint64 // when
 }
 
-// visit says that chunk i is read, for content that ends at end; start if it
-// begins in this chunk. It returns whether the reader was there just before, and
-// otherwise how many chunks to load ahead, none that begins at or behind limit.
-func (r *readers) visit(i int, start bool, end int64) (again bool, window int, limit int64) {
+// visit notes that chunk i is read, for a file whose content ends at end. start
+// says that the content begins in this chunk. sameUse reports whether the same
+// reader read this chunk just before. If not, window is how many chunks to load
+// ahead; none of them may begin at limit or behind it.
+func (r *readers) visit(i int, start bool, end int64) (sameUse bool, window int, limit int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clock++
@@ -70,7 +73,7 @@ func (r *readers) visit(i int, start bool, end int64) (again bool, window int, l
 	}
 	w.at = i
 	w.window = min(max(1, 2*w.window), maxWindow)
-	if w.crossed >= wanderer {
+	if w.crossed >= crossingsToFollow {
 		end = math.MaxInt64
 	}
 	return false, w.window, end
@@ -80,7 +83,7 @@ func (r *readers) visit(i int, start bool, end int64) (again bool, window int, l
 func (r *readers) recent() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return time.Since(r.seen) < respite
+	return time.Since(r.seen) < handleGap
 }
 
 // find returns the run that chunk i belongs to, nil if none. The one that was
@@ -92,7 +95,7 @@ func (r *readers) find(i int) *run {
 		if w.at == i {
 			return w
 		}
-		if w.at < i && i <= w.at+nearby {
+		if w.at < i && i <= w.at+maxGap {
 			near = w
 		}
 	}
@@ -102,7 +105,7 @@ func (r *readers) find(i int) *run {
 // begin follows a new reader, in place of the one that was seen longest ago.
 func (r *readers) begin(w run) *run {
 	w.used = r.clock
-	if len(r.runs) < maxRuns {
+	if len(r.runs) < maxFollowed {
 		r.runs = append(r.runs, w)
 		return &r.runs[len(r.runs)-1]
 	}
@@ -119,18 +122,18 @@ func (r *readers) begin(w run) *run {
 // content is the part of a stream that a reader is at.
 type content struct{ begin, end int64 }
 
-// readAhead has chunks after the i-th loaded if the stream is being read from one
-// to the next, and reports whether the i-th one was read just before. It stops
-// with the reader: nobody who has stopped comes to the next chunk, and what waits
-// for its turn a moment later is not loaded.
+// readAhead has the chunks after the i-th loaded if somebody reads the stream from
+// one chunk to the next. It reports whether the same reader read the i-th chunk
+// just before. When the reader stops, this stops as well: nobody asks for the next
+// chunk, and a chunk whose turn comes later is not loaded.
 func (s *Stream) readAhead(right CanRead, x *index.Index, i int, c content) bool {
-	again, window, limit := s.readers.visit(i, x.Span(i).Off <= c.begin, c.end)
+	sameUse, window, limit := s.readers.visit(i, x.Span(i).Off <= c.begin, c.end)
 	if window == 0 {
-		return again
+		return sameUse
 	}
 	r, err := held(right)
 	if err != nil {
-		return again
+		return sameUse
 	}
 	zero, holes := s.hole(x)
 	room := s.snap.ds.chunks.AheadLimit()
@@ -149,14 +152,14 @@ func (s *Stream) readAhead(right CanRead, x *index.Index, i int, c content) bool
 		}
 		s.snap.ds.chunks.Ahead(s.want(span), func() (chunk.Hold, error) { return s.rightAhead(r) })
 	}
-	return again
+	return sameUse
 }
 
-// rightAhead returns the right to load ahead of a reader who had one. Who walks
-// through many files has each of them open for a moment only, and is on the way
-// to the next when the turn of a chunk comes.
+// rightAhead returns the right to load ahead of a reader who had the right had.
+// A program that reads many files has each of them open for a moment only. When
+// the turn of a chunk comes, it may have closed one and not yet opened the next.
 func (s *Stream) rightAhead(had *right) (*right, error) {
-	own, err := had.again()
+	own, err := had.share()
 	if err != nil && s.readers.recent() {
 		return had.ds.join()
 	}

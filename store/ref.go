@@ -96,10 +96,10 @@ func (r *right) Release() {
 	}
 }
 
-// again returns a right that shares the operation of r, for work that may
+// share returns a right that shares the operation of r, for work that may
 // outlive r. It begins no operation, which a maintenance mode could refuse: what
 // is open can be read to its end.
-func (r *right) again() (*right, error) {
+func (r *right) share() (*right, error) {
 	if _, err := r.checked(); err != nil {
 		return nil, err
 	}
@@ -232,7 +232,7 @@ func (l *Lookup) isZero() bool { return l == nil || l.ds.datastore == nil }
 
 // Untracked reports whether our operations are not registered, so that
 // maintenance does not see them.
-func (l *Lookup) Untracked() bool { return l.ds.ops.Untracked() }
+func (l *Lookup) Untracked() bool { return !l.isZero() && l.ds.ops.Untracked() }
 
 // Close gives the datastore up. It fails while operations are active.
 func (l *Lookup) Close() error {

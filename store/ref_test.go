@@ -152,6 +152,10 @@ func TestZeroReferences(t *testing.T) {
 		if l.Name() != "" || l.Path() != "" || l.Operations() != (maint.Counts{}) || l.Base() != (store.Attr{}) {
 			t.Errorf("the %s Lookup has a name, a path, operations or attributes", what)
 		}
+		if l.Untracked() || l.Locked() != nil {
+			t.Errorf("the %s Lookup is untracked, or has locked something", what)
+		}
+		l.Look(t.Context())
 	}
 	(*store.Reader)(nil).Release()
 	(&store.Reader{}).Release()

@@ -64,6 +64,9 @@ type LockedSnapshot struct {
 
 // Locked returns the snapshots that are locked now, by name.
 func (l *Lookup) Locked() []LockedSnapshot {
+	if l.isZero() {
+		return nil
+	}
 	locks := &l.ds.locks
 	locks.mu.Lock()
 	defer locks.mu.Unlock()
@@ -137,8 +140,8 @@ func (r *right) tryLocks(s name.Snapshot, l *snapshotLock) (err error) {
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		return fmt.Errorf("datastore %s: snapshot %s: %w", r.ds.name, s, ErrBusy)
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOLCK):
-		// A file system without flock: no server can lock there either.
+	case disk.NoLocks(err):
+		// No server can lock there either.
 	case err != nil:
 		return r.ds.failed(root, err)
 	}

@@ -123,8 +123,8 @@ func (s *Stream) readAt(ctx context.Context, right CanRead, p []byte, off int64,
 		if !ok {
 			return n, io.EOF
 		}
-		again := s.readAhead(right, x, i, c)
-		m, err := s.readSpan(ctx, right, x, x.Span(i), again, p[n:], off+int64(n))
+		sameUse := s.readAhead(right, x, i, c)
+		m, err := s.readSpan(ctx, right, x, x.Span(i), sameUse, p[n:], off+int64(n))
 		n += m
 		if err != nil {
 			return n, err
@@ -139,13 +139,13 @@ func (s *Stream) want(span index.Span) chunk.Want {
 }
 
 // readSpan copies what one span holds from offset off on.
-func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, span index.Span, again bool, p []byte, off int64) (int, error) {
+func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, span index.Span, sameUse bool, p []byte, off int64) (int, error) {
 	if zero, ok := s.hole(x); ok && isHole(span, zero, x.ChunkSize()) {
 		n := int(min(int64(len(p)), span.End-off))
 		clear(p[:n])
 		return n, nil
 	}
-	b, err := s.block(ctx, right, s.want(span), again)
+	b, err := s.block(ctx, right, s.want(span), sameUse)
 	if err != nil {
 		return 0, s.explain(right, span, err)
 	}
@@ -155,12 +155,12 @@ func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, sp
 
 // block gets a chunk. The loader that may be needed shares the operation of the
 // caller, and so can end after it.
-func (s *Stream) block(ctx context.Context, right CanRead, want chunk.Want, again bool) (*chunk.Block, error) {
+func (s *Stream) block(ctx context.Context, right CanRead, want chunk.Want, sameUse bool) (*chunk.Block, error) {
 	r, err := held(right)
 	if err != nil {
 		return nil, err
 	}
-	return s.snap.ds.chunks.Get(ctx, want, again, func() (chunk.Hold, error) { return r.again() })
+	return s.snap.ds.chunks.Get(ctx, want, sameUse, func() (chunk.Hold, error) { return r.share() })
 }
 
 // explain adds the place to an error of a chunk. When the snapshot has been

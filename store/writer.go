@@ -98,14 +98,17 @@ type made struct {
 	dir  bool
 }
 
-// Snapshot begins a snapshot of a group, which is made, like its namespace, if
-// it does not exist.
-func (w *Writer) Snapshot(ctx context.Context, g name.Group, opts SnapshotOptions) (*SnapshotWriter, error) {
-	held, err := w.writing()
+// BeginSnapshot begins a snapshot of a group, which is made, like its namespace,
+// if it does not exist.
+func BeginSnapshot(ctx context.Context, right CanWrite, g name.Group, opts SnapshotOptions) (*SnapshotWriter, error) {
+	if right == nil {
+		return nil, ErrReleased
+	}
+	held, err := right.writing()
 	if err != nil {
 		return nil, err
 	}
-	own, err := held.again()
+	own, err := held.share()
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +118,7 @@ func (w *Writer) Snapshot(ctx context.Context, g name.Group, opts SnapshotOption
 		streams: make(map[*StreamWriter]bool),
 	}
 	s.bufs.New = func() any { return new(buffers) }
-	if err := s.begin(ctx, w, g); err != nil {
+	if err := s.begin(ctx, right, g); err != nil {
 		return nil, fmt.Errorf("datastore %s: %s: %w", own.ds.name, g, errors.Join(err, s.undo()))
 	}
 	return s, nil
@@ -125,7 +128,7 @@ func (w *Writer) Snapshot(ctx context.Context, g name.Group, opts SnapshotOption
 func (s *SnapshotWriter) Name() name.Snapshot { return s.name }
 
 // begin takes the locks and makes the directory.
-func (s *SnapshotWriter) begin(ctx context.Context, w *Writer, g name.Group) error {
+func (s *SnapshotWriter) begin(ctx context.Context, right CanRead, g name.Group) error {
 	root, err := s.right.Root()
 	if err != nil {
 		return err
@@ -155,7 +158,7 @@ func (s *SnapshotWriter) begin(ctx context.Context, w *Writer, g name.Group) err
 	if err := s.own(g); err != nil {
 		return err
 	}
-	return s.makeSnapshot(context.WithoutCancel(ctx), w, g)
+	return s.makeSnapshot(context.WithoutCancel(ctx), right, g)
 }
 
 // lock takes a lock, waiting for whoever has it.
@@ -167,7 +170,7 @@ func (s *SnapshotWriter) lock(ctx context.Context, busy error, take func() (*dis
 			return nil
 		}
 		if !errors.Is(err, unix.EAGAIN) {
-			return s.unlockable(err)
+			return acceptNoLocks(err)
 		}
 		if !told && s.opts.Waiting != nil {
 			s.opts.Waiting(busy)
@@ -184,10 +187,10 @@ func (s *SnapshotWriter) lock(ctx context.Context, busy error, take func() (*dis
 	}
 }
 
-// unlockable accepts that a file system knows no locks: no server can lock
+// acceptNoLocks accepts that a file system knows no locks: no server can lock
 // there either.
-func (s *SnapshotWriter) unlockable(err error) error {
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOLCK) {
+func acceptNoLocks(err error) error {
+	if disk.NoLocks(err) {
 		return nil
 	}
 	return err
@@ -229,7 +232,7 @@ func (s *SnapshotWriter) writeFile(at string, data []byte) error {
 
 // makeSnapshot makes the snapshot's directory. The second that another snapshot
 // was taken in is waited out.
-func (s *SnapshotWriter) makeSnapshot(ctx context.Context, w *Writer, g name.Group) error {
+func (s *SnapshotWriter) makeSnapshot(ctx context.Context, right CanRead, g name.Group) error {
 	for {
 		at := s.opts.Time
 		if at.IsZero() {
@@ -242,7 +245,7 @@ func (s *SnapshotWriter) makeSnapshot(ctx context.Context, w *Writer, g name.Gro
 		if s.name, err = name.NewSnapshot(g, t); err != nil {
 			return err
 		}
-		if err := s.isNewest(ctx, w); err != nil {
+		if err := s.isNewest(ctx, right); err != nil {
 			return err
 		}
 		isNew, err := s.disk.MakeDir(s.name.Dir())
@@ -255,7 +258,7 @@ func (s *SnapshotWriter) makeSnapshot(ctx context.Context, w *Writer, g name.Gro
 		case isNew:
 			l, err := s.disk.LockExclusive(s.name.Dir())
 			if err != nil {
-				return s.unlockable(err)
+				return acceptNoLocks(err)
 			}
 			s.locks = append(s.locks, l)
 			return nil

@@ -88,7 +88,7 @@ func (p *place) tryBegin(opts store.SnapshotOptions, group string) (*store.Snaps
 		return nil, err
 	}
 	defer w.Release() // the snapshot is part of the operation until it ends
-	return w.Snapshot(p.t.Context(), p.group(group), opts)
+	return store.BeginSnapshot(p.t.Context(), w, p.group(group), opts)
 }
 
 func parseFile(t *testing.T, s string) name.File {

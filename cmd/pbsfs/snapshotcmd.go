@@ -220,7 +220,7 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 		return err
 	}
 	defer w.Release()
-	s, err := w.Snapshot(ctx, g, store.SnapshotOptions{
+	s, err := store.BeginSnapshot(ctx, w, g, store.SnapshotOptions{
 		Key: key, SignOnly: o.cryptMode == cryptSign, Owner: o.owner, Notes: o.notes, Protected: o.protected, Wait: o.wait,
 		Waiting: func(err error) { fmt.Fprintf(a.stderr, "pbsfs: waiting: %v\n", err) },
 	})

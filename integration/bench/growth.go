@@ -118,7 +118,7 @@ func (g *grower) write(ctx context.Context, typ name.Type, id string, fill func(
 	if err != nil {
 		return "", err
 	}
-	s, err := g.w.Snapshot(ctx, group, store.SnapshotOptions{})
+	s, err := store.BeginSnapshot(ctx, g.w, group, store.SnapshotOptions{})
 	if err != nil {
 		return "", err
 	}

@@ -31,16 +31,16 @@ func (c *cached) bytes() int64 { return int64(cap(c.block.data)) }
 
 func (c *cache) has(key id) bool { return c.blocks[key] != nil }
 
-// get returns a block, nil if it is not there. again says that this is no use
+// get returns a block, nil if it is not there. sameUse says that this is no use
 // of its own.
-func (c *cache) get(key id, again bool) *Block {
+func (c *cache) get(key id, sameUse bool) *Block {
 	e := c.blocks[key]
 	switch {
 	case e == nil:
 		return nil
 	case e.protected:
 		c.protected.MoveToFront(e.place)
-	case e.used && !again:
+	case e.used && !sameUse:
 		c.protect(e)
 	default:
 		c.use(e)

@@ -88,22 +88,22 @@ func NewSource(limit int64) *Source {
 }
 
 // Get returns the chunk. hold is called, before Get returns, when the chunk
-// must be loaded; the loader releases what it gives. again says that the caller
+// must be loaded; the loader releases what it gives. sameUse says that the caller
 // goes on with a chunk that it used just before: that does not make the chunk
 // one that is used often. The caller must Release the block.
-func (s *Source) Get(ctx context.Context, w Want, again bool, hold func() (Hold, error)) (*Block, error) {
+func (s *Source) Get(ctx context.Context, w Want, sameUse bool, hold func() (Hold, error)) (*Block, error) {
 	for {
-		b, err := s.get(ctx, w, again, hold)
+		b, err := s.get(ctx, w, sameUse, hold)
 		if !errors.Is(err, errAlone) {
 			return b, err
 		}
 	}
 }
 
-func (s *Source) get(ctx context.Context, w Want, again bool, hold func() (Hold, error)) (*Block, error) {
+func (s *Source) get(ctx context.Context, w Want, sameUse bool, hold func() (Hold, error)) (*Block, error) {
 	key := w.id()
 	s.mu.Lock()
-	if b := s.cache.get(key, again); b != nil {
+	if b := s.cache.get(key, sameUse); b != nil {
 		b.retain()
 		s.mu.Unlock()
 		return b, nil

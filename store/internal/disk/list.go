@@ -102,3 +102,8 @@ func (r *Root) lockDir(name string, kind int) (*Lock, error) {
 
 // Release gives the lock back.
 func (l *Lock) Release() { _ = unix.Close(l.fd) }
+
+// NoLocks reports whether err says that the file system has no locks.
+func NoLocks(err error) bool {
+	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOLCK)
+}
