@@ -115,7 +115,7 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 		path:   path,
 		host:   opts.Host,
 		log:    opts.Log,
-		chunks: chunk.NewSource(opts.CacheSize - min(opts.CacheSize/4, chunk.Overhead)),
+		chunks: chunk.NewSource(opts.CacheSize-min(opts.CacheSize/4, chunk.Overhead), chunk.LocalLimits()),
 		memory: newMemory(metadata.Options{Memory: metadataBytes, Dir: opts.MetadataDir, Disk: metadataDisk, Log: opts.Log}),
 		keys:   newKeyring(opts.Keys, opts.OfferedKeys, opts.Masters),
 
@@ -150,6 +150,7 @@ func (d *datastore) close() error {
 	if err := d.ops.Close(); err != nil {
 		return fmt.Errorf("datastore %s: %w", d.name, err)
 	}
+	d.chunks.Close()
 	d.dropCaches()
 	d.memory.metadata.Close()
 	return nil

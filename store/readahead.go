@@ -12,8 +12,9 @@ import (
 const (
 	// maxFollowed is how many readers of one stream are followed at once.
 	maxFollowed = 16
-	// maxWindow is how many chunks are loaded ahead of one reader.
-	maxWindow = 16
+	// maxHoles is how many chunks without data may lie before each one that is
+	// loaded ahead: a hole costs nothing, but a walk through a large one does.
+	maxHoles = 3
 	// maxGap is how many chunks a reader may leave out and still be the same
 	// one: between the metadata of two files lies content that nobody may want.
 	maxGap = 2
@@ -49,8 +50,8 @@ type run struct {
 // visit notes that chunk i is read, for a file whose content ends at end. start
 // says that the content begins in this chunk. sameUse reports whether the same
 // reader read this chunk just before. If not, window is how many chunks to load
-// ahead; none of them may begin at limit or behind it.
-func (r *readers) visit(i int, start bool, end int64) (sameUse bool, window int, limit int64) {
+// ahead, maxWindow at most; none of them may begin at limit or behind it.
+func (r *readers) visit(i int, start bool, end int64, maxWindow int) (sameUse bool, window int, limit int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clock++
@@ -127,7 +128,7 @@ type content struct{ begin, end int64 }
 // just before. When the reader stops, this stops as well: nobody asks for the next
 // chunk, and a chunk whose turn comes later is not loaded.
 func (s *Stream) readAhead(right CanRead, x *index.Index, i int, c content) bool {
-	sameUse, window, limit := s.readers.visit(i, x.Span(i).Off <= c.begin, c.end)
+	sameUse, window, limit := s.readers.visit(i, x.Span(i).Off <= c.begin, c.end, s.snap.ds.chunks.Window())
 	if window == 0 {
 		return sameUse
 	}
@@ -137,8 +138,7 @@ func (s *Stream) readAhead(right CanRead, x *index.Index, i int, c content) bool
 	}
 	zero, holes := s.hole(x)
 	room := s.snap.ds.chunks.AheadLimit()
-	// A hole costs nothing, but a walk through a large one does.
-	for n := i + 1; window > 0 && n < min(x.Len(), i+1+4*maxWindow); n++ {
+	for n := i + 1; window > 0 && n < min(x.Len(), i+1+(1+maxHoles)*s.snap.ds.chunks.Window()); n++ {
 		span := x.Span(n)
 		if span.Off >= limit {
 			break

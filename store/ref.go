@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/store/internal/chunk"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/name"
 )
@@ -77,6 +78,15 @@ func (r *right) Root() (*disk.Root, error) {
 		return nil, ErrReleased
 	}
 	return r.ds.open()
+}
+
+// Chunks returns the chunks of the datastore.
+func (r *right) Chunks() (chunk.Backend, error) {
+	root, err := r.Root()
+	if err != nil {
+		return nil, err
+	}
+	return root, nil
 }
 
 // Release ends the operation. Later calls do nothing.

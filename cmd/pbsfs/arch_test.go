@@ -59,7 +59,7 @@ var arrows = map[string][]string{
 	"store":                   {"store/...", "maint"},
 	"store/internal/chunk":    {"store/internal/disk", "store/blob", "store/corrupt", "store/keys", "store/name"},
 	"store/internal/metadata": {"store/internal/lru", "store/corrupt"},
-	"store/internal/disk":     {"store/corrupt", "store/internal/lease"},
+	"store/internal/disk":     {"store/blob", "store/corrupt", "store/internal/lease", "store/name"},
 	"store/blob":              {"store/corrupt", "store/keys", "store/name"},
 	"store/manifest":          {"store/blob", "store/corrupt", "store/keys", "store/name"},
 	"store/keys":              {"store/corrupt", "store/name"},

@@ -6,6 +6,11 @@
 // everything that a block was verified against, so that a hit can never skip a
 // check.
 //
+// Chunks come from a [Backend], which says what it is good for with [Limits]: a
+// directory of this machine is one ([disk.Root]). A load has a context that ends
+// with the source and when the backend's time is over; who has asked for the
+// chunk may leave before.
+//
 // Blocks are counted: Get hands out a reference that the caller must Release.
 // The memory of a block that left the cache is used again for the next one
 // once nobody refers to it. It is mapped, outside of Go's heap, whose collector

@@ -1,26 +1,25 @@
 package chunk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"unsafe"
 
 	"github.com/pbsfs/pbsfs/store/blob"
-	"github.com/pbsfs/pbsfs/store/corrupt"
-	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
 // load reads and verifies one chunk.
 func (s *Source) load(right Hold, w Want) (*Block, error) {
-	root, err := right.Root()
+	chunks, err := right.Chunks()
 	if err != nil {
 		return nil, err
 	}
 	raw := s.pool.get(min(w.Size, blob.MaxChunkSize) + encodedOverhead)
 	defer s.pool.put(raw)
-	encoded, err := readChunk(root, w.Digest, raw)
+	encoded, err := s.read(chunks, w.Digest, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -41,34 +40,20 @@ func (s *Source) load(right Hold, w Want) (*Block, error) {
 // encodedOverhead is what an encoded chunk may be longer than its data.
 const encodedOverhead = blob.MaxEncodedChunk - blob.MaxChunkSize
 
-// readChunk reads the file of a chunk. A backup may be replacing it just now:
-// a file that is not there is looked for once more.
-func readChunk(root *disk.Root, d name.Digest, buf []byte) ([]byte, error) {
-	path := ".chunks/" + d.Prefix() + "/" + d.String()
-	raw, _, err := root.ReadFile(path, blob.MaxEncodedChunk, buf)
-	if errors.Is(err, fs.ErrNotExist) {
-		raw, _, err = root.ReadFile(path, blob.MaxEncodedChunk, buf)
+// read reads a chunk as it is stored, within the time that the backend has.
+func (s *Source) read(chunks Backend, d name.Digest, buf []byte) ([]byte, error) {
+	ctx := s.loads
+	if s.limits.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.limits.Timeout, fmt.Errorf("not read within %s", s.limits.Timeout))
+		defer cancel()
 	}
+	encoded, err := chunks.ReadChunk(ctx, d, buf)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, &Error{Digest: d, Missing: true, Err: missing(root, path)}
-	case disk.NoFile(err):
-		return nil, &Error{Digest: d, Err: fmt.Errorf("%w: %w", corrupt.New("not a regular file"), err)}
-	case err != nil:
-		return nil, &Error{Digest: d, Err: err}
-	case len(raw) == 0:
-		return nil, &Error{Digest: d, Err: corrupt.New("file is empty (in the local cache of an S3 datastore the chunk is only in the bucket)")}
+	case err == nil:
+		return encoded, nil
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
 	}
-	return raw, nil
-}
-
-// missing says what is known about a chunk that is not there.
-func missing(root *disk.Root, path string) error {
-	for i := range 10 {
-		bad := fmt.Sprintf("%s.%d.bad", path, i)
-		if _, err := root.Stat(bad); err == nil {
-			return fmt.Errorf("marked corrupt by a verification (%s); a new backup of the same data would bring it back", bad)
-		}
-	}
-	return errors.New("missing from the datastore")
+	return nil, &Error{Digest: d, Missing: errors.Is(err, fs.ErrNotExist), Err: err}
 }

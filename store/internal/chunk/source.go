@@ -4,26 +4,18 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"runtime"
 	"slices"
 	"sync"
-
-	"github.com/pbsfs/pbsfs/store/internal/disk"
 )
 
-// Hold is a right to read that was taken for one loader.
-type Hold interface {
-	// Root returns the open datastore, valid until Release.
-	Root() (*disk.Root, error)
-	// Release gives the right back.
-	Release()
-}
-
-// Source reads, verifies and caches chunks. It is safe for concurrent use.
+// Source reads, verifies and caches chunks. It is safe for concurrent use. Its
+// owner must Close it.
 type Source struct {
-	pool pool
-	// workers is how many chunks are loaded ahead at a time.
-	workers int
+	pool   pool
+	limits Limits
+	// loads ends with the source: whoever has asked for a chunk may be gone.
+	loads context.Context
+	stop  context.CancelCauseFunc
 
 	// mu guards the fields below. It is a leaf lock.
 	mu      sync.Mutex
@@ -77,12 +69,18 @@ type load struct {
 // Whoever has come to wait for it meanwhile asks again.
 var errAlone = errors.New("reader has stopped")
 
-// NewSource returns a source whose cache holds at most limit bytes of decoded
-// data.
-func NewSource(limit int64) *Source {
+// ErrClosed ends the loads that are under way when a source is closed.
+var ErrClosed = errors.New("datastore was closed")
+
+// NewSource returns a source whose cache holds at most cacheSize bytes of decoded
+// data, for backends with these limits.
+func NewSource(cacheSize int64, limits Limits) *Source {
+	ctx, stop := context.WithCancelCause(context.Background())
 	return &Source{
-		workers: runtime.GOMAXPROCS(0),
-		cache:   cache{limit: limit, blocks: make(map[id]*cached)},
+		limits:  limits,
+		loads:   ctx,
+		stop:    stop,
+		cache:   cache{limit: cacheSize, blocks: make(map[id]*cached)},
 		loading: make(map[id]*load),
 	}
 }
@@ -191,7 +189,7 @@ func (s *Source) next() {
 		s.needed = slices.Delete(s.needed, 0, 1)
 		s.start(l)
 	}
-	for len(s.needed) == 0 && len(s.ahead) > 0 && s.running < s.workers && s.room(s.ahead[0]) {
+	for len(s.needed) == 0 && len(s.ahead) > 0 && s.running < s.limits.Parallel && s.room(s.ahead[0]) {
 		l := s.ahead[0]
 		s.ahead = slices.Delete(s.ahead, 0, 1)
 		s.queued -= int64(l.want.Size)
@@ -262,6 +260,15 @@ func (s *Source) finish(l *load, b *Block, err error) {
 		b.Release()
 	}
 	close(l.done)
+}
+
+// Window returns how many chunks may be loaded ahead of one reader.
+func (s *Source) Window() int { return s.limits.Window }
+
+// Close ends the loads that are under way, and returns when they have ended.
+func (s *Source) Close() {
+	s.stop(ErrClosed)
+	s.Wait()
 }
 
 // Wait returns when the loads that were under way have ended, of which some may
