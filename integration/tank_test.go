@@ -139,6 +139,7 @@ type status struct {
 		PID        int
 		Since      time.Time
 		Untracked  bool
+		Elsewhere  bool
 	}
 	Processes []struct {
 		PID         int

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -48,7 +49,11 @@ func newDemoCommand(a *app) *cobra.Command {
 // demoMark is the file that tells a demo from what somebody may want to keep.
 const demoMark = ".pbsfs-demo"
 
+// demoMoment is how long it may take to unmount and remove what was made.
+const demoMoment = 30 * time.Second
+
 func (a *app) demo(ctx context.Context, dir string, clean bool) error {
+	defer a.moment.allow(demoMoment)()
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ func readyPipe(getenv func(string) string) *os.File {
 }
 
 // detach starts the serving process and waits until the tree answers.
-func (a *app) detach(o *mountOptions, s *secrets) error {
+func (a *app) detach(ctx context.Context, o *mountOptions, s *secrets) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -75,6 +75,7 @@ func (a *app) detach(o *mountOptions, s *secrets) error {
 	if err != nil {
 		return fmt.Errorf("starting the process that serves the mount: %w", errors.Join(err, keysWrite.Close()))
 	}
+	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })()
 	if err := s.write(keysWrite); err != nil {
 		return fmt.Errorf("handing over the keys: %w", err)
 	}

@@ -259,7 +259,7 @@ func (a *app) addKeys(ctx context.Context, mountpoint string, o keyOptions) erro
 	if err != nil {
 		return err
 	}
-	trees, err := treesAt(mountpoint)
+	trees, err := treesAt(ctx, mountpoint)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	}
 	switch {
 	case !o.foreground:
-		return a.detach(o, s)
+		return a.detach(ctx, o, s)
 	case !s.empty(), len(withoutPassphrases(os.Environ())) < len(os.Environ()):
 		return again(s)
 	}
@@ -187,7 +187,7 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 	if err != nil {
 		return err
 	}
-	if there, err := t.under(o); there || err != nil {
+	if there, err := t.under(ctx, o); there || err != nil {
 		if err == nil {
 			return ready("")
 		}
@@ -201,11 +201,11 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func
 
 // under reports whether the tree is mounted already, and waited for the device
 // that was mounted now.
-func (at *attached) under(o *mountOptions) (bool, error) {
+func (at *attached) under(ctx context.Context, o *mountOptions) (bool, error) {
 	if at.named == "" && at.disk == "" {
 		return false, nil
 	}
-	trees, err := treesAt(o.mountpoint)
+	trees, err := treesAt(ctx, o.mountpoint)
 	if err != nil || len(trees) == 0 || trees[0].Source != at.path {
 		return false, err
 	}
@@ -227,7 +227,7 @@ func (at *attached) under(o *mountOptions) (bool, error) {
 // serveTree mounts the tree of a datastore whose device is mounted, and serves
 // it.
 func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mountOptions, s *secrets, ready func(warning string) error) error {
-	if err := checkMountpoint(o.mountpoint, t.path, o.flags.nonempty); err != nil {
+	if err := checkMountpoint(ctx, o.mountpoint, t.path, o.flags.nonempty); err != nil {
 		return err
 	}
 	if real, err := filepath.EvalSymlinks(o.mountpoint); err == nil {
@@ -249,6 +249,7 @@ func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mo
 	serveWhileDecoding()
 	boundHeap(o.maxInodes)
 	log = log.With("datastore", ref.Name(), "mountpoint", o.mountpoint)
+	defer a.moment.allow(0)() // signals end the mount, which takes what it takes
 	m, err := o.mountTree(ctx, ref, t.path, log)
 	if err != nil {
 		_ = ref.Close()
@@ -272,6 +273,9 @@ func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mo
 		warning += "pbsfs: warning: untracked: maintenance and unmounting of the datastore's disk do not see what is read here\n"
 	}
 	stop := stopSignals()
+	if ctx.Err() != nil && len(stop) == 0 {
+		stop <- syscall.SIGTERM // which came before
+	}
 	if err := ready(warning + unfitKeys(ctx, ref, s, log)); err != nil {
 		log.Warn("the process that asked for the mount has gone", "error", err)
 	}
@@ -294,7 +298,7 @@ func (o *mountOptions) mountTree(ctx context.Context, ref *store.Lookup, path st
 		return nil, err
 	}
 	defer lock.unlock()
-	if err := checkMountpoint(o.mountpoint, path, o.flags.nonempty); err != nil {
+	if err := checkMountpoint(ctx, o.mountpoint, path, o.flags.nonempty); err != nil {
 		return nil, err
 	}
 	return fs.New(ref, o.mountpoint, fs.Options{

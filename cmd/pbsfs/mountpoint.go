@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,8 +19,8 @@ const fuseType = "fuse." + fs.TypeName
 
 // checkMountpoint says what is wrong with mounting the datastore in path on
 // where, which is absolute.
-func checkMountpoint(where, path string, nonempty bool) error {
-	if err := checkFree(where); err != nil { // before anything looks into what is mounted there
+func checkMountpoint(ctx context.Context, where, path string, nonempty bool) error {
+	if err := checkFree(ctx, where); err != nil { // before anything looks into what is mounted there
 		return err
 	}
 	info, err := os.Stat(where)
@@ -48,12 +49,12 @@ func checkMountpoint(where, path string, nonempty bool) error {
 }
 
 // checkFree refuses to mount upon a tree.
-func checkFree(where string) error {
+func checkFree(ctx context.Context, where string) error {
 	table, err := maint.Mounts()
 	if err != nil {
 		return fmt.Errorf("reading the mount table: %w", err)
 	}
-	m, ok := table.At(placeOf(where))
+	m, ok := table.At(placeOf(ctx, where))
 	switch {
 	case !ok || m.FSType != fuseType:
 		return nil

@@ -128,7 +128,7 @@ func (r *mountRecord) at() maint.Mount {
 // its own mount, wherever that is by now, or one that somebody has bound.
 func (r *mountRecord) of(m maint.Mount) bool {
 	if r.Device == "" { // left by an older version
-		return placeOf(r.Mountpoint) == m.Point && r.Path == m.Source
+		return r.Mountpoint == m.Point && r.Path == m.Source
 	}
 	return r.Device == m.Device() && r.Path == m.Source
 }

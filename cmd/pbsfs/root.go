@@ -19,6 +19,9 @@ type app struct {
 
 	// configDir and runDir are the values of the flags.
 	configDir, runDir string
+
+	// moment is how long the command may go on after a signal.
+	moment moment
 }
 
 const rootHelp = `pbsfs shows a Proxmox Backup Server datastore as one read-only tree of files:

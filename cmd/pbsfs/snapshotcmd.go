@@ -181,8 +181,12 @@ func (a *app) snapshotKey(ctx context.Context, o snapshotOptions) (*keys.Key, er
 	return keys.New(raw)
 }
 
+// snapshotMoment is how long it may take to remove what was begun.
+const snapshotMoment = 10 * time.Second
+
 // createSnapshot runs snapshot create.
 func (a *app) createSnapshot(ctx context.Context, args []string, datastore string, o snapshotOptions) error {
+	defer a.moment.allow(snapshotMoment)()
 	if err := o.check(); err != nil {
 		return err
 	}

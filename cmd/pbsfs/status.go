@@ -28,8 +28,9 @@ has what open, which snapshots are locked, and the last problems.
 mounts have a field "away" where the datastore is not there for them, and a
 removable datastore has "device":{"uuid","state","device","mounted_at"}; state is
 "not plugged in", "not mounted", "mounted" or "unknown".
-mode is null without one, age_s where it is not known; a mount that no process
-answers for has pid 0 and since null. More fields may be added.`
+mode is null without one, age_s where it is not known; since is null for a mount of
+which there is no record here. Where it is served all the same, by a process of
+another run directory, it has "elsewhere":true, and pid 0 if that cannot be seen. More fields may be added.`
 
 // watchEvery is how often status --watch looks again.
 const watchEvery = time.Second
@@ -82,6 +83,9 @@ type mountStatus struct {
 	Since      *time.Time `json:"since"`
 	Untracked  bool       `json:"untracked,omitempty"`
 	Away       string     `json:"away,omitempty"`
+	// Elsewhere says that the process keeps its record in another run
+	// directory.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
 // deviceStatus is the device of a removable datastore.
@@ -249,30 +253,14 @@ func statusOf(ctx context.Context, host maint.Host, t target) (storeStatus, erro
 			s.addMount(ctx, r)
 		}
 	}
-	return s, s.addUnrecorded(known)
-}
-
-// addUnrecorded adds mounts whose process left no record, or none that can be
-// read.
-func (s *storeStatus) addUnrecorded(known []*mountRecord) error {
-	ours, err := ourMounts()
-	if err != nil {
-		return err
-	}
-	for _, m := range ours {
-		if maint.SameDir(m.Source, s.Path) && recordOf(known, m) == nil {
-			s.Mounts = append(s.Mounts, mountStatus{Mountpoint: m.Point})
-			s.Problems = append(s.Problems, problemState{time.Now(), fmt.Sprintf("the mount on %q has no process that answers; 'pbsfs unmount' takes it away if it is dead", m.Point)})
-		}
-	}
-	return nil
+	return s, s.addUnrecorded(ctx, known)
 }
 
 // addMount adds what is known of one mount. A process that does not answer is a
 // problem to be shown, not a reason to show nothing.
 func (s *storeStatus) addMount(ctx context.Context, r *mountRecord) {
 	state, err := r.ask(ctx, controlRequest{})
-	s.Mounts = append(s.Mounts, mountStatus{r.Mountpoint, r.PID, &r.Since, r.Untracked, state.Away})
+	s.Mounts = append(s.Mounts, mountStatus{Mountpoint: r.Mountpoint, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away})
 	if err != nil {
 		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
 	}
@@ -345,7 +333,7 @@ func (s storeStatus) text() string {
 			note += ", UNTRACKED: maintenance does not see its operations"
 		}
 		if m.Since == nil {
-			fmt.Fprintf(&b, "  mounted: %q, by no process that answers\n", m.Mountpoint)
+			fmt.Fprintf(&b, "  mounted: %q, %s\n", m.Mountpoint, m.unrecorded())
 			continue
 		}
 		fmt.Fprintf(&b, "  mounted: %q, by process %d since %s%s\n", m.Mountpoint, m.PID, m.Since.Local().Format(time.DateTime), note)

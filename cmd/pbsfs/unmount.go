@@ -3,14 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
 const unmountHelp = `Unmount a tree: the one at MOUNTPOINT, or all those of DATASTORE.
@@ -78,7 +77,7 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 	if err != nil {
 		return err
 	}
-	trees, err := treesAt(arg)
+	trees, err := treesAt(ctx, arg)
 	if err != nil {
 		return err
 	}
@@ -107,12 +106,8 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 // treesAt returns the mounts that arg means as the name of a mount point: of the
 // tree that is on top there, whatever else lies upon it. There is more than one
 // where it was bound upon itself. The last made is the first.
-func treesAt(arg string) ([]maint.Mount, error) {
-	where, err := filepath.Abs(arg)
-	if err != nil {
-		return nil, err
-	}
-	where = placeOf(where)
+func treesAt(ctx context.Context, arg string) ([]maint.Mount, error) {
+	where := placeOf(ctx, arg)
 	ours, err := ourMounts()
 	if err != nil {
 		return nil, err
@@ -155,29 +150,12 @@ func recordOf(known []*mountRecord, m maint.Mount) *mountRecord {
 	return newest
 }
 
-// placeOf returns the path of a mount point without symbolic links. The mount
-// itself is not looked into: it may hang.
-func placeOf(where string) string {
-	const links = 40
-	for range links {
-		dir, err := filepath.EvalSymlinks(filepath.Dir(where))
-		if err != nil {
-			return where
-		}
-		where = filepath.Join(dir, filepath.Base(where))
-		if m, err := maint.FindMount(where); err == nil && m.Point == where {
-			return where
-		}
-		to, err := os.Readlink(where)
-		if err != nil {
-			return where
-		}
-		if !filepath.IsAbs(to) {
-			to = filepath.Join(dir, to)
-		}
-		where = to
-	}
-	return where
+// placeOf returns the path of a mount point without symbolic links, as far as it
+// can be followed in bounded time. What is mounted there is not looked into: it may
+// hang.
+func placeOf(ctx context.Context, where string) string {
+	place, _ := reach.Resolve(ctx, where)
+	return place.Path
 }
 
 // ourMounts returns the mounts of pbsfs that this process sees, in the order

@@ -19,6 +19,9 @@ import (
 // that is killed leaves a mode that the next one takes back: device and trees are
 // consistent after each step.
 
+// modeMoment is how long it may take to take the mode back, under the server's lock.
+const modeMoment = 15 * time.Second
+
 // removal is one unmount of a removable datastore.
 type removal struct {
 	*leaving
@@ -39,6 +42,7 @@ func (a *app) unmountRemovable(ctx context.Context, host maint.Host, t target, o
 	if err != nil {
 		return withHolders(ctx, err, host, t)
 	}
+	defer a.moment.allow(modeMoment)()
 	fault("mode set")
 	err = r.unmount(ctx)
 	fault("done")

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pbsfs/pbsfs/maint"
+)
+
+// addUnrecorded adds mounts of which there is no record here: those that somebody
+// has bound in another place, those whose process has left its record in another
+// run directory, and dead ones.
+func (s *storeStatus) addUnrecorded(ctx context.Context, known []*mountRecord) error {
+	ours, err := ourMounts()
+	if err != nil {
+		return err
+	}
+	var unknown []maint.Mount
+	for _, m := range ours {
+		if !maint.SameDir(m.Source, s.Path) {
+			continue
+		}
+		r := recordOf(known, m)
+		if r == nil {
+			unknown = append(unknown, m)
+		} else if r.Mountpoint != m.Point {
+			s.Mounts = append(s.Mounts, mountStatus{Mountpoint: m.Point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked})
+		}
+	}
+	for _, t := range askTrees(ctx, unknown, nil) {
+		m := mountStatus{Mountpoint: t.Point, Elsewhere: !t.dead}
+		if t.server != nil {
+			m.PID = t.server.PID
+		}
+		s.Mounts = append(s.Mounts, m)
+		if t.dead {
+			s.Problems = append(s.Problems, problemState{time.Now(), fmt.Sprintf("the mount on %q is dead: its process has ended; 'pbsfs unmount' takes it away", t.Point)})
+		}
+	}
+	return nil
+}
+
+// unrecorded says for people who serves a mount of which there is no record here.
+func (m mountStatus) unrecorded() string {
+	switch {
+	case !m.Elsewhere:
+		return "by no process any more"
+	case m.PID == 0:
+		return "served from elsewhere, by a process of another run directory"
+	}
+	return fmt.Sprintf("served from elsewhere, by process %d of another run directory", m.PID)
+}
