@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"log/syslog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"golang.org/x/sys/unix"
@@ -26,52 +29,71 @@ const (
 	logBackups   = 1
 )
 
-// openLog opens the log of a serving process, and returns how to close it.
+// openLog opens the log of a serving process, and returns how to close it. The log
+// never holds up, or ends, who writes to it.
 func (a *app) openLog(o *mountOptions, host maint.Host) (*slog.Logger, func(), error) {
-	nothing := func() {}
-	text := func(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+	signal.Ignore(syscall.SIGPIPE) // a reader that goes away is no reason to end
+	to, closeIt, err := a.findLog(o, host)
+	if err != nil {
+		return nil, nil, err
+	}
+	box := newOutbox()
+	end := func() {
+		box.close()
+		closeIt()
+	}
+	if to == nil {
+		log.SetOutput(io.Discard)
+		return slog.New(&journalHandler{box: box}), end, nil
+	}
+	w := lineWriter{box, to}
+	log.SetOutput(w) // what libraries complain about
+	return slog.New(slog.NewTextHandler(w, nil)), end, nil
+}
+
+// findLog opens where the log goes; the journal is nil.
+func (a *app) findLog(o *mountOptions, host maint.Host) (io.Writer, func(), error) {
 	switch o.logTo {
 	case "journal":
 		if !journal.Enabled() {
 			return nil, nil, errors.New("--log journal: there is no journal on this host")
 		}
-		return slog.New(&journalHandler{}), nothing, nil
+		return nil, func() {}, nil
 	case "syslog":
 		w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_NOTICE, logName)
 		if err != nil {
 			return nil, nil, fmt.Errorf("--log syslog: %w", err)
 		}
-		return text(w), func() { _ = w.Close() }, nil
+		return w, func() { _ = w.Close() }, nil
 	case "":
 		return a.defaultLog(o, host)
 	}
-	f, err := os.OpenFile(o.logTo, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(o.logTo, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--log: %w", err)
 	}
-	return text(f), func() { _ = f.Close() }, nil
+	return f, func() { _ = f.Close() }, nil
 }
 
 // defaultLog finds the log that nobody named.
-func (a *app) defaultLog(o *mountOptions, host maint.Host) (*slog.Logger, func(), error) {
-	text := func(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+func (a *app) defaultLog(o *mountOptions, host maint.Host) (io.Writer, func(), error) {
 	if o.foreground {
-		return text(a.stderr), func() {}, nil
+		return a.stderr, func() {}, nil
 	}
 	if journal.Enabled() {
-		return slog.New(&journalHandler{}), func() {}, nil
+		return nil, func() {}, nil
 	}
 	if w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_NOTICE, logName); err == nil {
-		return text(w), func() { _ = w.Close() }, nil
+		return w, func() { _ = w.Close() }, nil
 	}
 	if err := writableDir(host.OwnRunDir()); err != nil {
 		if o.untracked { // it is for hosts like this
-			return slog.New(slog.DiscardHandler), func() {}, nil
+			return io.Discard, func() {}, nil
 		}
 		return nil, nil, fmt.Errorf("run directory: %w; --run-dir names another, --log another place for the log", err)
 	}
 	w := &lumberjack.Logger{Filename: filepath.Join(host.OwnRunDir(), logName+".log"), MaxSize: logMegabytes, MaxBackups: logBackups}
-	return text(w), func() { _ = w.Close() }, nil
+	return w, func() { _ = w.Close() }, nil
 }
 
 // writableDir makes a directory if it is missing, and says whether files can be
@@ -85,13 +107,14 @@ func writableDir(dir string) error {
 
 // journalHandler writes records to the systemd journal, attributes as fields.
 type journalHandler struct {
+	box   *outbox
 	attrs []slog.Attr
 }
 
 func (h *journalHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
 
 func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &journalHandler{attrs: append(append([]slog.Attr{}, h.attrs...), attrs...)}
+	return &journalHandler{box: h.box, attrs: append(append([]slog.Attr{}, h.attrs...), attrs...)}
 }
 
 // WithGroup leaves the fields ungrouped: names of the journal have no groups.
@@ -109,7 +132,8 @@ func (h *journalHandler) Handle(_ context.Context, r slog.Record) error {
 		add(a)
 	}
 	r.Attrs(add)
-	return journal.Send(text, priority(r.Level), fields)
+	h.box.put(func() error { return journal.Send(text, priority(r.Level), fields) })
+	return nil
 }
 
 func priority(l slog.Level) journal.Priority {
