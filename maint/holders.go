@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 // How somebody holds a mount.
@@ -39,14 +41,14 @@ type Holder struct {
 // String is for a line on a terminal.
 func (h Holder) String() string {
 	if h.PID == 0 {
-		return fmt.Sprintf("%s (%s): %s", h.Name, h.How, printable(h.Path))
+		return text.Printable(fmt.Sprintf("%s (%s): %s", h.Name, h.How, h.Path))
 	}
-	return fmt.Sprintf("process %d %s (%s): %s", h.PID, h.Name, h.How, printable(h.Path))
+	return text.Printable(fmt.Sprintf("process %d %s (%s): %s", h.PID, h.Name, h.How, h.Path))
 }
 
 // Printable replaces what could move the cursor of the terminal that a name, of
 // whatever origin, is shown on.
-func Printable(s string) string { return printable(s) }
+func Printable(s string) string { return text.Printable(s) }
 
 // Holders finds who keeps the mount at point in use. Nothing on the mount is
 // opened or looked at: only the names and numbers that /proc and /sys give are

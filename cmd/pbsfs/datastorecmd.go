@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -75,9 +74,9 @@ func (a *app) listDatastores(host maint.Host, asJSON bool) error {
 		out = append(out, datastoreJSON{d.Name, d.Dir(), d.BackingDevice, d.Comment, mode.Type})
 	}
 	if asJSON {
-		return json.NewEncoder(a.stdout).Encode(out)
+		return a.json(out)
 	}
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(a.out(), 0, 0, 2, ' ', 0)
 	for _, d := range out {
 		mode := "-"
 		if d.Type != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -93,7 +92,7 @@ func (a *app) listDevices(ctx context.Context, asJSON bool) error {
 		}
 	}
 	if asJSON {
-		return json.NewEncoder(a.stdout).Encode(out)
+		return a.json(out)
 	}
 	return a.printDevices(out)
 }
@@ -178,7 +177,7 @@ func configuredName(d maint.Device, rel string, configured []maint.Datastore) *s
 }
 
 func (a *app) printDevices(all []deviceJSON) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(a.out(), 0, 0, 2, ' ', 0)
 	for _, d := range all {
 		at := "-"
 		if d.MountedAt != nil {
@@ -202,7 +201,7 @@ func (a *app) printDevices(all []deviceJSON) error {
 			fmt.Fprintf(&b, "%s: %s\n", d.Device, d.Problem)
 		}
 	}
-	_, err := fmt.Fprint(a.stdout, b.String())
+	_, err := fmt.Fprint(a.out(), b.String())
 	return err
 }
 

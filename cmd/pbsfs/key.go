@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/maint/text"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -99,10 +99,10 @@ func newKeyListCommand(a *app) *cobra.Command {
 				all = append(all, keyInfo(path, f))
 			}
 			if asJSON {
-				return json.NewEncoder(a.stdout).Encode(all)
+				return a.json(all)
 			}
 			for _, k := range all {
-				fmt.Fprintf(a.stdout, "%s  %s  %s\n", k.Fingerprint, k.KDF, k.File)
+				fmt.Fprintf(a.out(), "%s  %s  %s\n", text.Printable(k.Fingerprint), text.Printable(k.KDF), text.Printable(k.File))
 			}
 			return nil
 		},
@@ -124,11 +124,11 @@ func newKeyShowCommand(a *app) *cobra.Command {
 			}
 			k := keyInfo(args[0], f)
 			if asJSON {
-				return json.NewEncoder(a.stdout).Encode(k)
+				return a.json(k)
 			}
-			fmt.Fprintf(a.stdout, "fingerprint: %s\nkdf: %s\ncreated: %s\nmodified: %s\n", k.Fingerprint, k.KDF, k.Created, k.Modified)
+			fmt.Fprintf(a.out(), "fingerprint: %s\nkdf: %s\ncreated: %s\nmodified: %s\n", text.Printable(k.Fingerprint), text.Printable(k.KDF), text.Printable(k.Created), text.Printable(k.Modified))
 			if k.Hint != "" {
-				fmt.Fprintf(a.stdout, "hint: %s\n", k.Hint)
+				fmt.Fprintf(a.out(), "hint: %s\n", text.Printable(k.Hint))
 			}
 			return nil
 		},

@@ -19,6 +19,7 @@ import (
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 const (
@@ -122,7 +123,7 @@ func (h *journalHandler) WithGroup(string) slog.Handler { return h }
 
 func (h *journalHandler) Handle(_ context.Context, r slog.Record) error {
 	fields := map[string]string{"SYSLOG_IDENTIFIER": logName}
-	text := r.Message
+	text := text.Printable(r.Message)
 	add := func(a slog.Attr) bool {
 		fields["PBSFS_"+strings.ToUpper(a.Key)] = a.Value.String()
 		text += fmt.Sprintf(" %s=%q", a.Key, a.Value.String())

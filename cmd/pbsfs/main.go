@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -23,7 +25,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	app := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	app := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: text.NewWriter(os.Stderr), getenv: os.Getenv}
 	cmd := newRootCommand(app)
 	cmd.SetArgs(args)
 	code := make(chan int, 1)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 const maintenanceHelp = `Show, set or clear the maintenance mode of a datastore.
@@ -65,9 +65,9 @@ func (m modeJSON) text() string {
 	case m.Type == nil:
 		return "none"
 	case m.Message == "":
-		return *m.Type
+		return text.Printable(*m.Type)
 	}
-	return *m.Type + ": " + m.Message
+	return text.Printable(*m.Type + ": " + m.Message)
 }
 
 // showMode prints the mode of a datastore.
@@ -77,9 +77,9 @@ func (a *app) showMode(host maint.Host, store string, asJSON bool) error {
 		return err
 	}
 	if asJSON {
-		return json.NewEncoder(a.stdout).Encode(m)
+		return a.json(m)
 	}
-	_, err = fmt.Fprintf(a.stdout, "%s\n", m.text())
+	_, err = fmt.Fprintf(a.out(), "%s\n", m.text())
 	return err
 }
 
@@ -163,6 +163,7 @@ func (a *app) setMode(ctx context.Context, arg string, mode maint.ModeType, o se
 	if err := strangers(host, t); err != nil {
 		return err
 	}
+	a.warnOfUsers(host, t.name)
 	err = maint.SetMode(ctx, host, t.name, mode, maint.SetOptions{Message: o.message, Wait: o.wait, Drain: o.drain})
 	if errors.Is(err, maint.ErrNotConfigured) {
 		return fmt.Errorf("%s is not in %s; first: pbsfs datastore add NAME %s", arg, host.ConfigFiles()[0], t.path)
@@ -223,7 +224,7 @@ func (a *app) drain(ctx context.Context, host maint.Host, t target, mode maint.M
 func processLines(procs []maint.ProcessCount) string {
 	var b strings.Builder
 	for _, p := range procs {
-		fmt.Fprintf(&b, "  process %d %s: %d read, %d write\n", p.PID, p.Name, p.Read, p.Write)
+		fmt.Fprintf(&b, "  process %d %s: %d read, %d write\n", p.PID, text.Printable(p.Name), p.Read, p.Write)
 	}
 	return b.String()
 }
@@ -255,6 +256,7 @@ func holderLines(ctx context.Context, host maint.Host, t target) string {
 	if err != nil {
 		return ""
 	}
+	answers := askAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *mountRecord) bool { return !r.serves(t) }))
 	var b strings.Builder
 	for _, m := range ours {
 		if !maint.SameDir(m.Source, t.path) {
@@ -266,11 +268,11 @@ func holderLines(ctx context.Context, host maint.Host, t target) string {
 		}
 		r := recordOf(known, m)
 		known = slices.DeleteFunc(known, func(k *mountRecord) bool { return k == r })
-		b.WriteString(openLines(ctx, m.Point, r, holders))
+		b.WriteString(openLines(m.Point, answers[r].Handles, holders))
 	}
 	for _, r := range known {
 		if r.serves(t) {
-			b.WriteString(openLines(ctx, r.Mountpoint, r, nil))
+			b.WriteString(openLines(r.Mountpoint, answers[r].Handles, nil))
 		}
 	}
 	return b.String()
@@ -279,13 +281,7 @@ func holderLines(ctx context.Context, host maint.Host, t target) string {
 // openLines lists who has something open in one mount: those who were found, and
 // where nobody was, who opened it, as the serving process knows. Who is merely
 // there, with a working directory, is in nobody's way but umount's.
-func openLines(ctx context.Context, mountpoint string, r *mountRecord, holders []maint.Holder) string {
-	var open []handleState
-	if r != nil {
-		if state, err := r.ask(ctx, controlRequest{}); err == nil {
-			open = state.Handles
-		}
-	}
+func openLines(mountpoint string, open []handleState, holders []maint.Holder) string {
 	var b strings.Builder
 	for _, h := range handlesOf(mountpoint, open, holders) {
 		switch h.How {

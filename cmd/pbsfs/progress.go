@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 // plainEvery is how often progress is shown where there is no terminal.
@@ -24,7 +26,11 @@ type progress struct {
 }
 
 func newProgress(out io.Writer) *progress {
-	return &progress{out: out, terminal: isTerminal(out)}
+	p := &progress{out: out, terminal: isTerminal(text.Raw(out))}
+	if p.terminal {
+		p.out = text.Raw(out) // the bar moves the cursor
+	}
+	return p
 }
 
 // needsTotal reports whether begin wants to know how much there is.
@@ -32,7 +38,7 @@ func (p *progress) needsTotal() bool { return p.terminal }
 
 // begin begins a source of total bytes.
 func (p *progress) begin(label string, total int64) {
-	p.label, p.files, p.bytes = label, 0, 0
+	p.label, p.files, p.bytes = text.Printable(label), 0, 0
 	p.begun = time.Now()
 	p.shown = p.begun
 	if !p.terminal {

@@ -175,7 +175,7 @@ func (a *app) fillSnapshot(ctx context.Context, s *store.SnapshotWriter, sources
 	if err := s.Finish(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.stdout, at)
+	fmt.Fprintln(a.out(), at)
 	return f.incomplete()
 }
 

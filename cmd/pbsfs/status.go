@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 const statusHelp = `Show what goes on with a datastore, or with all that are configured or mounted:
@@ -161,13 +161,20 @@ func (a *app) watchStatus(ctx context.Context, host maint.Host, args []string, a
 }
 
 func (a *app) showStatus(ctx context.Context, host maint.Host, args []string, asJSON bool) error {
-	targets, err := statusTargets(host, args)
+	known, err := a.trustedRecords(host)
 	if err != nil {
 		return err
 	}
+	targets, err := statusTargets(host, args, known)
+	if err != nil {
+		return err
+	}
+	answers := askAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *mountRecord) bool {
+		return !slices.ContainsFunc(targets, r.serves)
+	}))
 	all := make([]storeStatus, 0, len(targets))
 	for _, t := range targets {
-		s, err := statusOf(ctx, host, t)
+		s, err := statusOf(ctx, host, t, known, answers)
 		if err != nil && len(args) > 0 {
 			return err
 		}
@@ -177,10 +184,10 @@ func (a *app) showStatus(ctx context.Context, host maint.Host, args []string, as
 		all = append(all, s)
 	}
 	if asJSON {
-		return json.NewEncoder(a.stdout).Encode(all)
+		return a.json(all)
 	}
 	for _, s := range all {
-		if _, err := fmt.Fprint(a.stdout, s.text()); err != nil {
+		if _, err := fmt.Fprint(a.out(), s.text()); err != nil {
 			return err
 		}
 	}
@@ -192,7 +199,7 @@ func (a *app) showStatus(ctx context.Context, host maint.Host, args []string, as
 
 // statusTargets returns the datastore that was named, or all that are
 // configured or mounted.
-func statusTargets(host maint.Host, args []string) ([]target, error) {
+func statusTargets(host maint.Host, args []string, known []*mountRecord) ([]target, error) {
 	if len(args) == 1 {
 		t, err := resolve(host, args[0])
 		return []target{t}, err
@@ -204,10 +211,6 @@ func statusTargets(host maint.Host, args []string) ([]target, error) {
 	var out []target
 	for _, d := range configured {
 		out = append(out, targetOf(host, configured, d))
-	}
-	known, err := records(host)
-	if err != nil {
-		return nil, err
 	}
 	for _, r := range known {
 		if !slices.ContainsFunc(out, r.serves) {
@@ -226,7 +229,7 @@ func statusTargets(host maint.Host, args []string) ([]target, error) {
 	return out, nil
 }
 
-func statusOf(ctx context.Context, host maint.Host, t target) (storeStatus, error) {
+func statusOf(ctx context.Context, host maint.Host, t target, known []*mountRecord, answers map[*mountRecord]asked) (storeStatus, error) {
 	s := storeStatus{
 		Datastore: t.name, Path: t.path, Processes: []maint.ProcessCount{},
 		Mounts: []mountStatus{}, Handles: []handleStatus{}, Locked: []lockedStatus{}, Problems: []problemState{},
@@ -239,18 +242,17 @@ func statusOf(ctx context.Context, host maint.Host, t target) (storeStatus, erro
 	if t.removable != nil {
 		s.Device = deviceStatusOf(*t.removable)
 	}
-	procs, err := maint.Processes(host, t.name)
+	tally, err := maint.Count(host, t.name)
 	if err != nil {
 		return s, err
 	}
-	s.Processes = append(s.Processes, procs...)
-	known, err := records(host)
-	if err != nil {
-		return s, err
+	s.Processes = append(s.Processes, tally.Processes...)
+	for _, err := range tally.Problems {
+		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
 	}
 	for _, r := range known {
 		if r.serves(t) {
-			s.addMount(ctx, r)
+			s.addMount(ctx, r, answers[r])
 		}
 	}
 	return s, s.addUnrecorded(ctx, known)
@@ -258,11 +260,10 @@ func statusOf(ctx context.Context, host maint.Host, t target) (storeStatus, erro
 
 // addMount adds what is known of one mount. A process that does not answer is a
 // problem to be shown, not a reason to show nothing.
-func (s *storeStatus) addMount(ctx context.Context, r *mountRecord) {
-	state, err := r.ask(ctx, controlRequest{})
+func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked) {
 	s.Mounts = append(s.Mounts, mountStatus{Mountpoint: r.Mountpoint, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away})
-	if err != nil {
-		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
+	if state.err != nil {
+		s.Problems = append(s.Problems, problemState{time.Now(), state.err.Error()})
 	}
 	holders, err := maint.Holders(ctx, r.Mountpoint)
 	if err != nil && !errors.Is(err, maint.ErrNotMounted) {
@@ -320,14 +321,14 @@ func howOpened(pid int) string {
 func (s storeStatus) text() string {
 	var b strings.Builder
 	mode := modeJSON{Type: s.Mode, Message: s.Message}
-	fmt.Fprintf(&b, "%s  %q\n  mode: %s\n", s.Datastore, s.Path, mode.text())
+	fmt.Fprintf(&b, "%s  %q\n  mode: %s\n", text.Printable(s.Datastore), s.Path, mode.text())
 	if s.Device != nil {
-		fmt.Fprintf(&b, "  device: %s\n", s.Device.text())
+		fmt.Fprintf(&b, "  device: %s\n", text.Printable(s.Device.text()))
 	}
 	for _, m := range s.Mounts {
 		note := ""
 		if m.Away != "" {
-			note = ", NOT THERE: " + m.Away
+			note = ", NOT THERE: " + text.Printable(oneLine(m.Away))
 		}
 		if m.Untracked {
 			note += ", UNTRACKED: maintenance does not see its operations"
@@ -339,25 +340,26 @@ func (s storeStatus) text() string {
 		fmt.Fprintf(&b, "  mounted: %q, by process %d since %s%s\n", m.Mountpoint, m.PID, m.Since.Local().Format(time.DateTime), note)
 	}
 	for _, p := range s.Processes {
-		fmt.Fprintf(&b, "  operations: process %d %s: %d read, %d write\n", p.PID, p.Name, p.Read, p.Write)
+		fmt.Fprintf(&b, "  operations: process %d %s: %d read, %d write\n", p.PID, text.Printable(p.Name), p.Read, p.Write)
 	}
 	for _, h := range s.Handles {
 		fmt.Fprintf(&b, "  open: %s\n", h.text())
 	}
 	for _, l := range s.Locked {
-		fmt.Fprintf(&b, "  locked: %s, since %s\n", l.Snapshot, l.Since.Local().Format(time.DateTime))
+		fmt.Fprintf(&b, "  locked: %s, since %s\n", text.Printable(l.Snapshot), l.Since.Local().Format(time.DateTime))
 	}
 	for _, p := range s.Problems {
-		fmt.Fprintf(&b, "  problem: %s %s\n", p.Time.Local().Format(time.DateTime), oneLine(p.Text))
+		fmt.Fprintf(&b, "  problem: %s %s\n", p.Time.Local().Format(time.DateTime), text.Printable(oneLine(p.Text)))
 	}
 	return b.String()
 }
 
 // text returns an open handle for people.
 func (h handleStatus) text() string {
-	who := fmt.Sprintf("process %d %s (%s)", h.PID, h.Name, h.How)
+	name, how := text.Printable(h.Name), text.Printable(h.How)
+	who := fmt.Sprintf("process %d %s (%s)", h.PID, name, how)
 	if h.PID == 0 {
-		who = fmt.Sprintf("%s (%s)", h.Name, h.How)
+		who = fmt.Sprintf("%s (%s)", name, how)
 	}
 	if h.Age == nil {
 		return fmt.Sprintf("%q by %s", h.Path, who)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 const (
@@ -15,6 +16,34 @@ const (
 	// userPatience bounds how long the directories of all users are looked at.
 	userPatience = 2 * time.Second
 )
+
+// maxComplaints is how much of what is wrong with one user's files is told.
+const maxComplaints = 3
+
+// trustedRecords returns the records that are believed, and tells people why others
+// are not.
+func (a *app) trustedRecords(host maint.Host) ([]*mountRecord, error) {
+	own, err := ownRecords(recordDir(host))
+	if err != nil {
+		return nil, err
+	}
+	users, problems := usersRecords(host)
+	a.complain(problems)
+	return append(own, users...), nil
+}
+
+// warnOfUsers tells people which counts of other users are not believed.
+func (a *app) warnOfUsers(host maint.Host, store string) {
+	if tally, err := maint.Count(host, store); err == nil {
+		a.complain(tally.Problems)
+	}
+}
+
+func (a *app) complain(problems []error) {
+	for _, err := range problems {
+		fmt.Fprintf(a.stderr, "pbsfs: warning: %s\n", text.Printable(oneLine(err.Error())))
+	}
+}
 
 // usersRecords returns the records that other users' processes left, and what is
 // wrong with them. The directories are looked at side by side, for a bounded time.
@@ -56,6 +85,7 @@ func recordsOf(d maint.UserDir) ([]*mountRecord, error) {
 	defer dir.Close()
 	names, err := dir.Names("mounts")
 	var out []*mountRecord
+	wrong := 0
 	for _, name := range names {
 		if filepath.Ext(name) != ".json" {
 			continue
@@ -63,7 +93,9 @@ func recordsOf(d maint.UserDir) ([]*mountRecord, error) {
 		r, rerr := userRecord(dir, name)
 		switch {
 		case rerr != nil:
-			err = errors.Join(err, rerr)
+			if wrong++; wrong <= maxComplaints {
+				err = errors.Join(err, rerr)
+			}
 		case r == nil:
 		case len(out) == maxUserMounts:
 			return out, errors.Join(err, fmt.Errorf("%s: more than %d mounts of one user are not looked at", d.Path(), maxUserMounts))
@@ -71,21 +103,27 @@ func recordsOf(d maint.UserDir) ([]*mountRecord, error) {
 			out = append(out, r)
 		}
 	}
+	if wrong > maxComplaints {
+		err = errors.Join(err, fmt.Errorf("%s: %d more like these", d.Path(), wrong-maxComplaints))
+	}
 	return out, err
 }
 
 // userRecord reads a record of a user's, nil where its process has ended.
 func userRecord(dir *maint.OpenedUserDir, name string) (*mountRecord, error) {
-	text, err := dir.ReadFile(filepath.Join("mounts", name))
+	data, err := dir.ReadFile(filepath.Join("mounts", name))
 	if err != nil {
 		return nil, err
 	}
 	r := &mountRecord{file: filepath.Join(dir.Path(), "mounts", name), user: dir.UserDir, uid: dir.UID}
-	if err := r.parse(text[:min(len(text), maxRecord)]); err != nil {
+	if err := r.parse(data[:min(len(data), maxRecord)]); err != nil {
 		return nil, fmt.Errorf("%s: not a record of a mount: %w", r.file, err)
 	}
 	if r.Look() != maint.Runs {
 		return nil, nil
+	}
+	if text.Printable(r.Datastore) != r.Datastore {
+		return nil, fmt.Errorf("%s: %q is not the name of a datastore", r.file, r.Datastore)
 	}
 	if !dir.Serves(r.PID, r.Mountpoint, fuseType) {
 		return nil, fmt.Errorf("%s: process %d is no process of user %d that has mounted %q", r.file, r.PID, dir.UID, r.Mountpoint)
