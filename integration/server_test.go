@@ -155,7 +155,7 @@ func TestServersUserMounts(t *testing.T) {
 		must(t, (<-file).Close())
 		m.unmount()
 	}
-	if got := root.run("status"); strings.Contains(got.stdout, "problem") {
+	if got := root.run("status", tank); strings.Contains(got.stdout, "problem") {
 		t.Errorf("root's status afterwards: %s", got.stdout)
 	}
 }

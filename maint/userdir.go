@@ -182,20 +182,24 @@ func (o *OpenedUserDir) Names(dir string) ([]string, error) {
 // Owns says whether a process runs as the user.
 func (o *OpenedUserDir) Owns(pid int) bool { return ownedBy(pid, o.UID) }
 
-// Serves says whether a process of the user sees a mount of that type there, which
-// was made by that user.
-func (o *OpenedUserDir) Serves(pid int, point, fsType string) bool {
+// Mounted finds, among the mounts that a process of the user sees, one of that type
+// which the user has made and match is true for.
+func (o *OpenedUserDir) Mounted(pid int, fsType string, match func(Mount) bool) (Mount, bool) {
 	if !o.Owns(pid) {
-		return false
+		return Mount{}, false
 	}
 	mounts, err := mountsIn(procPath(pid, "mountinfo"))
 	if err != nil {
-		return false
+		return Mount{}, false
 	}
 	by := "user_id=" + strconv.Itoa(o.UID)
-	return slices.ContainsFunc(mounts, func(m Mount) bool {
-		return m.Point == point && m.FSType == fsType && slices.Contains(strings.Split(m.SuperOptions, ","), by)
+	i := slices.IndexFunc(mounts, func(m Mount) bool {
+		return m.FSType == fsType && slices.Contains(strings.Split(m.SuperOptions, ","), by) && match(m)
 	})
+	if i < 0 {
+		return Mount{}, false
+	}
+	return mounts[i], true
 }
 
 // userTallies looks at the directories of all users at once, and not for longer than

@@ -125,8 +125,17 @@ func userRecord(dir *maint.OpenedUserDir, name string) (*mountRecord, error) {
 	if text.Printable(r.Datastore) != r.Datastore {
 		return nil, fmt.Errorf("%s: %q is not the name of a datastore", r.file, r.Datastore)
 	}
-	if !dir.Serves(r.PID, r.Mountpoint, fuseType) {
+	if _, ok := dir.Mounted(r.PID, fuseType, r.shows); !ok {
 		return nil, fmt.Errorf("%s: process %d is no process of user %d that has mounted %q", r.file, r.PID, dir.UID, r.Mountpoint)
 	}
 	return r, nil
+}
+
+// shows reports whether the mount is the one that the record is of, in every word
+// that others go by.
+func (r *mountRecord) shows(m maint.Mount) bool {
+	if r.Device == "" { // left by an older version
+		return m.Point == r.Mountpoint && m.Source == r.Path
+	}
+	return r.of(m)
 }
