@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,11 +62,9 @@ type Options struct {
 
 // datastore is what all references to one datastore share.
 type datastore struct {
-	name string
-	path string
+	*medium
 	host maint.Host
 	ops  *maint.Operations
-	log  *slog.Logger
 
 	chunks *chunk.Source
 	memory memory
@@ -78,16 +75,6 @@ type datastore struct {
 	ignoreSignature bool
 	cacheEncrypted  bool
 	removable       bool
-
-	// mu guards the fields below. It is a leaf lock.
-	mu     sync.Mutex
-	root   *disk.Root      // nil while nothing is open
-	left   []*disk.Root    // of mounts that were taken away while they were in use
-	mount  uint64          // that root was last opened on
-	chunk  disk.Identity   // of .chunks, when it was last seen
-	medium disk.Filesystem // that the datastore lies on; no other one is read
-	base   Attr            // of the datastore's directory, when it was last seen
-	away   error           // why the datastore is not there, when it was last looked for
 }
 
 // Attr is what is known of a directory or file above the archives.
@@ -111,10 +98,11 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &datastore{
-		name:   opts.Name,
-		path:   path,
+		medium: &medium{
+			name: opts.Name, path: path, log: opts.Log,
+			filesystem: filesystemOf(opts.Device), base: Attr{Mtime: time.Now()},
+		},
 		host:   opts.Host,
-		log:    opts.Log,
 		chunks: chunk.NewSource(opts.CacheSize-min(opts.CacheSize/4, chunk.Overhead), chunk.LocalLimits()),
 		memory: newMemory(metadata.Options{Memory: metadataBytes, Dir: opts.MetadataDir, Disk: metadataDisk, Log: opts.Log}),
 		keys:   newKeyring(opts.Keys, opts.OfferedKeys, opts.Masters),
@@ -122,9 +110,8 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 		ignoreSignature: opts.IgnoreSignature,
 		cacheEncrypted:  opts.CacheEncrypted,
 		removable:       opts.Device != "",
-		medium:          mediumOf(opts.Device),
-		base:            Attr{Mtime: time.Now()},
 	}
+	d.another = d.memory.snapshots.Drop
 	d.ops, err = maint.NewOperations(maint.Options{
 		Store:      opts.Name,
 		Path:       path,
@@ -194,18 +181,7 @@ func (d *datastore) begun(guard *maint.Guard) (*right, error) {
 // it says so to anybody.
 func (d *datastore) drop() {
 	d.locks.drop()
-	d.mu.Lock()
-	open := d.left
-	if d.root != nil {
-		open = append(open, d.root)
-	}
-	d.root, d.left = nil, nil
-	d.mu.Unlock()
-	for _, root := range open {
-		if err := root.Close(); err != nil {
-			d.log.Warn("closing the datastore", "datastore", d.name, "error", err)
-		}
-	}
+	d.medium.drop()
 }
 
 func attrOf(i disk.Info) Attr {

@@ -43,7 +43,7 @@
 //
 // # Locks
 //
-// datastore.mu and the locks of the caches are leaves, held for map operations
+// medium.mu and the locks of the caches are leaves, held for map operations
 // only, never across I/O or a call into maint. linkTable.settling is held while
 // the hard links of one archive are counted, which reads; no other lock is
 // taken under it but leaves.

@@ -31,27 +31,6 @@ func list(ctx context.Context, right CanRead, dir string) (*disk.Root, []disk.En
 	return root, entries, r.ds.failed(root, err)
 }
 
-// failed looks behind an error of the disk: when the datastore itself has
-// gone, that is the answer.
-func (d *datastore) failed(root *disk.Root, err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, serr := root.Stat(".chunks"); serr != nil {
-		return d.gone(serr)
-	}
-	if d.isGone(err) && errors.Is(err, unix.EIO) {
-		return d.gone(err)
-	}
-	if disk.NoFile(err) {
-		// What is no directory, or is reached through a link, does not
-		// belong to the datastore. The cause is not to be matched: a name
-		// that leads to it does not exist.
-		return fmt.Errorf("datastore %s: %w: %v", d.name, fs.ErrNotExist, err) //nolint:errorlint // see above
-	}
-	return fmt.Errorf("datastore %s: %w", d.name, err)
-}
-
 // Stat returns the attributes of a directory above the snapshots. dir is one
 // that a method Dir of package name gave.
 func Stat(ctx context.Context, right CanRead, dir string) (Attr, error) {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -14,13 +16,31 @@ import (
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 )
 
-// The disk of a datastore may go, with notice or without, and come back. What is
-// mounted at the path then is the datastore only if its file system is the one
-// that was there before.
+// medium is the directory of a datastore, on a disk that may go, with notice or
+// without, and come back. What is mounted at the path then is the datastore only
+// if its file system is the one that was there before.
+//
+// While an operation is active, the directory is open; without one, nothing is.
+type medium struct {
+	name, path string
+	log        *slog.Logger
+	// another is called when there is another directory than before at the path.
+	another func()
 
-// mediumOf returns what is known of a file system by its UUID. Serial numbers, as
+	// mu guards the fields below. It is a leaf lock.
+	mu         sync.Mutex
+	root       *disk.Root      // nil while nothing is open
+	left       []*disk.Root    // of mounts that were taken away while they were in use
+	mount      uint64          // that root was last opened on
+	chunkDir   disk.Identity   // .chunks, when it was last seen
+	filesystem disk.Filesystem // that the datastore lies on; no other one is read
+	base       Attr            // of the datastore's directory, when it was last seen
+	away       error           // why the datastore is not there, when it was last looked for
+}
+
+// filesystemOf returns what is known of a file system by its UUID. Serial numbers, as
 // FAT has them, are nothing that the kernel tells.
-func mediumOf(uuid string) disk.Filesystem {
+func filesystemOf(uuid string) disk.Filesystem {
 	const uuidLen = 36
 	if len(uuid) != uuidLen {
 		return disk.Filesystem{}
@@ -40,124 +60,161 @@ func comesBack(err error) bool {
 
 // open returns the open directory, opening it when this is the first
 // operation that needs it. Only holders of a right call it; see drop.
-func (d *datastore) open() (*disk.Root, error) {
-	d.mu.Lock()
-	root := d.root
-	d.mu.Unlock()
+func (m *medium) open() (*disk.Root, error) {
+	m.mu.Lock()
+	root := m.root
+	m.mu.Unlock()
 	if root != nil {
 		return root, nil
 	}
-	return d.enter(nil)
+	return m.enter(nil)
 }
 
 // follow makes sure that what is open is what is mounted. A mount can be taken
 // away under open files, when its device has gone; who opens a file after the
 // device has come back is not to meet the dead one.
-func (d *datastore) follow() error {
-	d.mu.Lock()
-	root := d.root
-	d.mu.Unlock()
+func (m *medium) follow() error {
+	m.mu.Lock()
+	root := m.root
+	m.mu.Unlock()
 	if root == nil {
 		return nil
 	}
-	mount, err := disk.MountOf(d.path)
+	mount, err := disk.MountOf(m.path)
 	switch {
 	case err == nil && mount == root.Mount():
 		return nil
 	case err != nil && errors.Is(err, fs.ErrPermission):
 		return nil // whoever was let in before is read to the end
 	case err != nil:
-		return d.gone(err)
+		return m.gone(err)
 	}
-	_, err = d.enter(root)
+	_, err = m.enter(root)
 	return err
 }
 
 // enter opens the directory, in the place of old, and makes sure that it is the
 // one of this datastore. old stays open for those who use it.
-func (d *datastore) enter(old *disk.Root) (*disk.Root, error) {
-	root, err := disk.Open(d.path)
+func (m *medium) enter(old *disk.Root) (*disk.Root, error) {
+	root, err := disk.Open(m.path)
 	if err != nil {
-		return nil, d.gone(err)
+		return nil, m.gone(err)
 	}
 	chunks, err := root.Stat(".chunks")
 	if err != nil {
-		return nil, errors.Join(d.gone(err), root.Close())
+		return nil, errors.Join(m.gone(err), root.Close())
 	}
 	base, err := root.Stat(".")
 	if err != nil {
-		return nil, errors.Join(d.gone(err), root.Close())
+		return nil, errors.Join(m.gone(err), root.Close())
 	}
-	medium := root.Filesystem()
-	if err := d.check(medium); err != nil {
+	found := root.Filesystem()
+	if err := m.check(found); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	d.back()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.root != old { // somebody else was faster
-		return d.root, root.Close()
+	m.back()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.root != old { // somebody else was faster
+		return m.root, root.Close()
 	}
 	if old != nil {
-		d.left = append(d.left, old)
+		m.left = append(m.left, old)
 	}
-	if d.chunk != (disk.Identity{}) && d.chunk != chunks.Identity {
+	if m.chunkDir != (disk.Identity{}) && m.chunkDir != chunks.Identity {
 		// The same file system by another number, or another directory.
-		d.memory.snapshots.Drop()
+		m.another()
 	}
-	d.medium = disk.Filesystem{UUID: cmp.Or(d.medium.UUID, medium.UUID), ID: cmp.Or(d.medium.ID, medium.ID)}
-	d.root, d.mount, d.chunk, d.base = root, root.Mount(), chunks.Identity, attrOf(base)
+	m.filesystem = disk.Filesystem{UUID: cmp.Or(m.filesystem.UUID, found.UUID), ID: cmp.Or(m.filesystem.ID, found.ID)}
+	m.root, m.mount, m.chunkDir, m.base = root, root.Mount(), chunks.Identity, attrOf(base)
 	return root, nil
 }
 
 // check refuses a file system that is not the one that the datastore lies on.
-func (d *datastore) check(found disk.Filesystem) error {
-	d.mu.Lock()
-	want := d.medium
-	d.mu.Unlock()
-	if !want.Differs(found) || want.UUID != "" && strings.EqualFold(maint.UUIDUnder(d.path), want.UUID) {
+func (m *medium) check(found disk.Filesystem) error {
+	m.mu.Lock()
+	want := m.filesystem
+	m.mu.Unlock()
+	if !want.Differs(found) || want.UUID != "" && strings.EqualFold(maint.UUIDUnder(m.path), want.UUID) {
 		return nil
 	}
-	return d.leave(fmt.Errorf("datastore %s: %s: %w: another disk is there, with the file system %s instead of %s", d.name, d.path, ErrGone, found, want))
+	return m.leave(fmt.Errorf("datastore %s: %s: %w: another disk is there, with the file system %s instead of %s", m.name, m.path, ErrGone, found, want))
 }
 
 // gone tells a datastore that is not there from one that cannot be read.
-func (d *datastore) gone(err error) error {
-	if d.isGone(err) {
-		return d.leave(fmt.Errorf("datastore %s: %s: %w", d.name, d.path, ErrGone))
+func (m *medium) gone(err error) error {
+	if m.isGone(err) {
+		return m.leave(fmt.Errorf("datastore %s: %s: %w", m.name, m.path, ErrGone))
 	}
-	return fmt.Errorf("datastore %s: %w", d.name, err)
+	return fmt.Errorf("datastore %s: %w", m.name, err)
 }
 
-func (d *datastore) isGone(err error) bool {
+func (m *medium) isGone(err error) bool {
 	for _, e := range []error{fs.ErrNotExist, unix.ENOTDIR, unix.ENODEV, unix.ENXIO, unix.ENOMEDIUM} {
 		if errors.Is(err, e) {
 			return true
 		}
 	}
-	return errors.Is(err, unix.EIO) && maint.MediumGone(d.path)
+	return errors.Is(err, unix.EIO) && maint.MediumGone(m.path)
+}
+
+// failed looks behind an error of the disk: when the datastore itself has
+// gone, that is the answer.
+func (m *medium) failed(root *disk.Root, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, serr := root.Stat(".chunks"); serr != nil {
+		return m.gone(serr)
+	}
+	if m.isGone(err) && errors.Is(err, unix.EIO) {
+		return m.gone(err)
+	}
+	if disk.NoFile(err) {
+		// What is no directory, or is reached through a link, does not
+		// belong to the datastore. The cause is not to be matched: a name
+		// that leads to it does not exist.
+		return fmt.Errorf("datastore %s: %w: %v", m.name, fs.ErrNotExist, err) //nolint:errorlint // see above
+	}
+	return fmt.Errorf("datastore %s: %w", m.name, err)
 }
 
 // leave notes that the datastore is not there, and says so once.
-func (d *datastore) leave(err error) error {
-	d.mu.Lock()
-	known := d.away != nil && d.away.Error() == err.Error()
-	d.away = err
-	d.mu.Unlock()
+func (m *medium) leave(err error) error {
+	m.mu.Lock()
+	known := m.away != nil && m.away.Error() == err.Error()
+	m.away = err
+	m.mu.Unlock()
 	if !known {
-		d.log.Warn("the datastore is not there", "error", err.Error())
+		m.log.Warn("the datastore is not there", "error", err.Error())
 	}
 	return err
 }
 
 // back notes that the datastore is there.
-func (d *datastore) back() {
-	d.mu.Lock()
-	was := d.away
-	d.away = nil
-	d.mu.Unlock()
+func (m *medium) back() {
+	m.mu.Lock()
+	was := m.away
+	m.away = nil
+	m.mu.Unlock()
 	if was != nil {
-		d.log.Info("the datastore is back", "datastore", d.name, "path", d.path)
+		m.log.Info("the datastore is back", "datastore", m.name, "path", m.path)
+	}
+}
+
+// drop closes what is open. It is called when no operation is active.
+func (m *medium) drop() {
+	m.mu.Lock()
+	open := m.left
+	if m.root != nil {
+		open = append(open, m.root)
+	}
+	m.root, m.left = nil, nil
+	m.mu.Unlock()
+	for _, root := range open {
+		if err := root.Close(); err != nil {
+			m.log.Warn("closing the datastore", "datastore", m.name, "error", err)
+		}
 	}
 }
 
@@ -178,18 +235,29 @@ func (l *Lookup) Look(ctx context.Context) {
 	if l.isZero() {
 		return
 	}
-	d := l.ds
-	mount, err := disk.MountOf(d.path)
-	d.mu.Lock()
-	same := err == nil && d.away == nil && mount == d.mount
-	d.mu.Unlock()
 	switch {
-	case same && maint.MediumGone(d.path):
-		_ = d.leave(fmt.Errorf("datastore %s: %s: %w: its device was unplugged", d.name, d.path, ErrGone))
-	case !same:
+	case l.ds.sameMount():
+		l.ds.lookAtDevice()
+	default:
 		_ = l.View(ctx, func(r *Reader) error { // the mode may refuse; then nobody knows
 			_, err := r.r.Root()
 			return err
 		})
+	}
+}
+
+// sameMount reports whether the datastore was there when it was last looked for,
+// and nothing has been mounted at its path since.
+func (m *medium) sameMount() bool {
+	mount, err := disk.MountOf(m.path)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return err == nil && m.away == nil && mount == m.mount
+}
+
+// lookAtDevice notes if the device was unplugged under its mount.
+func (m *medium) lookAtDevice() {
+	if maint.MediumGone(m.path) {
+		_ = m.leave(fmt.Errorf("datastore %s: %s: %w: its device was unplugged", m.name, m.path, ErrGone))
 	}
 }
