@@ -138,10 +138,7 @@ type Handle struct {
 // openHandles returns what is open, by path.
 func (f *filesystem) openHandles() []Handle {
 	f.mu.Lock()
-	open := make([]*handle, 0, len(f.handles))
-	for h := range f.handles {
-		open = append(open, h)
-	}
+	open := slices.Collect(maps.Keys(f.handles))
 	f.mu.Unlock()
 	out := make([]Handle, 0, len(open))
 	for _, h := range open {

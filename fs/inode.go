@@ -40,7 +40,7 @@ func (i *inode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*g
 	ctx, answered := patient(ctx)
 	defer answered()
 	parent := i.node.Load()
-	known, _ := i.child(name)
+	known := i.child(name)
 	if known != nil && (parent.Frozen() || known.isFresh()) {
 		known.entry(parent, out)
 		return known.EmbeddedInode(), 0
@@ -60,14 +60,13 @@ func (i *inode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*g
 	return i.attach(ctx, parent, name, n, out)
 }
 
-// child returns what the kernel knows under that name.
-func (i *inode) child(name string) (*inode, bool) {
-	c := i.GetChild(name)
-	if c == nil {
-		return nil, false
+// child returns what the kernel knows under that name, nil if nothing.
+func (i *inode) child(name string) *inode {
+	if c := i.GetChild(name); c != nil {
+		known, _ := c.Operations().(*inode)
+		return known
 	}
-	known, ok := c.Operations().(*inode)
-	return known, ok
+	return nil
 }
 
 // attach makes n the child called name. go-fuse takes the inode that the kernel

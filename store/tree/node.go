@@ -63,8 +63,9 @@ type Node struct {
 	body   body
 }
 
-// body is what a node does beyond being described.
-type body interface{}
+// body is what a node does beyond being described: a [directory], a [file], or
+// neither.
+type body any
 
 // directory is the body of nodes that have children.
 type directory interface {
@@ -98,12 +99,12 @@ func (n *Node) IsDir() bool { return n.Type() == unix.S_IFDIR }
 // Counted reports whether an open directory handle of the node is an operation
 // of its own: those inside a snapshot are.
 func (n *Node) Counted() bool {
-	switch n.body.(type) {
-	case *namespace, *namespaces, *backupType, *group:
-		return false
-	}
-	return true
+	_, above := n.body.(aboveSnapshots)
+	return !above
 }
+
+// aboveSnapshots is the body of directories above the snapshots.
+type aboveSnapshots interface{ aboveSnapshots() }
 
 // inSnapshot is the body of nodes whose content lies in a snapshot.
 type inSnapshot interface{ snapshot() name.Snapshot }

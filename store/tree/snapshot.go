@@ -64,7 +64,7 @@ func keepStored(items []item) (changed bool) {
 		count[it.shown]++
 	}
 	for i, it := range items {
-		if stored := it.file.Name.String(); count[it.shown] > 1 && it.kind > logItem && it.shown != stored {
+		if stored := it.file.Name.String(); count[it.shown] > 1 && it.renamable() && it.shown != stored {
 			items[i].shown, changed = stored, true
 		}
 	}
@@ -94,6 +94,9 @@ func itemOf(m *manifest.Manifest, f manifest.File) (item, bool) {
 	}
 	return it, true
 }
+
+// renamable reports whether the item may be shown by its stored name instead.
+func (it item) renamable() bool { return it.kind != manifestItem && it.kind != logItem }
 
 // salt sets apart two states of an item under one name. Only what is frozen
 // needs it.

@@ -26,6 +26,11 @@ type namespace struct {
 	ns name.Namespace
 }
 
+func (d *namespace) aboveSnapshots()  {}
+func (d *namespaces) aboveSnapshots() {}
+func (d *backupType) aboveSnapshots() {}
+func (d *group) aboveSnapshots()      {}
+
 // dirNode makes the node of a directory on disk; [fs.ErrNotExist] when it is
 // not there.
 func dirNode(ctx context.Context, right store.CanRead, parent *Node, name, dir string, b body) (*Node, error) {
