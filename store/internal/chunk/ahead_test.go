@@ -15,7 +15,7 @@ func TestAheadLoadsForWhoAsksLater(t *testing.T) {
 	data := text(1, 1000)
 	d := p.Chunk(data, nil)
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSource(1 << 20, LocalLimits())
+		s := NewSource(1<<20, LocalLimits())
 		s.Ahead(plain(d, len(data)), p.hold)
 		synctest.Wait()
 		if n := p.holds.Load(); n != 0 {
@@ -42,7 +42,7 @@ func TestAheadJoinsWhoIsWaiting(t *testing.T) {
 	data := text(1, 1000)
 	d := p.Chunk(data, nil)
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSource(1 << 20, LocalLimits())
+		s := NewSource(1<<20, LocalLimits())
 		p.gate = make(chan struct{})
 		s.Ahead(plain(d, len(data)), p.hold)
 		got := make(chan *Block)
@@ -72,7 +72,7 @@ func TestDamageFoundAheadIsSaidToWhoAsks(t *testing.T) {
 	d := p.Chunk(data, nil)
 	must(os.Truncate(filepath.Join(p.Dir, storetest.ChunkFile(d)), 20))
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSource(1 << 20, LocalLimits())
+		s := NewSource(1<<20, LocalLimits())
 		s.Ahead(plain(d, len(data)), p.hold)
 		synctest.Wait()
 		if b, err := s.Get(t.Context(), plain(d, len(data)), false, p.hold); err == nil {

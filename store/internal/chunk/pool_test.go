@@ -26,7 +26,7 @@ func (p *place) packed(t testing.TB, data []byte) name.Digest {
 // hold is right, and all memory that was mapped is given back.
 func TestMappedMemoryIsGivenBack(t *testing.T) {
 	p := newPlace(t)
-	s := NewSource(1 << 20, LocalLimits())
+	s := NewSource(1<<20, LocalLimits())
 	for i := range 60 {
 		size := minMapped - 5 + i*13_000
 		data := text(i, size)
@@ -57,7 +57,7 @@ func TestMappedMemoryIsGivenBack(t *testing.T) {
 func TestScanLeavesWhatIsUsedOften(t *testing.T) {
 	p := newPlace(t)
 	const size = 1000
-	s := NewSource(8 * size, LocalLimits())
+	s := NewSource(8*size, LocalLimits())
 	get := func(i int, again bool) (loaded bool) {
 		before := p.loads.Load()
 		b, err := s.Get(t.Context(), plain(p.Chunk(text(i, size), nil), size), again, p.hold)

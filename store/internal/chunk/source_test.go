@@ -100,7 +100,7 @@ func TestManyWaitersOneLoad(t *testing.T) {
 	data := text(1, 1000)
 	d := p.Chunk(data, nil)
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSource(1 << 20, LocalLimits())
+		s := NewSource(1<<20, LocalLimits())
 		p.gate = make(chan struct{})
 		var wg sync.WaitGroup
 		for range 10 {
@@ -131,7 +131,7 @@ func TestWaiterLeavesWithItsContextAndTheLoadGoesOn(t *testing.T) {
 	d := p.Chunk(data, nil)
 	reason := errors.New("reader gave up")
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSource(1 << 20, LocalLimits())
+		s := NewSource(1<<20, LocalLimits())
 		p.gate = make(chan struct{})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		left, stayed := make(chan error, 1), make(chan *Block, 1)
@@ -203,7 +203,7 @@ func TestWrongLengthConcernsOnlyWhoAskedForIt(t *testing.T) {
 	data := text(1, 1000)
 	d := p.Chunk(data, nil)
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSource(1 << 20, LocalLimits())
+		s := NewSource(1<<20, LocalLimits())
 		p.gate = make(chan struct{})
 		wrong, right := make(chan error, 1), make(chan error, 1)
 		get := func(size int, result chan error) {
@@ -234,7 +234,7 @@ func TestWrongLengthConcernsOnlyWhoAskedForIt(t *testing.T) {
 func TestHoldThatFails(t *testing.T) {
 	p := newPlace(t)
 	d := p.Chunk(text(1, 100), nil)
-	s := NewSource(1 << 20, LocalLimits())
+	s := NewSource(1<<20, LocalLimits())
 	no := errors.New("no right")
 	if _, err := s.Get(t.Context(), plain(d, 100), false, func() (Hold, error) { return nil, no }); !errors.Is(err, no) {
 		t.Errorf("Get: %v, want %v", err, no)
@@ -247,7 +247,7 @@ func TestHoldThatFails(t *testing.T) {
 func TestHeldBlocksNeverChange(t *testing.T) {
 	p := newPlace(t)
 	const size = 5000
-	s := NewSource(2 * size, LocalLimits())
+	s := NewSource(2*size, LocalLimits())
 	held := mustGet(t, s, p, plain(p.Chunk(text(0, size), nil), size))
 	again := mustGet(t, s, p, plain(p.Chunk(text(0, size), nil), size))
 	if held != again {
@@ -346,7 +346,7 @@ func TestModeAndKeyAreInTheCacheKey(t *testing.T) {
 	key, other := storetest.NewKey(t, 1), storetest.NewKey(t, 2)
 	data := text(1, 300)
 	sealed, open := p.Chunk(data, key), p.Chunk(data, nil)
-	s := NewSource(1 << 20, LocalLimits())
+	s := NewSource(1<<20, LocalLimits())
 	want := func(d name.Digest, m blob.Mode, k *storetest.Key) Want {
 		w := Want{Digest: d, Size: len(data), Mode: m}
 		if k != nil {
@@ -410,7 +410,7 @@ func TestFaults(t *testing.T) {
 			p := newPlace(t)
 			d := p.Chunk(data, nil)
 			spoil(p, storetest.ChunkFile(d))
-			s := NewSource(1 << 20, LocalLimits())
+			s := NewSource(1<<20, LocalLimits())
 			b, err := s.Get(t.Context(), plain(d, len(data)), false, p.hold)
 			if err == nil {
 				t.Fatalf("got %d bytes, want an error", len(b.Bytes()))
@@ -470,7 +470,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	p.Remove(storetest.ChunkFile(wants[0].Digest))
 	synctest.Test(t, func(t *testing.T) { // which fails if a goroutine is left
-		s := NewSource(4 * size, LocalLimits())
+		s := NewSource(4*size, LocalLimits())
 		var wg sync.WaitGroup
 		for g := range 8 {
 			wg.Go(func() {
@@ -517,7 +517,7 @@ func BenchmarkHit(b *testing.B) {
 	p := newPlace(b)
 	const size = 4 << 20
 	w := plain(p.Chunk(text(0, size), nil), size)
-	s := NewSource(2 * size, LocalLimits())
+	s := NewSource(2*size, LocalLimits())
 	mustGet(b, s, p, w).Release()
 	for b.Loop() {
 		mustGet(b, s, p, w).Release()
