@@ -23,8 +23,9 @@ var sourceText = regexp.MustCompile(`^([A-Za-z0-9_-]+)\.(pxar|img|conf|log):(.+)
 
 // snapshotSource is one SOURCE, open. Exactly one of the last three is set.
 type snapshotSource struct {
-	stem string // root.pxar
-	path string
+	stem  string // root.pxar
+	path  string
+	files []name.File // it is stored as: one, or the two halves of a split archive
 
 	tree  *source.Tree
 	image *source.Image
@@ -54,6 +55,9 @@ func openSources(ctx context.Context, args []string, o snapshotOptions) (_ snaps
 		}
 		if s.stem == name.ClientLog.Stem() {
 			return nil, usagef("SOURCE %q: that name is for the log of this command", arg)
+		}
+		if s.files, err = name.FilesOf(s.stem, o.format == formatSplit); err != nil {
+			return nil, usagef("SOURCE %q: %w", arg, err)
 		}
 		if err := s.open(ctx, m[2]); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.stem, err)
@@ -277,7 +281,7 @@ func (f *filler) tree(ctx context.Context, s *snapshotSource) error {
 	}
 	f.show.begin(s.stem, total)
 	var err error
-	if f.o.format == formatSplit {
+	if len(s.files) > 1 {
 		err = f.split(ctx, s, opts)
 	} else {
 		err = f.unified(ctx, s, opts)
@@ -291,15 +295,11 @@ func (f *filler) tree(ctx context.Context, s *snapshotSource) error {
 
 // unified stores a directory as an archive in one stream.
 func (f *filler) unified(ctx context.Context, s *snapshotSource, opts source.Options) error {
-	file, err := name.ParseFile(s.stem + ".didx")
+	w, err := f.s.Stream(ctx, s.files[0])
 	if err != nil {
 		return err
 	}
-	w, err := f.s.Stream(ctx, file)
-	if err != nil {
-		return err
-	}
-	if err := s.tree.Unified(ctx, w, f.catalog, file.String(), opts); err != nil {
+	if err := s.tree.Unified(ctx, w, f.catalog, s.files[0].String(), opts); err != nil {
 		return err
 	}
 	return w.Close()
@@ -308,12 +308,9 @@ func (f *filler) unified(ctx context.Context, s *snapshotSource, opts source.Opt
 // split stores a directory as an archive in two streams.
 func (f *filler) split(ctx context.Context, s *snapshotSource, opts source.Options) error {
 	var streams [2]*store.StreamWriter
-	for i, ext := range []string{".mpxar.didx", ".ppxar.didx"} {
-		file, err := name.ParseFile(strings.TrimSuffix(s.stem, ".pxar") + ext)
-		if err != nil {
-			return err
-		}
-		if streams[i], err = f.s.Stream(ctx, file); err != nil {
+	for i := range streams {
+		var err error
+		if streams[i], err = f.s.Stream(ctx, s.files[i]); err != nil {
 			return err
 		}
 	}
@@ -326,12 +323,8 @@ func (f *filler) split(ctx context.Context, s *snapshotSource, opts source.Optio
 
 // image stores a disk image.
 func (f *filler) image(ctx context.Context, s *snapshotSource) error {
-	file, err := name.ParseFile(s.stem + ".fidx")
-	if err != nil {
-		return err
-	}
 	f.show.begin(s.stem, s.image.Size())
-	cut, err := f.s.Image(ctx, file, s.image, s.image.Size(), func(n int64) { f.show.add(0, n) })
+	cut, err := f.s.Image(ctx, s.files[0], s.image, s.image.Size(), func(n int64) { f.show.add(0, n) })
 	if err != nil {
 		return err
 	}
@@ -344,11 +337,7 @@ func (f *filler) image(ctx context.Context, s *snapshotSource) error {
 
 // blob stores a file in one piece.
 func (f *filler) blob(s *snapshotSource) error {
-	file, err := name.ParseFile(s.stem + ".blob")
-	if err != nil {
-		return err
-	}
-	if err := f.s.Blob(file, s.data); err != nil {
+	if err := f.s.Blob(s.files[0], s.data); err != nil {
 		return err
 	}
 	f.note("%s: %s, %s", s.stem, s.path, sizeText(int64(len(s.data))))

@@ -56,6 +56,30 @@ func ParseFile(s string) (File, error) {
 	return File{}, invalid("file", s, "want the extension .didx, .fidx or .blob")
 }
 
+// FilesOf returns the stored names of what the official client calls stem:
+// "root.pxar" is one stream, or with split two, the metadata first;
+// "drive-scsi0.img" is a fixed index; everything else is stored in one piece.
+func FilesOf(stem string, split bool) ([]File, error) {
+	stored := []string{stem + "." + Blob.String()}
+	switch archive, isArchive := strings.CutSuffix(stem, ".pxar"); {
+	case isArchive && split:
+		stored = []string{archive + ".mpxar." + Dynamic.String(), archive + ".ppxar." + Dynamic.String()}
+	case isArchive:
+		stored = []string{stem + "." + Dynamic.String()}
+	case strings.HasSuffix(stem, ".img"):
+		stored = []string{stem + "." + Fixed.String()}
+	}
+	var out []File
+	for _, s := range stored {
+		f, err := ParseFile(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
 // Format returns how the file stores its content.
 func (f File) Format() Format { return f.format }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -322,4 +323,32 @@ func FuzzNames(f *testing.F) {
 			t.Errorf("group of id %q is %s", s, g)
 		}
 	})
+}
+
+func TestFilesOf(t *testing.T) {
+	for _, tt := range []struct {
+		stem  string
+		split bool
+		want  []string
+	}{
+		{"root.pxar", false, []string{"root.pxar.didx"}},
+		{"root.pxar", true, []string{"root.mpxar.didx", "root.ppxar.didx"}},
+		{"drive-scsi0.img", false, []string{"drive-scsi0.img.fidx"}},
+		{"drive-scsi0.img", true, []string{"drive-scsi0.img.fidx"}},
+		{"qemu-server.conf", true, []string{"qemu-server.conf.blob"}},
+		{"../x.pxar", false, nil},
+		{"", false, nil},
+	} {
+		files, err := FilesOf(tt.stem, tt.split)
+		var got []string
+		for _, f := range files {
+			got = append(got, f.String())
+			if f.ArchiveName() != tt.stem {
+				t.Errorf("%s: archive name of %s is %s", tt.stem, f, f.ArchiveName())
+			}
+		}
+		if !slices.Equal(got, tt.want) || (err == nil) != (tt.want != nil) {
+			t.Errorf("FilesOf(%q, %v) = %q, %v, want %q", tt.stem, tt.split, got, err, tt.want)
+		}
+	}
 }
