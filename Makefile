@@ -4,7 +4,10 @@
 #   make demo       make a small datastore, mount it, and walk through it;
 #                   ARGS=--clean leaves nothing behind
 #   make test       all tests, with the race detector
+#   make unit       the tests of packages alone, without mounts; with
+#                   GOMAXPROCS=1 they show what needs a second processor
 #   make lint       vet, staticcheck, golangci-lint
+#   make vuln       look for known vulnerabilities in what we use
 #   make fuzz       fuzz each decoder (FUZZTIME each, 30s by default)
 #   make bench      measure mounts beside raw files, squashfs and restic, with
 #                   data of size SCALE (1 is 1.4 GB in 75,000 entries and an
@@ -32,7 +35,7 @@ PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:b
 NEEDED_TO_MOUNT := fusermount3:fuse3
 NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 
-.PHONY: all build setup setup-mount setup-demo demo mount test lint fuzz setup-bench bench bench-compare bench-growth clean
+.PHONY: all build setup setup-mount setup-demo demo mount test unit lint vuln fuzz setup-bench bench bench-compare bench-growth clean
 
 all: build
 
@@ -53,11 +56,8 @@ define install-missing
 	fi
 endef
 
-# Tests mount as an ordinary user, too. Where no udev has done so, the FUSE
-# device is opened to users as udev does.
 setup:
 	$(call install-missing,$(PACKAGES))
-	@if [ "$$(id -u)" = 0 ] && [ -c /dev/fuse ]; then chmod 0666 /dev/fuse; fi
 
 setup-mount:
 	$(call install-missing,$(NEEDED_TO_MOUNT))
@@ -78,12 +78,25 @@ mount: setup-mount build
 test: setup
 	@[ -n "$(PBSFS_FIXTURES)" ] || echo "not covered: datastores of a real server (set PBSFS_FIXTURES to a directory of them)"
 	@[ "$$(id -u)" = 0 ] || echo "not covered: tests that need root (loop devices, other users)"
-	$(GO) test -race -timeout 15m ./...
+	@# Tests mount as an ordinary user, too. Where no udev has done so, the FUSE
+	@# device is opened to users as udev does, and gets its mode back.
+	@if [ "$$(id -u)" = 0 ] && [ -c /dev/fuse ]; then \
+		mode=$$(stat -c %a /dev/fuse); trap "chmod $$mode /dev/fuse" EXIT; chmod 0666 /dev/fuse; \
+	fi; \
+	echo "$(GO) test -race -timeout 20m ./..."; $(GO) test -race -timeout 20m ./...
+
+unit:
+	$(GO) test -count=1 $$($(GO) list ./... | grep -v /integration)
 
 lint:
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
 	$(TOOL) golangci-lint run ./...
+
+# The database is asked for over the network; where it cannot be reached, nothing
+# is known, which is no failure of ours.
+vuln:
+	@$(TOOL) govulncheck ./... || { code=$$?; [ $$code = 3 ] && exit 3; echo "not checked: the database of vulnerabilities"; }
 
 # Go fuzzes one target of one package at a time.
 fuzz:
