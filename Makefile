@@ -3,7 +3,7 @@
 #   make            build bin/pbsfs, one static binary
 #   make demo       make a small datastore, mount it, and walk through it;
 #                   ARGS=--clean leaves nothing behind
-#   make test       all tests, with the race detector
+#   make test       all tests, with the race detector; TESTS='^Name' for some
 #   make unit       the tests of packages alone, without mounts; with
 #                   GOMAXPROCS=1 they show what needs a second processor
 #   make lint       vet, staticcheck, golangci-lint
@@ -24,6 +24,7 @@ ROUNDS    ?= 5
 SCALE     ?= 0.1
 BENCHTIME ?= 200ms
 COUNT     ?= 1
+TESTS     ?=
 TOOL      := $(GO) tool -modfile=.ci/tools.mod
 
 # What the tests and benchmarks run, by the Debian package that has it. The
@@ -83,7 +84,7 @@ test: setup
 	@if [ "$$(id -u)" = 0 ] && [ -c /dev/fuse ]; then \
 		mode=$$(stat -c %a /dev/fuse); trap "chmod $$mode /dev/fuse" EXIT; chmod 0666 /dev/fuse; \
 	fi; \
-	echo "$(GO) test -race -timeout 20m ./..."; $(GO) test -race -timeout 20m ./...
+	set -x; $(GO) test -race -timeout 20m $(if $(TESTS),-run '$(TESTS)') ./...
 
 unit:
 	$(GO) test -count=1 $$($(GO) list ./... | grep -v /integration)
