@@ -158,7 +158,8 @@ func mountsInSpace(name, file string) (MountTable, error) {
 	if err := unix.Fstatfs(fd, &st); err != nil || st.Type != nsfsMagic {
 		return nil, errors.Join(err, fmt.Errorf("%s: no namespace", file))
 	}
-	if is, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)); err != nil || is != name {
+	var is unix.Stat_t
+	if err := unix.Fstat(fd, &is); err != nil || name != fmt.Sprintf("mnt:[%d]", is.Ino) {
 		return nil, errors.Join(err, fmt.Errorf("%s: not %s", file, name))
 	}
 	type answer struct {
