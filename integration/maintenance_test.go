@@ -306,6 +306,54 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// A mode that was taken back while it drains does not hold.
+func TestDrainFailsWhenItsModeIsTakenBack(t *testing.T) {
+	m := newTank(t, copyFixture(t, "ds-basic"))
+	a := startActor(t, "hold", m.path(conf))
+	for _, change := range [][]string{{"clear", tank}, {"set", tank, "read-only"}} {
+		r := m.host.start("maintenance", "set", tank, "offline", "--drain")
+		eventually(t, "the mode being set", func() error {
+			if !strings.Contains(m.host.config(), "offline") {
+				return unlike("the configuration is %s", m.host.config())
+			}
+			return nil
+		})
+		m.host.run(append([]string{"maintenance"}, change...)...).want(t, 0)
+		if text := r.end(1); !strings.Contains(text, "taken back") {
+			t.Errorf("%v: got %q", change, text)
+		}
+	}
+	// Set once more, a mode is refused while something is open.
+	if r := m.host.run("maintenance", "set", tank, "offline", "--drain", "--wait", "50ms"); r.code != 3 {
+		t.Errorf("got exit code %d and %s, want 3", r.code, r.stderr)
+	}
+	again := m.host.run("maintenance", "set", tank, "offline", "--wait", "50ms")
+	again.want(t, 3)
+	again.says(t, "stays so", a.who())
+	a.end()
+	m.host.run("maintenance", "set", tank, "offline", "--wait", patience.String()).want(t, 0)
+}
+
+// Who reads is not in the way of read-only.
+func TestReadOnlyNamesWritersOnly(t *testing.T) {
+	m := newTank(t, copyFixture(t, "ds-basic"))
+	reader := startActor(t, "hold", m.path(conf))
+	writer := startActor(t, "idle")
+	file := filepath.Join(m.host.dir, "run", "active-operations", tank)
+	text, err := os.ReadFile(file)
+	must(t, err)
+	replace(t, file, strings.Replace(string(text), "[", "["+writer.operation(0, 1).line()+",", 1))
+	got := m.host.run("maintenance", "set", tank, "read-only", "--wait", "50ms")
+	got.want(t, 3)
+	got.says(t, writer.who())
+	if strings.Contains(got.stderr, m.path(conf)) || strings.Contains(got.stderr, reader.who()) {
+		t.Errorf("who reads is named: %s", got.stderr)
+	}
+	writer.end()
+	m.host.run("maintenance", "set", tank, "read-only", "--wait", patience.String()).want(t, 0)
+	reader.end()
+}
+
 // privateEnv names the test that this process runs with mounts of its own.
 const privateEnv = "PBSFS_INTEGRATION_PRIVATE"
 

@@ -86,12 +86,11 @@ func (m *model) set() {
 	}
 	err := SetMode(m.t.Context(), m.p.host, testStore, mode, SetOptions{Wait: wait})
 	switch {
-	case mode == m.mode || !conflict:
+	case !conflict:
 		if err != nil {
 			m.t.Fatalf("SetMode(%s) with %v active: %v", mode, m.counts, err)
 		}
-		// The same mode again is set without a look at who is active.
-		if mode == Offline && m.mode != Offline && m.open.Load() != 0 {
+		if mode == Offline && m.open.Load() != 0 {
 			m.t.Fatalf("offline with %d open descriptors", m.open.Load())
 		}
 		m.mode = mode

@@ -69,9 +69,9 @@ type SetOptions struct {
 	Log *slog.Logger
 }
 
-// SetMode puts a datastore into ReadOnly or Offline maintenance. Unless the mode
-// is the same already, or Drain is set, it is refused with a [*ConflictError]
-// while operations are active that the mode forbids; nothing has changed then.
+// SetMode puts a datastore into ReadOnly or Offline maintenance. Unless Drain is
+// set, it is refused with a [*ConflictError] while operations are active that the
+// mode forbids, also where the mode stands already; nothing has changed then.
 // A mode that PBS has set for itself is left alone: that is a [*ModeError].
 func SetMode(ctx context.Context, host Host, store string, mode ModeType, opts SetOptions) error {
 	if !mode.settable() {
@@ -207,15 +207,15 @@ func (c *modeChange) permit(now Mode) error {
 	if !settable && !forced {
 		return now.refusal(c.store)
 	}
-	if c.drain || now.Type == c.mode {
+	if c.drain {
 		return nil
 	}
 	procs, err := conflicting(c.host, c.store, c.mode)
 	if err != nil {
 		return err
 	}
-	if len(procs) > 0 {
-		return &ConflictError{Store: c.store, Type: c.mode, Processes: procs}
+	if len(procs) > 0 { // also where the mode stands: whoever sets it wants them gone
+		return &ConflictError{Store: c.store, Type: c.mode, Processes: procs, Set: now.Type == c.mode}
 	}
 	return nil
 }
@@ -237,16 +237,23 @@ func (c *modeChange) waitQuiet(ctx context.Context, deadline time.Time) error {
 	return nil
 }
 
-// WaitIdle waits until no operation is active any more that the mode forbids.
-// It does not look whether the mode is set. progress, if there is one, is
-// called whenever the list of processes changes. When ctx ends first the answer
-// is a [*ConflictError] that names who remains.
+// ErrTakenBack says that a mode no longer stands: somebody has changed it.
+var ErrTakenBack = errors.New("the maintenance mode was taken back")
+
+// WaitIdle waits until no operation is active any more that the mode forbids, which
+// stands. progress, if there is one, is called whenever the list of processes
+// changes. When ctx ends first the answer is a [*ConflictError] that names who
+// remains; when the mode no longer stands, so that others may begin, it matches
+// [ErrTakenBack].
 func WaitIdle(ctx context.Context, host Host, store string, mode ModeType, progress func([]ProcessCount)) error {
 	tick := time.NewTicker(conflictPoll)
 	defer tick.Stop()
 	var last string
 	for {
 		procs, err := conflicting(host, store, mode)
+		if err == nil {
+			err = stillStands(host, store, mode)
+		}
 		if err != nil || len(procs) == 0 {
 			return err
 		}
@@ -260,4 +267,18 @@ func WaitIdle(ctx context.Context, host Host, store string, mode ModeType, progr
 		case <-tick.C:
 		}
 	}
+}
+
+// stillStands says whether a mode that was set has been changed.
+func stillStands(host Host, store string, mode ModeType) error {
+	now, err := ReadMode(host, store)
+	switch {
+	case err != nil:
+		return err
+	case now.Type == None:
+		return fmt.Errorf("datastore %s: %w: it was set %s, and now has none", store, ErrTakenBack, mode)
+	case now.Type != mode:
+		return fmt.Errorf("datastore %s: %w: it was set %s, and now is %s", store, ErrTakenBack, mode, now.Type)
+	}
+	return nil
 }

@@ -57,15 +57,19 @@ func TestDrain(t *testing.T) {
 	p := newPlace(t)
 	holder := startOther(t, "hold", p.dir, testStore, "read")
 	p.setMode(t, Offline, SetOptions{Drain: true})
-	// The mode is the same already: succeeds, and changes the message.
-	p.setMode(t, Offline, SetOptions{Message: "really"})
+	// That the mode stands already does not make the datastore idle.
+	var conflict *ConflictError
+	err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{Message: "really"})
+	if !errors.As(err, &conflict) || !conflict.Set || conflict.Processes[0].PID != holder.pid() {
+		t.Errorf("setting the mode that stands, with an operation active: got %v", err)
+	}
+	p.setMode(t, Offline, SetOptions{Message: "really", Drain: true})
 	if m, err := ReadMode(p.host, testStore); err != nil || m.Message != "really" {
 		t.Errorf("got %+v, %v", m, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	var conflict *ConflictError
-	err := WaitIdle(ctx, p.host, testStore, Offline, nil)
+	err = WaitIdle(ctx, p.host, testStore, Offline, nil)
 	if !errors.As(err, &conflict) || !conflict.Set || !errors.Is(err, context.DeadlineExceeded) || conflict.Processes[0].PID != holder.pid() {
 		t.Errorf("got %v", err)
 	}
@@ -76,6 +80,36 @@ func TestDrain(t *testing.T) {
 	}
 	if shown > 1 {
 		t.Errorf("progress was told %d times of the same", shown)
+	}
+}
+
+// Who waits for a mode to take effect is told when it has gone, or is another one.
+func TestWaitForAModeThatWasTakenBack(t *testing.T) {
+	for name, change := range map[string]func(p place){
+		"cleared": func(p place) { p.clearMode(t) },
+		"changed": func(p place) { p.setMode(t, ReadOnly, SetOptions{}) },
+		"replaced": func(p place) {
+			p.writeConfig(t, strings.Replace(plainConfig, "\tcomment", "\tmaintenance-mode delete\n\tcomment", 1))
+		},
+	} {
+		p := newPlace(t)
+		holder := startOther(t, "hold", p.dir, testStore, "read")
+		p.setMode(t, Offline, SetOptions{Drain: true})
+		waited := make(chan error, 1)
+		waits := make(chan struct{}, 1)
+		go func() {
+			waited <- WaitIdle(t.Context(), p.host, testStore, Offline, func([]ProcessCount) { waits <- struct{}{} })
+		}()
+		<-waits
+		change(p)
+		if err := <-waited; !errors.Is(err, ErrTakenBack) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		holder.end()
+		// Also where nobody is active any more.
+		if err := WaitIdle(t.Context(), p.host, testStore, Offline, nil); !errors.Is(err, ErrTakenBack) {
+			t.Errorf("%s, with nobody active: got %v", name, err)
+		}
 	}
 }
 

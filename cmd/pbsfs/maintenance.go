@@ -117,10 +117,12 @@ const maintenanceSetHelp = `Set the maintenance mode of a datastore.
 
 It is refused (exit 3) while operations are active that the mode would forbid,
 after waiting for --wait, with a list of who has them; then nothing has changed.
+So it is where the mode is set already: exit 0 says that nobody is active.
 
 With --drain the mode is set first, so that nothing new begins, and then what is
 active is waited for: without limit, unless --wait is given. When the wait ends
-early, by --wait or Ctrl-C, the mode stays set (exit 3).
+early, by --wait or Ctrl-C, the mode stays set (exit 3). When somebody else
+changes the mode meanwhile, so that others may begin, it fails (exit 1).
 
 It is refused (exit 4) while PBS has set delete, unmount or s3-refresh.`
 
@@ -151,7 +153,11 @@ func newMaintenanceSetCommand(a *app) *cobra.Command {
 	return cmd
 }
 
+// namingMoment is how long it may take, after a signal, to say who remains.
+const namingMoment = 10 * time.Second
+
 func (a *app) setMode(ctx context.Context, arg string, mode maint.ModeType, o setOptions) error {
+	defer a.moment.allow(namingMoment)()
 	host, err := a.host()
 	if err != nil {
 		return err
@@ -242,7 +248,11 @@ func withHolders(ctx context.Context, err error, host maint.Host, t target) erro
 		head = fmt.Sprintf("datastore %s is set %s, and stays so; still active are", t.name, conflict.Type)
 	}
 	ctx = context.WithoutCancel(ctx) // an interrupt may be what brought us here
-	return &exitError{code: exitActive, text: head + "\n" + processLines(conflict.Processes) + holderLines(ctx, host, t)}
+	text := head + "\n" + processLines(conflict.Processes)
+	if conflict.Type != maint.ReadOnly { // which those who read trees are not in the way of
+		text += holderLines(ctx, host, t)
+	}
+	return &exitError{code: exitActive, text: text}
 }
 
 // holderLines lists who has something open in our mounts of a datastore, and in
