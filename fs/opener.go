@@ -63,6 +63,9 @@ func (o *openers) of(ctx context.Context) Opener {
 }
 
 func lookOpener(tid int) Opener {
+	if !maint.OwnNumbers() {
+		return Opener{} // in /proc another process may have that number
+	}
 	if p, ok := maint.LookProcess(maint.ProcessOf(tid)); ok {
 		return Opener{PID: p.PID, Name: p.Name}
 	}

@@ -3,6 +3,7 @@ package maint
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,9 +27,11 @@ const helperEnv = "PBSFS_MAINT_TEST_HELPER"
 
 var helpers = map[string]func(args []string){
 	"sleep":  func([]string) { io.Copy(io.Discard, os.Stdin) },
-	"daemon": func([]string) { nameDaemon(); ready() },
+	"daemon": func([]string) { contain(); nameDaemon(); ready() },
 	"hold":   helpHold,
 	"lock":   helpLock,
+	"set":    helpSet,
+	"track":  helpTrack,
 	"churn":  helpChurn,
 	"open":   helpOpen,
 	"mmap":   helpMmap,
@@ -69,6 +73,7 @@ func dirsHost(dir string) (Host, error) {
 
 // helpHold holds an operation: DIR STORE read|write.
 func helpHold(args []string) {
+	contain()
 	ops := must(NewOperations(Options{Store: args[1], Host: must(dirsHost(args[0]))}))
 	op := Read
 	if args[2] == "write" {
@@ -78,6 +83,14 @@ func helpHold(args []string) {
 	ready()
 	guard.Release()
 	must(0, ops.Close())
+}
+
+// helpTrack says whether operations can be registered: DIR STORE.
+func helpTrack(args []string) {
+	contain()
+	err := CheckTracking(context.Background(), must(dirsHost(args[0])), args[1])
+	fmt.Println("ready")
+	fmt.Println(err)
 }
 
 // helpLock holds a lock file.
@@ -130,13 +143,32 @@ func helpCwd(args []string) {
 type other struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
+	out   *bufio.Reader
 	wait  sync.Once
 }
 
 // startOther starts a helper and waits until it is ready.
 func startOther(t testing.TB, what string, args ...string) *other {
 	t.Helper()
+	return startOtherWith(t, nil, what, args...)
+}
+
+func startOtherWith(t testing.TB, attr *syscall.SysProcAttr, what string, args ...string) *other {
+	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
+	cmd.SysProcAttr = attr
+	return startCommand(t, cmd, what)
+}
+
+// startOtherBy has a helper started by another program.
+func startOtherBy(t testing.TB, by []string, what string, args ...string) *other {
+	t.Helper()
+	by = append(by, append([]string{os.Args[0]}, args...)...)
+	return startCommand(t, exec.Command(by[0], by[1:]...), what)
+}
+
+func startCommand(t testing.TB, cmd *exec.Cmd, what string) *other {
+	t.Helper()
 	cmd.Env = append(os.Environ(), helperEnv+"="+what, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -147,18 +179,31 @@ func startOther(t testing.TB, what string, args ...string) *other {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	switch err := cmd.Start(); {
+	case errors.Is(err, syscall.EPERM):
+		t.Skipf("needs namespaces: %v", err)
+	case err != nil:
 		t.Fatal(err)
 	}
-	o := &other{cmd: cmd, stdin: in}
+	o := &other{cmd: cmd, stdin: in, out: bufio.NewReader(out)}
 	t.Cleanup(o.kill)
 	if what == "sleep" {
 		return o
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
-		t.Fatalf("helper %s %q: said %q, %v", what, args, line, err)
+	if line, err := o.out.ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("helper %s %q: said %q, %v", what, cmd.Args, line, err)
 	}
 	return o
+}
+
+// hear returns the next line that the helper says.
+func (o *other) hear(t testing.TB) string {
+	t.Helper()
+	line, err := o.out.ReadString('\n')
+	if err != nil {
+		t.Fatalf("helper said %q, %v", line, err)
+	}
+	return strings.TrimSuffix(line, "\n")
 }
 
 func (o *other) pid() int { return o.cmd.Process.Pid }

@@ -17,10 +17,10 @@ import (
 // PBS's own and from one that was left behind: it names the process and the boot,
 // so that whoever comes next can tell that nobody goes on with it.
 
-// ourMessage is the message of our mode: pid, start time, the first half of the
-// boot id, and a mark where the datastore was in read-only maintenance before.
+// ourMessage is the message of our mode: pid, start time, where those mean
+// something, and a mark where the datastore was in read-only maintenance before.
 // PBS allows 64 characters.
-var ourMessage = regexp.MustCompile(`^pbsfs unmount ([0-9]{1,10}) ([0-9]{1,18}) ([0-9a-f]{16})( ro)?$`)
+var ourMessage = regexp.MustCompile(`^pbsfs unmount ([0-9]{1,10}) ([0-9]{1,18}) ([0-9a-f]{16}|[0-9a-f]{8}n[0-9a-f]{7})( ro)?$`)
 
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
@@ -37,16 +37,32 @@ func bootID() (string, error) {
 	return id[:16], nil
 }
 
+// processPlace returns where the pid and start time of this process mean something:
+// the first half of the boot id for the first pid namespace, and a quarter of it
+// with the number of the namespace for another one.
+func processPlace() (string, error) {
+	boot, err := bootID()
+	if err != nil {
+		return "", err
+	}
+	v, err := around()
+	if err != nil || v.namespace == initPIDNamespace {
+		return boot, err
+	}
+	number, _ := strconv.ParseUint(strings.Trim(strings.TrimPrefix(v.namespace, "pid:"), "[]"), 10, 64)
+	return fmt.Sprintf("%sn%07x", boot[:8], number&0xfffffff), nil
+}
+
 // unmounting is what our message says.
 type unmounting struct {
 	pid       int
 	starttime uint64
-	boot      string
+	place     string
 	readOnly  bool // the mode before
 }
 
 func (u unmounting) String() string {
-	s := fmt.Sprintf("pbsfs unmount %d %d %s", u.pid, u.starttime, u.boot)
+	s := fmt.Sprintf("pbsfs unmount %d %d %s", u.pid, u.starttime, u.place)
 	if u.readOnly {
 		s += " ro"
 	}
@@ -67,11 +83,14 @@ func (m Mode) ours() (u unmounting, ok bool) {
 // abandoned says whether the process that set the mode has ended. Where that
 // cannot be told, it has not.
 func (u unmounting) abandoned() bool {
-	boot, err := bootID()
-	if err != nil {
+	here, err := processPlace()
+	switch {
+	case err != nil:
 		return false
+	case here == u.place:
+		return lookAt(u.pid, u.starttime) == Ended
 	}
-	return boot != u.boot || !alive(u.pid, u.starttime)
+	return here[:8] != u.place[:8] // another boot, and not another namespace
 }
 
 // before is the value of the mode that stood before ours.
@@ -132,13 +151,13 @@ func BeginUnmount(ctx context.Context, host Host, store string, opts SetOptions)
 	if err != nil {
 		return nil, err
 	}
-	boot, err := bootID()
+	here, err := processPlace()
 	if err != nil {
 		return nil, fmt.Errorf("telling this boot from others: %w", err)
 	}
 	u := &Unmounting{
 		change: modeChange{host: host, store: store, mode: Unmount, log: opts.Log},
-		own:    unmounting{pid: me.PID, starttime: me.StartTime, boot: boot},
+		own:    unmounting{pid: me.PID, starttime: me.StartTime, place: here},
 	}
 	deadline := time.Now().Add(opts.Wait)
 	for {

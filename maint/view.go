@@ -63,17 +63,24 @@ func numbersOf(pid int) []string {
 	return strings.Fields(statusLine(pid, "NSpid:"))
 }
 
-// shownNamespace names the namespace whose numbers /proc shows.
+// shownNamespace names the namespace whose numbers /proc shows: ours, or else that
+// of a process which has one number only there. Which of them lets us look differs.
 func shownNamespace(ours bool) string {
-	of := "/proc/self/ns/pid"
-	if !ours {
-		of = "/proc/1/ns/pid" // only root may look
+	if ours {
+		ns, _ := os.Readlink("/proc/self/ns/pid")
+		return ns
 	}
-	ns, err := os.Readlink(of)
+	pids, err := numericDirs("/proc")
 	if err != nil {
 		return ""
 	}
-	return ns
+	for _, pid := range pids {
+		ns, err := os.Readlink(procPath(pid, "ns/pid"))
+		if err == nil && len(numbersOf(pid)) == 1 {
+			return ns
+		}
+	}
+	return ""
 }
 
 // seesAll says whether the processes of others are shown: with the option
@@ -87,6 +94,13 @@ func seesAll() bool {
 func Self() (Process, error) {
 	v, err := around()
 	return v.me, err
+}
+
+// OwnNumbers says whether /proc calls processes what the kernel calls them when it
+// speaks to this process.
+func OwnNumbers() bool {
+	v, err := around()
+	return err == nil && v.ours
 }
 
 // ProcessMark names a process for whoever reads it later, perhaps in another

@@ -260,6 +260,11 @@ func (r *mountRecord) ask(ctx context.Context, req controlRequest) (mountState, 
 		return s, fmt.Errorf("asking process %d, which serves %q: %w", r.PID, r.Mountpoint, err)
 	}
 	s.bound()
+	if r.Look() == maint.Unseen {
+		for i := range s.Handles {
+			s.Handles[i].Opener.PID = 0 // of another pid namespace
+		}
+	}
 	return s, nil
 }
 
@@ -332,7 +337,7 @@ func (r *mountRecord) checkPeer(conn *net.UnixConn) error {
 	return nil
 }
 
-// listened reports whether somebody listens on the socket of the record.
+// listened reports whether somebody may listen on the socket of the record.
 func (r *mountRecord) listened() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
 	defer cancel()

@@ -205,7 +205,7 @@ func ownRecords(dir string) ([]*mountRecord, error) {
 		case err != nil: // being written, or not ours
 		case r.alive():
 			out = append(out, r)
-		case r.Look() == maint.Ended:
+		default: // if that was a mistake, the process puts it back
 			r.remove()
 		}
 	}

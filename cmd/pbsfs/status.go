@@ -303,7 +303,11 @@ func handlesOf(mountpoint string, open []handleState, holders []maint.Holder) []
 			continue
 		}
 		age := time.Since(h.Since).Seconds()
-		out = append(out, handleStatus{Path: path, PID: h.Opener.PID, Name: h.Opener.Name, How: howOpened(h.Opener.PID), Age: &age})
+		name := h.Opener.Name
+		if name == "" && h.Opener.PID == 0 {
+			name = "somebody who cannot be seen from here"
+		}
+		out = append(out, handleStatus{Path: path, PID: h.Opener.PID, Name: name, How: howOpened(h.Opener.PID), Age: &age})
 	}
 	return out
 }
@@ -311,7 +315,7 @@ func handlesOf(mountpoint string, open []handleState, holders []maint.Holder) []
 // howOpened is how somebody has a file open of whom no more is known than that
 // the opener was process pid.
 func howOpened(pid int) string {
-	if _, running := maint.LookProcess(pid); running {
+	if _, running := maint.LookProcess(pid); running || pid == 0 {
 		return "opened by"
 	}
 	return "opened by (gone)"
