@@ -61,8 +61,8 @@ func claimRun(host Host) (*runClaim, error) {
 		return nil, err
 	}
 	if host.pbs {
-		daemons, _ := pbsDaemons(host)
-		return &runClaim{home: v.namespace == initPIDNamespace || len(daemons) > 0}, nil
+		daemons, err := pbsDaemons(host)
+		return &runClaim{home: err == nil && (v.namespace == initPIDNamespace || len(daemons) > 0)}, nil
 	}
 	lock, err := claimNamespace(filepath.Join(host.runDir, claimName), v.namespace)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {

@@ -1,6 +1,7 @@
 package maint
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -16,6 +17,7 @@ const daemonPrefix = "proxmox-backup-"
 // processes cannot be seen, neither can its operations.
 func pbsDaemons(host Host) ([]Process, error) {
 	var daemons []Process
+	var unseen error
 	for _, file := range host.PIDFiles() {
 		pid := readPIDFile(file)
 		if pid == 0 {
@@ -24,16 +26,27 @@ func pbsDaemons(host Host) ([]Process, error) {
 		p, running := LookProcess(pid)
 		if running && isDaemon(p) {
 			daemons = append(daemons, p)
-			continue
-		}
-		if v, err := around(); err != nil || v.namespace != initPIDNamespace || !v.all && !running {
-			return nil, fmt.Errorf("process %d of %s cannot be seen from here (another pid namespace, or hidepid)", pid, file)
-		}
-		if other := daemonInside(pid); other != 0 {
-			return nil, fmt.Errorf("process %d of %s is in another pid namespace: here it is process %d", pid, file, other)
+		} else if err := stopped(pid, running); err != nil {
+			unseen = fmt.Errorf("process %d of %s %w", pid, file, err)
 		}
 	}
-	return daemons, nil
+	if len(daemons) > 0 {
+		return daemons, nil // who sees one would see the other
+	}
+	return nil, unseen
+}
+
+// stopped is nil where a daemon of the server's that is not found is one that does
+// not run. Some other process may have its pid.
+func stopped(pid int, taken bool) error {
+	v, err := around()
+	if err != nil || v.namespace != initPIDNamespace || !v.all && !taken {
+		return errors.New("cannot be seen from here (another pid namespace, or hidepid)")
+	}
+	if other := daemonInside(pid); other != 0 {
+		return fmt.Errorf("is in another pid namespace: here it is process %d", other)
+	}
+	return nil
 }
 
 func isDaemon(p Process) bool { return strings.HasPrefix(p.Name, daemonPrefix) }

@@ -32,6 +32,7 @@ var helpers = map[string]func(args []string){
 	"lock":   helpLock,
 	"set":    helpSet,
 	"track":  helpTrack,
+	"server": helpServer,
 	"churn":  helpChurn,
 	"open":   helpOpen,
 	"mmap":   helpMmap,

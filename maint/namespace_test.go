@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -175,6 +177,41 @@ func TestServerInAContainerIsFound(t *testing.T) {
 	if err := CheckTracking(t.Context(), p.host, testStore); !errors.Is(err, ErrUncounted) {
 		t.Errorf("CheckTracking: %v", err)
 	}
+	text := "[" + entryText(Process{PID: 1, StartTime: 1}, 2, 0) + "]" // of the server's
+	p.write(t, opsName, text)
+	if err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{}); !errors.Is(err, ErrConflict) {
+		t.Errorf("SetMode while the server reads: %v", err)
+	}
+	if got := p.read(t, opsName); got != text {
+		t.Errorf("the file is now %s", got)
+	}
+}
+
+// Where the server is in the same container, it is as if there was none.
+func TestServerInTheSameContainer(t *testing.T) {
+	p := newPlace(t)
+	p.write(t, "run/proxy.pid", "1")
+	p.write(t, "run/api.pid", "77") // has ended
+	inside := startContained(t, true, "server", p.dir, testStore)
+	if got := inside.hear(t); got != "<nil>" {
+		t.Errorf("registering: got %s", got)
+	}
+	if got := p.read(t, opsName); !strings.HasPrefix(got, `[{"pid":1,`) {
+		t.Errorf("got the file %s, want the server's daemon in it", got)
+	}
+}
+
+// helpServer is a server's daemon that registers an operation: DIR STORE.
+func helpServer(args []string) {
+	contain()
+	nameDaemon()
+	ops := must(NewOperations(Options{Store: args[1], Host: must(dirsHost(args[0])), Linger: -1}))
+	cmd := exec.Command("sleep", "1000") // another process of the container
+	must(0, cmd.Start())
+	_, err := ops.Begin(context.Background(), Read)
+	fmt.Println("ready")
+	fmt.Println(err)
+	io.Copy(io.Discard, os.Stdin)
 }
 
 // The mode of an unmount in another pid namespace is not taken back.
