@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -51,7 +50,7 @@ func (s *Snapshot) Archive(ctx context.Context, right CanRead, f manifest.File) 
 	}
 	format, err := pxar.Open(meta.metadata(ctx, right), meta.Size())
 	if err != nil {
-		return nil, s.ds.damaged(s.name, f.Name, -1, err)
+		return nil, s.ds.at(s.name, f.Name, -1, err)
 	}
 	a := &Archive{meta: meta, format: format, links: newLinkTable()}
 	if format.Split() {
@@ -66,11 +65,11 @@ func (s *Snapshot) Archive(ctx context.Context, right CanRead, f manifest.File) 
 func (s *Snapshot) payloadOf(f manifest.File) (*Stream, error) {
 	half, ok := f.Name.Payload()
 	if !ok {
-		return nil, s.ds.damaged(s.name, f.Name, -1, corrupt.New("refers to a payload archive, but is none of a split pair"))
+		return nil, s.ds.at(s.name, f.Name, -1, corrupt.New("refers to a payload archive, but is none of a split pair"))
 	}
 	line, ok := s.manifest.Lookup(half)
 	if !ok {
-		return nil, s.ds.damaged(s.name, f.Name, -1, corrupt.New("its payload archive %s is missing from the manifest", half))
+		return nil, s.ds.at(s.name, f.Name, -1, corrupt.New("its payload archive %s is missing from the manifest", half))
 	}
 	return s.Stream(line)
 }
@@ -78,19 +77,14 @@ func (s *Snapshot) payloadOf(f manifest.File) (*Stream, error) {
 // Snapshot returns the snapshot the archive belongs to.
 func (a *Archive) Snapshot() *Snapshot { return a.meta.snap }
 
-// wrap adds the archive to an error about its bytes. Other errors, above all
+// Wrap adds the archive to an error about its bytes. Other errors, above all
 // that there is no such entry, are answers.
-func (a *Archive) wrap(err error) error {
-	if !errors.Is(err, ErrCorrupt) {
-		return err
-	}
-	return a.meta.snap.ds.damaged(a.meta.snap.name, a.meta.file.Name, -1, err)
-}
+func (a *Archive) Wrap(err error) error { return a.meta.wrap(err) }
 
 // Root returns the entry of the archive's top directory.
 func (a *Archive) Root(ctx context.Context, right CanRead) (*pxar.Entry, error) {
 	e, err := a.format.ReadRoot(a.meta.metadata(ctx, right))
-	return e, a.wrap(err)
+	return e, a.Wrap(err)
 }
 
 // Table returns the children of a directory, from memory where they are there.
@@ -105,7 +99,7 @@ func (a *Archive) Table(ctx context.Context, right CanRead, dir pxar.Dir) (*pxar
 	}
 	t, err := a.format.ReadTable(a.meta.metadata(ctx, right), dir)
 	if err != nil {
-		return nil, a.wrap(err)
+		return nil, a.Wrap(err)
 	}
 	if t.Unread() > 0 {
 		a.unread.Do(func() { a.warnUnread(t.Unread()) })
@@ -143,11 +137,11 @@ func (a *Archive) Lookup(ctx context.Context, right CanRead, dir pxar.Dir, name 
 	r := a.meta.metadata(ctx, right)
 	c, err := t.Lookup(r, name)
 	if err != nil {
-		return nil, a.wrap(err)
+		return nil, a.Wrap(err)
 	}
 	a.skim(ctx, right, c.NamePos)
 	e, err := a.format.ReadEntry(r, c)
-	return e, a.wrap(err)
+	return e, a.Wrap(err)
 }
 
 // Child returns the i-th child of a directory in the order they are stored.
@@ -156,21 +150,17 @@ func (a *Archive) Child(ctx context.Context, right CanRead, t *pxar.Table, i int
 	r := a.meta.metadata(ctx, right)
 	c, err := t.Child(r, i)
 	if err != nil {
-		return "", nil, a.wrap(err)
+		return "", nil, a.Wrap(err)
 	}
 	a.skim(ctx, right, c.NamePos)
 	e, err := a.format.ReadEntry(r, c)
-	return c.Name, e, a.wrap(err)
+	return c.Name, e, a.Wrap(err)
 }
-
-// Complain returns err, found in this archive's metadata, with the archive
-// added.
-func (a *Archive) Complain(err error) error { return a.wrap(err) }
 
 // PathOf returns the names from the root to the entry whose name lies at pos.
 func (a *Archive) PathOf(ctx context.Context, right CanRead, pos int64) ([]string, error) {
 	path, err := a.format.PathOf(a.meta.metadata(ctx, right), pos, a.tables(ctx, right))
-	return path, a.wrap(err)
+	return path, a.Wrap(err)
 }
 
 // Extent is the content of one file of an archive: a range of a stream.
@@ -193,27 +183,20 @@ func (a *Archive) Content(ctx context.Context, right CanRead, p pxar.Payload) (E
 		return Extent{}, a.payloadErr
 	}
 	if a.payload == nil {
-		return Extent{}, a.wrap(corrupt.At(p.Off, "payload reference in an archive that is not split"))
+		return Extent{}, a.Wrap(corrupt.At(p.Off, "payload reference in an archive that is not split"))
 	}
 	r := a.payload.At(ctx, right)
 	if !a.payloadOK.Load() {
 		if err := pxar.CheckPayloadStream(r, a.payload.Size()); err != nil {
-			return Extent{}, a.payloadDamage(err)
+			return Extent{}, a.payload.wrap(err)
 		}
 		a.payloadOK.Store(true)
 	}
 	off, err := p.Resolve(r, a.payload.Size())
 	if err != nil {
-		return Extent{}, a.payloadDamage(err)
+		return Extent{}, a.payload.wrap(err)
 	}
 	return Extent{stream: a.payload, off: off, size: p.Size}, nil
-}
-
-func (a *Archive) payloadDamage(err error) error {
-	if !errors.Is(err, ErrCorrupt) {
-		return err
-	}
-	return a.meta.snap.ds.damaged(a.meta.snap.name, a.payload.file.Name, -1, err)
 }
 
 // Size returns the length of the content.
@@ -235,7 +218,7 @@ func (x Extent) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) 
 	n, err := x.stream.readAt(ctx, right, p, x.off+off, content{x.off, x.off + x.size})
 	switch {
 	case err == io.EOF: //nolint:errorlint // exactly what ReadAt returns
-		err = x.stream.snap.ds.damaged(x.stream.snap.name, x.stream.file.Name, x.off+off, corrupt.New("content ends after the end of the stream"))
+		err = x.stream.snap.ds.at(x.stream.snap.name, x.stream.file.Name, x.off+off, corrupt.New("content ends after the end of the stream"))
 	case err == nil && short:
 		err = io.EOF
 	}

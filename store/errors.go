@@ -89,9 +89,10 @@ func (e *KeyError) Error() string {
 // Is makes errors.Is(e, ErrKeyNeeded) true.
 func (e *KeyError) Is(target error) bool { return target == ErrKeyNeeded }
 
-// damaged wraps err for a file of a snapshot. A file that is missing although
+// at says which file of a snapshot an error is about, and where in it; off is -1
+// where no offset is meant. A file that is missing although
 // the manifest lists it is damage, not absence.
-func (d *datastore) damaged(s name.Snapshot, f name.File, off int64, err error) error {
+func (d *datastore) at(s name.Snapshot, f name.File, off int64, err error) error {
 	if err == nil {
 		return nil
 	}

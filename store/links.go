@@ -60,7 +60,7 @@ func (a *Archive) settleLinks(ctx context.Context, right CanRead) (*map[int64]in
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrCorrupt):
-		a.meta.snap.ds.log.Warn("hard links cannot be counted, files show a link count of 1", "error", a.wrap(err))
+		a.meta.snap.ds.log.Warn("hard links cannot be counted, files show a link count of 1", "error", a.Wrap(err))
 	default:
 		return nil, err
 	}

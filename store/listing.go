@@ -28,7 +28,7 @@ func list(ctx context.Context, right CanRead, dir string) (*disk.Root, []disk.En
 		return nil, nil, err
 	}
 	entries, err := root.List(dir)
-	return root, entries, r.ds.failed(root, err)
+	return root, entries, r.ds.blame(root, err)
 }
 
 // Stat returns the attributes of a directory above the snapshots. dir is one
@@ -40,7 +40,7 @@ func Stat(ctx context.Context, right CanRead, dir string) (Attr, error) {
 	}
 	info, err := root.Stat(dir)
 	if err != nil {
-		return Attr{}, r.ds.failed(root, err)
+		return Attr{}, r.ds.blame(root, err)
 	}
 	if !info.IsDir() {
 		return Attr{}, fmt.Errorf("datastore %s: %s: %w: not a directory", r.ds.name, dir, fs.ErrNotExist)
@@ -191,7 +191,7 @@ func groupDir(right CanRead, g name.Group) (*disk.Dir, error) {
 		return nil, err
 	}
 	dir, err := root.OpenDir(g.Dir())
-	return dir, r.ds.failed(root, err)
+	return dir, r.ds.blame(root, err)
 }
 
 // finished reports whether a snapshot has its manifest, which is written last.
@@ -239,7 +239,7 @@ func ReadGroupFile(ctx context.Context, right CanRead, g name.Group, f GroupFile
 	if errors.Is(err, corrupt.Err) {
 		return nil, Attr{}, fmt.Errorf("datastore %s: %w", r.ds.name, err)
 	}
-	return text, attrOf(info), r.ds.failed(root, err)
+	return text, attrOf(info), r.ds.blame(root, err)
 }
 
 // GroupFiles returns which files g has.
@@ -254,7 +254,7 @@ func GroupFiles(ctx context.Context, right CanRead, g name.Group) ([]GroupFile, 
 		case err == nil: // what is no regular file is there, and cannot be read
 			out = append(out, f)
 		case !absent(err):
-			return out, r.ds.failed(root, err)
+			return out, r.ds.blame(root, err)
 		}
 	}
 	return out, nil

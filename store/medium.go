@@ -158,9 +158,9 @@ func (m *medium) isGone(err error) bool {
 	return errors.Is(err, unix.EIO) && maint.MediumGone(m.path)
 }
 
-// failed looks behind an error of the disk: when the datastore itself has
+// blame looks behind an error of the disk: when the datastore itself has
 // gone, that is the answer.
-func (m *medium) failed(root *disk.Root, err error) error {
+func (m *medium) blame(root *disk.Root, err error) error {
 	if err == nil {
 		return nil
 	}

@@ -172,13 +172,13 @@ func (a *Archive) ChildInMemory(ctx context.Context, right CanRead, t *pxar.Tabl
 	r := resident{s: a.meta, x: x}
 	c, err := t.Child(r, i)
 	if err != nil {
-		return "", nil, a.wrap(err)
+		return "", nil, a.Wrap(err)
 	}
 	e, err := a.format.ReadEntry(r, c)
 	if err == nil {
 		a.skim(ctx, right, c.NamePos)
 	}
-	return c.Name, e, a.wrap(err)
+	return c.Name, e, a.Wrap(err)
 }
 
 // resident is what of a stream is in memory.

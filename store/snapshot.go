@@ -63,14 +63,14 @@ func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapsho
 	}
 	raw, info, err := root.ReadFile(s.Dir()+"/"+name.Manifest.String(), maxManifest, nil)
 	if errors.Is(err, fs.ErrNotExist) { // removed meanwhile
-		return nil, r.ds.failed(root, err)
+		return nil, r.ds.blame(root, err)
 	}
 	if err != nil {
-		return nil, r.ds.damaged(s, name.Manifest, -1, err)
+		return nil, r.ds.at(s, name.Manifest, -1, err)
 	}
 	m, err := manifest.Decode(raw)
 	if err != nil {
-		return nil, r.ds.damaged(s, name.Manifest, -1, err)
+		return nil, r.ds.at(s, name.Manifest, -1, err)
 	}
 	if from, moved := m.MovedFrom(s); moved {
 		r.ds.log.Warn("snapshot was made elsewhere: a directory was moved or renamed since", "datastore", r.ds.name, "snapshot", s.String(), "made_as", from)
@@ -84,7 +84,7 @@ func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapsho
 		r.ds.log.Warn("manifest", "datastore", r.ds.name, "snapshot", s.String(), "error", p)
 	}
 	if err := snap.authenticate(ctx, right); err != nil {
-		return nil, r.ds.damaged(s, name.Manifest, -1, err)
+		return nil, r.ds.at(s, name.Manifest, -1, err)
 	}
 	r.ds.memory.snapshots.Put(s, snap, 1)
 	return snap, nil
@@ -111,21 +111,21 @@ func (s *Snapshot) Signature() manifest.SignatureState { return s.signature }
 func (d *datastore) stampOf(root *disk.Root, s name.Snapshot) (stamp, error) {
 	dir, err := root.OpenDir(s.Dir())
 	if err != nil {
-		return stamp{}, d.failed(root, err)
+		return stamp{}, d.blame(root, err)
 	}
 	defer dir.Close()
 	var st stamp
 	if st.manifest, err = dir.Stat(name.Manifest.String()); err != nil {
-		return stamp{}, d.failed(root, err)
+		return stamp{}, d.blame(root, err)
 	}
 	if !st.manifest.IsRegular() { // for the server, too, it then has none
 		return stamp{}, fmt.Errorf("datastore %s: snapshot %s: manifest is no regular file: %w", d.name, s, fs.ErrNotExist)
 	}
 	if st.log, err = dir.Stat(name.ClientLog.String()); err != nil && !absent(err) {
-		return stamp{}, d.failed(root, err)
+		return stamp{}, d.blame(root, err)
 	}
 	if _, err = dir.Stat(".protected"); err != nil && !absent(err) {
-		return stamp{}, d.failed(root, err)
+		return stamp{}, d.blame(root, err)
 	}
 	st.protected = err == nil
 	return st, nil
@@ -165,7 +165,7 @@ func (s *Snapshot) keyFor(f manifest.File) (*keys.Key, error) {
 // Wrap adds the snapshot and file to an error that was found in content of
 // theirs; off is the offset in the file, or -1.
 func (s *Snapshot) Wrap(f name.File, off int64, err error) error {
-	return s.ds.damaged(s.name, f, off, err)
+	return s.ds.at(s.name, f, off, err)
 }
 
 // ReadBlob returns the decoded content of a blob that the manifest lists,
@@ -173,7 +173,7 @@ func (s *Snapshot) Wrap(f name.File, off int64, err error) error {
 func (s *Snapshot) ReadBlob(ctx context.Context, right CanRead, f manifest.File) ([]byte, error) {
 	key, err := s.keyFor(f)
 	if err != nil {
-		return nil, s.ds.damaged(s.name, f.Name, -1, err)
+		return nil, s.ds.at(s.name, f.Name, -1, err)
 	}
 	raw, err := s.readFile(ctx, right, f.Name, blob.MaxSize+blobOverhead)
 	if err != nil {
@@ -183,7 +183,7 @@ func (s *Snapshot) ReadBlob(ctx context.Context, right CanRead, f manifest.File)
 		return nil, s.unlike(right, f.Name, -1, err)
 	}
 	data, err := blob.Decode(nil, raw, blob.MaxSize, f.BlobMode(), key)
-	return data, s.ds.damaged(s.name, f.Name, -1, err)
+	return data, s.ds.at(s.name, f.Name, -1, err)
 }
 
 // blobOverhead is more than any header of a blob.
@@ -201,7 +201,7 @@ func (s *Snapshot) ReadClientLog(ctx context.Context, right CanRead) ([]byte, er
 		fp, known := s.manifest.KeyFingerprint()
 		err = &KeyError{Fingerprint: fp, Known: known}
 	}
-	return data, s.ds.damaged(s.name, name.ClientLog, -1, err)
+	return data, s.ds.at(s.name, name.ClientLog, -1, err)
 }
 
 // readFile reads a whole file of the snapshot.
@@ -227,7 +227,7 @@ func (s *Snapshot) lost(root *disk.Root, f name.File, off int64, err error) erro
 	case now.manifest != s.stamp.manifest && s.replaced(root):
 		return fmt.Errorf("datastore %s: snapshot %s: %w", s.ds.name, s.name, ErrReplaced)
 	}
-	return s.ds.damaged(s.name, f, off, err)
+	return s.ds.at(s.name, f, off, err)
 }
 
 // replaced reports whether the manifest lists other files now. That it was
@@ -251,5 +251,5 @@ func (s *Snapshot) unlike(right CanRead, f name.File, off int64, err error) erro
 			return s.lost(root, f, off, err)
 		}
 	}
-	return s.ds.damaged(s.name, f, off, err)
+	return s.ds.at(s.name, f, off, err)
 }

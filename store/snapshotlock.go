@@ -143,7 +143,7 @@ func (r *right) tryLocks(s name.Snapshot, l *snapshotLock) (err error) {
 	case disk.NoLocks(err):
 		// No server can lock there either.
 	case err != nil:
-		return r.ds.failed(root, err)
+		return r.ds.blame(root, err)
 	}
 	g := s.Group()
 	path := string(g.Type()) + "/" + g.ID() + "/" + s.Time().String()

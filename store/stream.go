@@ -33,10 +33,10 @@ type Stream struct {
 func (s *Snapshot) Stream(f manifest.File) (*Stream, error) {
 	key, err := s.keyFor(f)
 	if err != nil {
-		return nil, s.ds.damaged(s.name, f.Name, -1, err)
+		return nil, s.ds.at(s.name, f.Name, -1, err)
 	}
 	if f.Name.Format() == name.Blob {
-		return nil, s.ds.damaged(s.name, f.Name, -1, errors.New("a blob, not an index"))
+		return nil, s.ds.at(s.name, f.Name, -1, errors.New("a blob, not an index"))
 	}
 	return &Stream{snap: s, file: f, mode: f.BlobMode(), key: key}, nil
 }
@@ -172,13 +172,21 @@ func (s *Stream) explain(right CanRead, span index.Span, err error) error {
 	}
 	if r, rerr := held(right); rerr == nil {
 		if root, oerr := r.Root(); oerr == nil {
-			if gone := s.snap.ds.failed(root, bad.Err); errors.Is(gone, ErrGone) {
+			if gone := s.snap.ds.blame(root, bad.Err); errors.Is(gone, ErrGone) {
 				return gone
 			}
 			return s.snap.lost(root, s.file.Name, span.Off, err)
 		}
 	}
-	return s.snap.ds.damaged(s.snap.name, s.file.Name, span.Off, err)
+	return s.snap.ds.at(s.snap.name, s.file.Name, span.Off, err)
+}
+
+// wrap adds the stream to an error about its bytes, and leaves others alone.
+func (s *Stream) wrap(err error) error {
+	if !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	return s.snap.ds.at(s.snap.name, s.file.Name, -1, err)
 }
 
 // At returns the stream as an [io.ReaderAt] for one call of a decoder.

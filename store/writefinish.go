@@ -46,7 +46,7 @@ func (s *SnapshotWriter) Blob(f name.File, data []byte) error {
 		err = s.writeFile(s.file(f), raw)
 	}
 	if err != nil {
-		return s.failed(f, err)
+		return s.at(f, err)
 	}
 	s.add(f, int64(len(raw)), sha256.Sum256(raw))
 	return nil
@@ -58,7 +58,7 @@ func (s *SnapshotWriter) Log(text []byte) error {
 	if err == nil {
 		err = s.writeFile(s.file(name.ClientLog), raw)
 	}
-	return s.failed(name.ClientLog, err)
+	return s.at(name.ClientLog, err)
 }
 
 // errUnfinished is a stream that nobody has closed.
@@ -83,12 +83,12 @@ func (s *SnapshotWriter) finish(ctx context.Context) error {
 	s.mu.Lock()
 	for w := range s.streams {
 		s.mu.Unlock()
-		return s.failed(w.file, errUnfinished)
+		return s.at(w.file, errUnfinished)
 	}
 	s.mu.Unlock()
 	if s.opts.Protected {
 		if err := s.writeFile(path.Join(s.name.Dir(), ".protected"), nil); err != nil {
-			return s.failed(name.File{}, err)
+			return s.at(name.File{}, err)
 		}
 	}
 	if ctx.Err() != nil {
@@ -96,12 +96,12 @@ func (s *SnapshotWriter) finish(ctx context.Context) error {
 	}
 	text, err := s.draft().Encode()
 	if err != nil {
-		return s.failed(name.Manifest, err)
+		return s.at(name.Manifest, err)
 	}
 	if err := s.disk.Sync(); err != nil {
-		return s.failed(name.Manifest, err)
+		return s.at(name.Manifest, err)
 	}
-	return s.failed(name.Manifest, s.writeFile(s.file(name.Manifest), text))
+	return s.at(name.Manifest, s.writeFile(s.file(name.Manifest), text))
 }
 
 // draft returns the manifest.

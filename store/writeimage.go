@@ -32,22 +32,22 @@ type Image interface {
 // it is -1.
 func (s *SnapshotWriter) Image(ctx context.Context, f name.File, src Image, size int64, done func(int64)) (cut int64, err error) {
 	if f.Format() != name.Fixed {
-		return -1, s.failed(f, errors.New("not the name of a fixed index"))
+		return -1, s.at(f, errors.New("not the name of a fixed index"))
 	}
 	if s.ended {
 		return -1, ErrReleased
 	}
 	x, err := index.NewFixedWriter(index.NewHeader(s.began), size, imageChunk)
 	if err != nil {
-		return -1, s.failed(f, err)
+		return -1, s.at(f, err)
 	}
 	w := &imageWriter{s: s, src: src, size: size, digests: make([]name.Digest, x.Len()), done: done, cut: -1}
 	if err := w.store(ctx); err != nil {
-		return -1, s.failed(f, err)
+		return -1, s.at(f, err)
 	}
 	for i, d := range w.digests {
 		if err := x.Set(i, d); err != nil {
-			return -1, s.failed(f, err)
+			return -1, s.at(f, err)
 		}
 	}
 	text, csum, err := x.Finish()
@@ -55,7 +55,7 @@ func (s *SnapshotWriter) Image(ctx context.Context, f name.File, src Image, size
 		err = s.writeFile(s.file(f), text)
 	}
 	if err != nil {
-		return -1, s.failed(f, err)
+		return -1, s.at(f, err)
 	}
 	s.add(f, size, csum)
 	return w.cut, nil

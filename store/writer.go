@@ -307,8 +307,8 @@ func (s *SnapshotWriter) add(f name.File, size int64, csum [32]byte) {
 	s.files = append(s.files, manifest.File{Name: f, Mode: s.mode(), Size: size, Csum: csum})
 }
 
-// failed says which snapshot and file could not be written.
-func (s *SnapshotWriter) failed(f name.File, err error) error {
+// at says which snapshot and file could not be written.
+func (s *SnapshotWriter) at(f name.File, err error) error {
 	if err == nil {
 		return nil
 	}

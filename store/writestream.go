@@ -51,7 +51,7 @@ type cut struct {
 // A context that ends makes writing fail.
 func (s *SnapshotWriter) Stream(ctx context.Context, f name.File) (*StreamWriter, error) {
 	if f.Format() != name.Dynamic {
-		return nil, s.failed(f, errors.New("not the name of a dynamic index"))
+		return nil, s.at(f, errors.New("not the name of a dynamic index"))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,7 +79,7 @@ func (s *SnapshotWriter) Stream(ctx context.Context, f name.File) (*StreamWriter
 // Write adds to the stream.
 func (w *StreamWriter) Write(p []byte) (int, error) {
 	n, err := w.buf.Write(p)
-	return n, w.s.failed(w.file, err)
+	return n, w.s.at(w.file, err)
 }
 
 // Suggest tells that the stream is well cut before the byte at off, which has not
@@ -98,7 +98,7 @@ func (w *StreamWriter) Close() error {
 	if err == nil {
 		err = w.finish()
 	}
-	return w.s.failed(w.file, err)
+	return w.s.at(w.file, err)
 }
 
 // abort ends the stream without a result.

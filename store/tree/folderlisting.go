@@ -29,7 +29,7 @@ type folderListing struct {
 
 func (l *folderListing) Len() int { return l.t.Len() }
 
-func (l *folderListing) Err() error { return l.d.c.a.Complain(l.t.Err()) }
+func (l *folderListing) Err() error { return l.d.c.a.Wrap(l.t.Err()) }
 
 func (l *folderListing) At(ctx context.Context, right store.CanRead, i int) (Entry, error) {
 	name, e, err := l.d.c.a.ChildInMemory(ctx, right, l.t, i)
