@@ -57,16 +57,36 @@ func TestEntriesOfOneDirectoryCountTogether(t *testing.T) {
 	h.run("maintenance", "clear", "other").want(t, 0)
 }
 
-// An entry that was renamed under a mount no longer counts for it.
-func TestModeIsRefusedForAMountWhoseEntryHasGone(t *testing.T) {
+// An entry that was renamed under a mount counts for it by its new name; one that
+// has gone leaves it refusing what is new, and saying so.
+func TestMountWhoseEntryWasRenamed(t *testing.T) {
 	store := fixture(t, "ds-basic")
 	m := newTank(t, store)
 	h := m.host
+	f, err := os.Open(m.path(conf))
+	must(t, err)
+	defer f.Close()
 	replace(t, h.configFile(), strings.Replace(h.config(), tank, "renamed", 1))
 	refused := h.run("maintenance", "set", "renamed", "offline", "--wait", "0s")
 	refused.want(t, 3)
-	refused.says(t, tank, m.path())
-	replace(t, h.configFile(), strings.Replace(h.config(), "renamed", tank, 1))
+	refused.says(t, m.path(conf))
+	h.run("datastore", "remove", "renamed").want(t, 3)
+	must(t, f.Close())
+	h.run("maintenance", "set", "renamed", "offline", "--wait", patience.String()).want(t, 0)
+	_, err = os.Open(m.path(conf))
+	wantErrno(t, "opening a file under the name that the entry has now", err, unix.EHOSTDOWN)
+
+	replace(t, h.configFile(), "")
+	eventually(t, "the status that says so", func() error {
+		if got := h.run("status"); !strings.Contains(got.stdout, "UNLISTED") || !strings.Contains(got.stdout, m.path()) {
+			return unlike("got %s", got.stdout)
+		}
+		return nil
+	})
+	_, err = os.Open(m.path(conf))
+	wantErrno(t, "opening a file of an entry that has gone", err, unix.EHOSTDOWN)
+	h.run("datastore", "add", "again", store).want(t, 0)
+	eventually(t, "files opening once it is listed again", func() error { return opens(m.path(conf)) })
 }
 
 // unmount takes the way to a mount point that mount took.

@@ -1,25 +1,53 @@
 package maint
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"path/filepath"
-	"slices"
+	"regexp"
 	"strings"
+
+	"github.com/pbsfs/pbsfs/maint/identity"
 )
 
-// One directory can be known by several names: one made from its path, as long
-// as it is not configured, and one for each section that names it. Modes and
-// counts of all of them are about the same datastore.
+// One datastore can be known by several names: one made for it, as long as it is
+// not configured, and one for each section that names it. Modes and counts of all
+// of them are about the same datastore.
 
 // maxPathBase is how much of the last component of a path goes into a name.
 const maxPathBase = 20
 
-// PathName makes a datastore's name from its directory: the beginning of the
-// last component, and a sum of it all, so that no two are alike. Symbolic links
-// in path are resolved first, where they can be.
+// PathName makes a name for a datastore in a directory that nobody has seen yet:
+// the beginning of the last component, and a sum of it all.
 func PathName(path string) string {
-	path = resolveDir(path)
+	path = filepath.Clean(path)
+	sum := sha256.Sum256([]byte(path))
+	return baseName(path) + "-" + hex.EncodeToString(sum[:4])
+}
+
+// UnlistedName makes a name for a datastore that is not configured: the beginning
+// of its directory's name, and the sum of its identity, which is the same
+// whatever path leads there.
+func UnlistedName(path string, id identity.ID) string {
+	if !id.Seen() {
+		return PathName(path)
+	}
+	return baseName(path) + "-" + id.Sum()
+}
+
+func unlistedName(at spot, store string) string {
+	if !at.id.Seen() || strings.HasSuffix(store, "-"+at.id.Sum()) {
+		return store
+	}
+	return UnlistedName(at.dir, at.id)
+}
+
+// unlisted is what the names of datastores end with that are not configured.
+var unlisted = regexp.MustCompile(`-[0-9a-f]{8}$`)
+
+func baseName(path string) string {
 	base := strings.Map(func(r rune) rune {
 		switch {
 		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '_', r == '.', r == '-':
@@ -27,62 +55,61 @@ func PathName(path string) string {
 		}
 		return '_'
 	}, filepath.Base(path))
-	base = strings.TrimLeft(base[:min(maxPathBase, len(base))], ".-")
-	sum := sha256.Sum256([]byte(path))
-	return base + "-" + hex.EncodeToString(sum[:4])
+	return strings.TrimLeft(base[:min(maxPathBase, len(base))], ".-")
 }
 
-// resolveDir returns the path of a directory without symbolic links. One that
-// is not there keeps its path.
-func resolveDir(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
-	}
-	return filepath.Clean(path)
+// ErrInTree says that a path leads into a mounted tree of pbsfs, where nobody looks
+// who was not told to.
+var ErrInTree = errors.New("lies in a mounted tree of pbsfs")
+
+// Found is what is known of a datastore in a directory.
+type Found struct {
+	// Dir is the directory, without symbolic links as far as it could be followed.
+	Dir string
+	ID  identity.ID
+	// Listed are the entries that are this datastore, in the order of the list.
+	Listed []Datastore
 }
 
-// SameDir reports whether two paths lead to one directory, as far as their names
-// say.
-func SameDir(a, b string) bool { return resolveDir(a) == resolveDir(b) }
-
-// countedAs returns all names that operations on a datastore are counted under:
-// its own, those of other entries for its directory, and the one made from that.
-func countedAs(host Host, store string) ([]string, error) {
-	listed, err := Datastores(host)
-	if err != nil {
-		return nil, err
+// FindAt looks for the datastore in a directory, and for its entries in a list.
+// Places that do not answer are waited for a moment; the error is about the
+// directory alone, and Dir is set beside it.
+func FindAt(ctx context.Context, host Host, list []Datastore, path string) (Found, error) {
+	if host.places == nil {
+		return Found{}, errNoHost
 	}
-	names := []string{store}
-	for _, d := range listed {
-		if d.Name != store || d.Path == "" {
-			continue
-		}
-		dir := resolveDir(d.Dir())
-		names = append(names, PathName(dir))
-		for _, other := range listed {
-			if other.Path != "" && resolveDir(other.Dir()) == dir {
-				names = append(names, other.Name)
-			}
+	host.places.refresh()
+	host.places.lookFor(ctx, list, path)
+	at, err, known := host.places.at(path)
+	if err == nil && !known {
+		err = context.Cause(ctx)
+	}
+	f := Found{Dir: at.dir, ID: at.id}
+	for _, d := range list {
+		other, oerr, _ := host.places.of(d)
+		if at.id.Same(other.id) || (isHung(oerr) || !at.id.Seen() && !other.id.Seen()) && at.dir == other.dir {
+			f.Listed = append(f.Listed, d)
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
+	return f, err
 }
 
-// modeAt is the maintenance mode of a datastore that is known to lie in dir: the
-// strictest of all entries for it. An empty dir is not known.
-func (c *config) modeAt(store, dir string) Mode {
-	mode := c.mode(store)
-	if dir == "" || c.problem != "" {
-		return mode
+// Present is what is left of an identity when the disk that it was seen on has been
+// unplugged.
+func Present(id identity.ID) identity.ID { return present(id) }
+
+// Identities looks at the places of all datastores in a list, and returns what is
+// known of them, in its order. Those that do not answer in time are not known.
+func Identities(ctx context.Context, host Host, list []Datastore) []identity.ID {
+	out := make([]identity.ID, len(list))
+	if host.places == nil {
+		return out
 	}
-	for _, s := range c.sections {
-		if s.kind != sectionType || s.name == store {
-			continue
-		}
-		if d := c.datastore(s, ""); d.Path != "" && resolveDir(d.Dir()) == dir {
-			mode = stricter(mode, c.mode(s.name))
-		}
+	host.places.refresh()
+	host.places.lookFor(ctx, list)
+	for i, d := range list {
+		at, _, _ := host.places.of(d)
+		out[i] = at.id
 	}
-	return mode
+	return out
 }

@@ -1,9 +1,9 @@
 package maint
 
 import (
-	"fmt"
+	"context"
+	"os"
 	"path/filepath"
-	"slices"
 )
 
 // ProcessCount is what one process does with a datastore.
@@ -30,18 +30,25 @@ type Tally struct {
 // Count finds the live processes that have operations on a datastore: PBS's
 // daemons, those in other pid namespaces, and, for root on a host without PBS,
 // those of all users. What users have in their directories keeps nobody from
-// counting.
-func Count(host Host, store string) (Tally, error) {
+// counting. also are names under which the datastore may be counted still.
+func Count(host Host, store string, also ...string) (Tally, error) {
 	if len(host.configs) == 0 {
 		return Tally{}, errNoHost
 	}
 	if err := checkStore(store); err != nil {
 		return Tally{}, err
 	}
-	names, err := countedAs(host, store)
+	counted := newTally(host, store)
+	counted.also = also
+	names, err := counted.names(context.Background())
 	if err != nil {
 		return Tally{}, err
 	}
+	return countUnder(host, names)
+}
+
+// countUnder counts what is published under the names of one datastore.
+func countUnder(host Host, names nameSet) (Tally, error) {
 	var t Tally
 	if err := t.addOwn(host, names); err != nil {
 		return Tally{}, err
@@ -54,35 +61,55 @@ func Count(host Host, store string) (Tally, error) {
 
 // Processes lists the live processes that have operations on a datastore, as
 // [Count] finds them.
-func Processes(host Host, store string) ([]ProcessCount, error) {
-	t, err := Count(host, store)
+func Processes(host Host, store string, also ...string) ([]ProcessCount, error) {
+	t, err := Count(host, store, also...)
 	return t.Processes, err
 }
 
 // addOwn adds what the run directory has, our own file and those of guests.
-func (t *Tally) addOwn(host Host, names []string) error {
+func (t *Tally) addOwn(host Host, names nameSet) error {
 	claim, err := claimRun(host)
 	if err != nil {
 		return err
 	}
 	defer claim.release()
-	for _, name := range names {
-		entries, err := readOperations(host.OperationsFile(name))
+	here, err := readUnder(host.OperationsDir(), names)
+	if err != nil {
+		return err
+	}
+	t.add(merged(here), claim.home)
+	for _, dir := range guestDirs(host.runDir) {
+		entries, err := readUnder(dir, names)
 		if err != nil {
 			return err
 		}
-		t.add(entries, claim.home)
-	}
-	for _, dir := range guestDirs(host.runDir) {
-		for _, name := range names {
-			entries, err := readOperations(filepath.Join(dir, name))
-			if err != nil {
-				return err
-			}
-			t.add(seenFromHere(dir, entries), false)
-		}
+		t.add(seenFromHere(dir, merged(entries)), false)
 	}
 	return nil
+}
+
+// readUnder reads all files in a directory that are about one datastore.
+func readUnder(dir string, names nameSet) ([]opsEntry, error) {
+	var all []opsEntry
+	for _, name := range names.among(namesIn(dir)) {
+		entries, err := readOperations(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entries...)
+	}
+	return all, nil
+}
+
+// namesIn lists a directory of operations files; one that is not there is empty.
+func namesIn(dir string) []string {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(-1)
+	return names
 }
 
 // add adds entries. Where their pids are not those of this namespace, all count:
@@ -128,16 +155,4 @@ func Sum(host Host, store string) (Counts, error) {
 		sum = sum.and(Counts{Read: p.Read, Write: p.Write})
 	}
 	return sum, err
-}
-
-// conflicting are the processes whose operations a mode would forbid.
-func conflicting(host Host, store string, mode ModeType) ([]ProcessCount, error) {
-	procs, err := Processes(host, store)
-	if err != nil {
-		return nil, fmt.Errorf("count the operations on datastore %s: %w", store, err)
-	}
-	m := Mode{Type: mode}
-	return slices.DeleteFunc(procs, func(p ProcessCount) bool {
-		return (p.Read == 0 || m.allows(Read)) && (p.Write == 0 || m.allows(Write))
-	}), nil
 }

@@ -165,8 +165,11 @@ func AddDatastore(ctx context.Context, host Host, d Datastore) error {
 	if err := d.check(); err != nil {
 		return err
 	}
+	if err := d.isNew(ctx, host); err != nil {
+		return err
+	}
 	return editConfig(ctx, host, func(c *config) ([]byte, error) {
-		if err := d.isNew(host); err != nil {
+		if err := d.nameIsNew(host); err != nil {
 			return nil, err
 		}
 		return c.added(d), nil
@@ -175,18 +178,37 @@ func AddDatastore(ctx context.Context, host Host, d Datastore) error {
 
 // CheckAdd says why [AddDatastore] would refuse a datastore, for who is about to
 // make one.
-func CheckAdd(host Host, d Datastore) error {
+func CheckAdd(ctx context.Context, host Host, d Datastore) error {
 	if host.IsPBS() {
 		return ErrPBSOwns
 	}
 	if err := d.check(); err != nil {
 		return err
 	}
-	return d.isNew(host)
+	return d.isNew(ctx, host)
 }
 
-// isNew complains about a name or directory that is listed already.
-func (d Datastore) isNew(host Host) error {
+// isNew complains about a name or datastore that is listed already.
+func (d Datastore) isNew(ctx context.Context, host Host) error {
+	listed, err := Datastores(host)
+	if err != nil {
+		return err
+	}
+	if err := d.nameIsNew(host); err != nil {
+		return err
+	}
+	all := Identities(ctx, host, append(slices.Clone(listed), d))
+	own := all[len(listed)]
+	for i, other := range listed {
+		if own.Same(all[i]) || !d.Removable() && !other.Removable() && filepath.Clean(other.Path) == filepath.Clean(d.Path) {
+			return fmt.Errorf("%s is datastore %s in %s: %w", d.Path, other.Name, other.File, ErrExists)
+		}
+	}
+	return nil
+}
+
+// nameIsNew complains about a name that is listed already.
+func (d Datastore) nameIsNew(host Host) error {
 	listed, err := Datastores(host)
 	if err != nil {
 		return err
@@ -194,9 +216,6 @@ func (d Datastore) isNew(host Host) error {
 	for _, other := range listed {
 		if other.Name == d.Name {
 			return fmt.Errorf("datastore %s in %s: %w", d.Name, other.File, ErrExists)
-		}
-		if !d.Removable() && !other.Removable() && SameDir(other.Path, d.Path) {
-			return fmt.Errorf("%s is datastore %s in %s: %w", d.Path, other.Name, other.File, ErrExists)
 		}
 	}
 	return nil
@@ -225,8 +244,18 @@ func (c *config) added(d Datastore) []byte {
 }
 
 // RemoveDatastore takes a datastore off our own datastore.cfg; its files stay.
-// It is refused with a [*ConflictError] while operations are active.
-func RemoveDatastore(ctx context.Context, host Host, name string) error {
+// It is refused with a [*ConflictError] while operations are active, under this
+// name or others that the datastore has or had.
+func RemoveDatastore(ctx context.Context, host Host, name string, also ...string) error {
+	if len(host.configs) == 0 {
+		return errNoHost
+	}
+	counted := newTally(host, name)
+	counted.also = also
+	names, err := counted.names(ctx)
+	if err != nil {
+		return err
+	}
 	return editConfig(ctx, host, func(c *config) ([]byte, error) {
 		s, err := c.find(name)
 		if err != nil {
@@ -235,7 +264,7 @@ func RemoveDatastore(ctx context.Context, host Host, name string) error {
 		if s == nil {
 			return nil, fmt.Errorf("datastore %s: %w", name, ErrNotConfigured)
 		}
-		procs, err := conflicting(host, name, Offline)
+		procs, err := counted.conflictingUnder(names, Offline)
 		if err != nil {
 			return nil, err
 		}

@@ -81,6 +81,15 @@
 // but those of the one line. PBS is told through its generation counter and its
 // control socket.
 //
+// # Names
+//
+// One datastore may have several entries in datastore.cfg, and be reached by many
+// paths. It is told by what it is, see package identity: operations are published
+// under the names of all its entries, or where it has none, under one made of its
+// identity, and the modes of all of them bind. A datastore that was listed and is
+// not any more is [Unlisted], which counts as offline. An entry whose place does
+// not answer in time counts by its name alone.
+//
 // # Places
 //
 // A [Host] says where all this lives: with PBS, or for root or an ordinary user
@@ -109,7 +118,8 @@
 //  3. Operations.mu, or one of the small mutexes in modeSource and shareTable,
 //     of which none is held while another one is taken.
 //
-// The first two are held across the writing of one small file and nothing else,
+// The first two are held across the reading of datastore.cfg, the writing of small
+// files and nothing else, no look at the place of a datastore above all,
 // the third across nothing at all. A file lock is given up on after 10 s, with an
 // error that names the lock and who holds it. Nobody waits for the claim of a run
 // directory: who cannot have it is a guest. Callbacks are called with no lock held.

@@ -56,6 +56,7 @@ type Host struct {
 	// serverUsersRun is where the server's user keeps what root keeps in ownRun, "" if
 	// that is nobody else.
 	serverUsersRun string
+	places         *places
 }
 
 // configPlace is one directory with a datastore.cfg.
@@ -95,7 +96,7 @@ func NewHost(opts HostOptions) (Host, error) {
 	if sameDirectory(configDir, pbsConfigDir) {
 		configDir = pbsConfigDir // by another path
 	}
-	h := Host{uid: opts.UID}
+	h := Host{uid: opts.UID, places: newPlaces()}
 	h.pbs = isPBS(configDir, runDir)
 	h.placeConfig(configDir, getenv)
 	if err := h.placeRun(runDir, getenv); err != nil {

@@ -46,15 +46,15 @@ type unpublished struct {
 	modes *modeSource
 }
 
-func (u unpublished) register(_ context.Context, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) error {
-	mode, file, err := u.modes.fresh()
+func (u unpublished) register(ctx context.Context, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) error {
+	b, file, err := u.modes.current(ctx)
 	if err != nil {
 		return &RegisterError{Store: u.store, File: file, Err: err}
 	}
-	if want, news := plan(mode); news {
-		grant(mode, &want)
+	if want, news := plan(b.mode); news {
+		grant(b.mode, &want)
 	} else {
-		grant(mode, nil)
+		grant(b.mode, nil)
 	}
 	return nil
 }
@@ -73,9 +73,53 @@ type fileLedger struct {
 	modes   *modeSource
 	daemons []Process // PBS's, as of the last publication
 	written Counts    // our share, as of the last publication
-	seen    entrySight
+	// names are those of the files that may have our share, each with what was
+	// seen in it. A list is never changed, only replaced.
+	names atomic.Pointer[[]*nameSight]
 	// at is where we publish; nil before the first time and after close.
 	at atomic.Pointer[opsPlace]
+}
+
+// nameSight is a name that operations are published under.
+type nameSight struct {
+	name string
+	seen entrySight
+}
+
+// published are the names of the files that may have our share.
+func (l *fileLedger) published() []*nameSight {
+	if list := l.names.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
+// targets are those names, and others.
+func (l *fileLedger) targets(names []string) []*nameSight {
+	list := slices.Clone(l.published())
+	for _, name := range names {
+		if !slices.ContainsFunc(list, func(n *nameSight) bool { return n.name == name }) {
+			list = append(list, &nameSight{name: name})
+		}
+	}
+	return list
+}
+
+// note notes that the file of a name has our share, or no longer has.
+func (l *fileLedger) note(name *nameSight, has bool) {
+	list := slices.DeleteFunc(slices.Clone(l.published()), func(n *nameSight) bool { return n == name })
+	if has {
+		list = append(list, name)
+	}
+	l.names.Store(&list)
+}
+
+// missing says whether operations are not published under one of the names.
+func (l *fileLedger) missing(names []string) bool {
+	list := l.published()
+	return slices.ContainsFunc(names, func(name string) bool {
+		return !slices.ContainsFunc(list, func(n *nameSight) bool { return n.name == name })
+	})
 }
 
 // opsPlace is where a process publishes what it counts.
@@ -108,15 +152,24 @@ func (l *fileLedger) place(ctx context.Context) (*opsPlace, error) {
 
 func (l *fileLedger) close() {
 	if at := l.at.Swap(nil); at != nil {
-		shares.set(at.file(l.store), l, Counts{})
+		for _, n := range l.published() {
+			shares.set(at.file(n.name), l, Counts{})
+		}
 		at.claim.release()
 	}
 }
 
 // register holds, in this order, the config locks and the operations lock.
 func (l *fileLedger) register(ctx context.Context, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) error {
-	for {
-		done, file, err := l.tryRegister(ctx, plan, grant)
+	for tries := 1; ; tries++ {
+		file, err := l.modes.prepare(ctx)
+		done := false
+		if err == nil {
+			done, file, err = l.tryRegister(ctx, tries >= enoughTries, plan, grant)
+		}
+		if errors.Is(err, errUnseen) && ctx.Err() == nil {
+			continue
+		}
 		if err != nil {
 			return &RegisterError{Store: l.store, File: file, Err: err}
 		}
@@ -126,21 +179,25 @@ func (l *fileLedger) register(ctx context.Context, plan func(Mode) (Counts, bool
 	}
 }
 
+// enoughTries is how often it is waited for that the datastores' places, which are
+// looked at without the locks, are those in the files under the locks.
+const enoughTries = 10
+
 // tryRegister is one attempt; file says where it went wrong. It is not done if
 // another lock came to exist meanwhile, which then has to be taken too.
-func (l *fileLedger) tryRegister(ctx context.Context, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) (done bool, file string, err error) {
+func (l *fileLedger) tryRegister(ctx context.Context, anyhow bool, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) (done bool, file string, err error) {
 	locks, file, err := lockConfigs(ctx, l.host)
 	if err != nil {
 		return false, file, err
 	}
 	defer locks.unlock()
-	mode, file, err := l.modes.fresh()
+	b, file, err := l.modes.fresh(anyhow)
 	if err != nil {
 		return false, file, err
 	}
-	want, news := plan(mode)
+	want, news := plan(b.mode)
 	if !news {
-		grant(mode, nil)
+		grant(b.mode, nil)
 		return true, "", nil
 	}
 	file = l.host.OperationsFile(l.store)
@@ -151,10 +208,11 @@ func (l *fileLedger) tryRegister(ctx context.Context, plan func(Mode) (Counts, b
 		// The entry is ahead of the guards for a moment, which is safe.
 		return false, "", nil
 	}
-	grant(mode, &want)
+	grant(b.mode, &want)
 	return true, "", nil
 }
 
+// update publishes under every name that the datastore has, one after the other.
 func (l *fileLedger) update(ctx context.Context, counts Counts) error {
 	me, err := Self()
 	if err != nil {
@@ -168,7 +226,25 @@ func (l *fileLedger) update(ctx context.Context, counts Counts) error {
 	if err != nil {
 		return err
 	}
-	path := at.file(l.store)
+	list := l.published()
+	if counts.Total() > 0 || len(list) == 0 {
+		list = l.targets(l.modes.counted())
+	}
+	for i, n := range list {
+		if err := l.updateFile(ctx, at.file(n.name), me, counts, daemons); err != nil {
+			if i > 0 {
+				l.written = l.written.max(counts)
+			}
+			return err
+		}
+		l.note(n, counts.Total() > 0)
+	}
+	l.daemons, l.written = daemons, counts
+	return nil
+}
+
+// updateFile publishes under one name.
+func (l *fileLedger) updateFile(ctx context.Context, path string, me Process, counts Counts, daemons []Process) error {
 	lock, err := lockOperations(ctx, l.host, path)
 	if err != nil {
 		return err
@@ -184,7 +260,6 @@ func (l *fileLedger) update(ctx context.Context, counts Counts) error {
 		undo()
 		return fmt.Errorf("write operations file: %w", err)
 	}
-	l.daemons, l.written = daemons, counts
 	return nil
 }
 
@@ -195,8 +270,13 @@ func (l *fileLedger) holds(op Operation) bool {
 	if at == nil || at.claim.guest != "" && !at.claim.stands() {
 		return false
 	}
-	c, ok := l.seen.look(at.file(l.store))
-	return ok && c.of(op) > 0
+	list := l.published()
+	for _, n := range list {
+		if c, ok := n.seen.look(at.file(n.name)); !ok || c.of(op) == 0 {
+			return false
+		}
+	}
+	return len(list) > 0
 }
 
 func (l *fileLedger) intact() bool {
@@ -204,12 +284,20 @@ func (l *fileLedger) intact() bool {
 	if at == nil || !at.claim.stands() {
 		return false
 	}
-	path := at.file(l.store)
-	c, ok := l.seen.look(path)
-	return ok && c == shares.sum(path)
+	list := l.published()
+	for _, n := range list {
+		path := at.file(n.name)
+		if c, ok := n.seen.look(path); !ok || c != shares.sum(path) {
+			return false
+		}
+	}
+	return len(list) > 0
 }
 
 func (l *fileLedger) stale() bool {
+	if l.missing(l.modes.counted()) {
+		return true // it has got another name meanwhile
+	}
 	daemons, err := pbsDaemons(l.host)
 	return err == nil && !slices.Equal(daemons, l.daemons)
 }
@@ -371,7 +459,7 @@ func CheckTracking(ctx context.Context, host Host, store string) error {
 	if len(host.configs) == 0 {
 		return errNoHost
 	}
-	l := &fileLedger{host: host, store: store}
+	l := &fileLedger{host: host, store: store, modes: newModeSource(host, store, "", false)}
 	defer l.close()
 	locks, file, err := lockConfigs(ctx, host)
 	if err == nil {

@@ -41,6 +41,10 @@ const (
 	Unmount   ModeType = "unmount"
 	S3Refresh ModeType = "s3-refresh"
 
+	// Unlisted stands for no mode: the datastore was configured and is not any
+	// more, so that nobody would count what is done with it. It counts as offline.
+	Unlisted ModeType = "unlisted"
+
 	// Unknown stands for a type this package does not know and for a
 	// property that cannot be read. It counts as offline.
 	Unknown ModeType = "unknown"
@@ -81,6 +85,9 @@ type Mode struct {
 	Message string
 	// Problem says, for Unknown only, what could not be understood.
 	Problem string
+	// Via is the entry that has the mode, where that has another name than the
+	// datastore was asked for by: both are about the same datastore.
+	Via string
 
 	// stated is the type an unreadable property begins with, as far as that
 	// much could be read: a broken offline may be repaired, a broken or new
@@ -121,7 +128,7 @@ func (m Mode) CheckLookup(store string) error {
 }
 
 func (m Mode) refusal(store string) *ModeError {
-	return &ModeError{Store: store, Type: m.Type, Message: m.Message, Problem: m.Problem}
+	return &ModeError{Store: store, Type: m.Type, Message: m.Message, Problem: m.Problem, Via: m.Via}
 }
 
 // ModeError is a refusal by the maintenance mode. errors.Is finds ErrOffline
@@ -132,6 +139,7 @@ type ModeError struct {
 	Type    ModeType
 	Message string // the administrator's
 	Problem string // for Unknown: what could not be understood
+	Via     string // the entry that has the mode, if it has another name
 }
 
 // Error names the datastore, its mode and the administrator's message.
@@ -149,8 +157,13 @@ func (e *ModeError) Error() string {
 		b.WriteString("is being unmounted")
 	case S3Refresh:
 		b.WriteString("is being refreshed from S3")
+	case Unlisted:
+		b.WriteString("is no longer in datastore.cfg, so nobody counts what is done with it: unmount it, and mount it again")
 	default:
 		b.WriteString("has a maintenance mode that cannot be read, taken as offline")
+	}
+	if e.Via != "" {
+		fmt.Fprintf(&b, " (as %s)", e.Via)
 	}
 	if e.Message != "" {
 		fmt.Fprintf(&b, ": %s", e.Message)

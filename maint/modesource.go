@@ -1,12 +1,15 @@
 package maint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/identity"
 )
 
 // ErrNotConfigured says that a datastore is not listed in datastore.cfg.
@@ -47,82 +50,171 @@ func (s stamp) settled(now time.Time) bool {
 	return s == stamp{} || now.Sub(time.Unix(s.ctime.Unix())) > tick
 }
 
-// modeSource knows the mode of one datastore in all datastore.cfg that bind
-// us, and reads them only when they have changed.
+// modeSource knows what all datastore.cfg that bind us say of one datastore, and
+// reads them only when they have changed.
 type modeSource struct {
 	host  Host
 	store string
-	dir   string // where the datastore lies, without symbolic links; "" if that is not known
+	path  string // where the datastore lies; "" for the one that the entry says
 	// lenient: a file that may not be read holds no mode. Only for those who
 	// do not count either.
 	lenient bool
+	watch   *MountWatch // nil: the mount table is compared
 
 	// mu guards the memory of the last reading; it is never held across I/O
 	// and nothing is locked under it.
-	mu    sync.Mutex
-	known []modeReading // one for each file of host.configs
+	mu     sync.Mutex
+	files  []configReading // one for each file of host.configs
+	own    spot            // where the datastore was last seen
+	listed bool            // an entry was the datastore's, sometime
+	last   binding
+	epoch  uint64 // of the mounts, when last was made
+	valid  bool   // last is of the files and the epoch
 }
 
-type modeReading struct {
-	stamp stamp
-	mode  Mode
-	valid bool // stamp and mode belong together and the stamp was settled
+// configReading is what was read of one file.
+type configReading struct {
+	stamp   stamp
+	config  *config
+	settled bool // the stamp shows every change
+	hidden  bool // it may not be read
 }
 
 func newModeSource(host Host, store, path string, lenient bool) *modeSource {
-	m := &modeSource{host: host, store: store, lenient: lenient, known: make([]modeReading, len(host.configs))}
-	if path != "" {
-		m.dir = resolveDir(path)
+	return &modeSource{
+		host: host, store: store, path: path, lenient: lenient,
+		files: make([]configReading, len(host.configs)), own: spot{dir: path},
 	}
-	return m
 }
 
-// current is the mode of this moment; file says what could not be read.
-func (m *modeSource) current() (mode Mode, file string, err error) { return m.look(false) }
+// watchMounts makes it cheap to see that the mounts have not changed.
+func (m *modeSource) watchMounts() { m.watch, _ = WatchMounts() }
 
-// fresh reads every file again.
-func (m *modeSource) fresh() (mode Mode, file string, err error) { return m.look(true) }
+func (m *modeSource) close() {
+	if m.watch != nil {
+		_ = m.watch.Close()
+	}
+}
 
-func (m *modeSource) look(again bool) (Mode, string, error) {
-	var mode Mode
+// mountsNow returns a number that changes with the mount table.
+func (m *modeSource) mountsNow() uint64 {
+	if m.watch == nil {
+		return m.host.places.refresh()
+	}
+	if changed, err := m.watch.Wait(0); changed || err != nil {
+		return m.host.places.changed()
+	}
+	return m.host.places.now()
+}
+
+// current is the binding of this moment; file says what could not be read. It
+// may look at places, so no lock may be held.
+func (m *modeSource) current(ctx context.Context) (b binding, file string, err error) {
+	epoch := m.mountsNow()
+	files, same, file, err := m.read(false)
+	if err != nil {
+		return binding{}, file, err
+	}
+	m.mu.Lock()
+	if same && m.valid && m.epoch == epoch {
+		defer m.mu.Unlock()
+		return m.last, "", nil
+	}
+	m.mu.Unlock()
+	m.look(ctx, files)
+	return m.bind(files, epoch), "", nil
+}
+
+// prepare looks at what [modeSource.fresh] has to know.
+func (m *modeSource) prepare(ctx context.Context) (file string, err error) {
+	m.mountsNow()
+	files, _, file, err := m.read(false)
+	if err != nil {
+		return file, err
+	}
+	m.look(ctx, files)
+	return "", nil
+}
+
+// counted are the names that operations are published under, as of the last
+// reading.
+func (m *modeSource) counted() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last.counted(m.store)
+}
+
+// identity is what the datastore was told by when it was last seen.
+func (m *modeSource) identity() identity.ID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.own.id
+}
+
+// lastRead is what stood in the files when they were last read.
+func (m *modeSource) lastRead() []configReading {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.files
+}
+
+// errUnseen says that an entry names a place that nobody has looked at yet.
+var errUnseen = errors.New("the places of the datastores have changed meanwhile")
+
+// fresh reads every file again, for those who hold its lock. It looks at nothing
+// else: where a place was not looked at the error is errUnseen, unless anyhow is
+// set.
+func (m *modeSource) fresh(anyhow bool) (b binding, file string, err error) {
+	epoch := m.host.places.now()
+	files, _, file, err := m.read(true)
+	if err != nil {
+		return binding{}, file, err
+	}
+	if !anyhow && !m.seen(files) {
+		return binding{}, "", errUnseen
+	}
+	return m.bind(files, epoch), "", nil
+}
+
+// read returns what stands in the files, reading those that have changed, or all
+// again. same says that nothing has.
+func (m *modeSource) read(again bool) (files []configReading, same bool, file string, err error) {
+	m.mu.Lock()
+	known := m.files
+	m.mu.Unlock()
+	files, same = make([]configReading, len(known)), true
 	for i, place := range m.host.configs {
-		r, err := m.reading(i, place.file(), again)
-		if err != nil && m.lenient && errors.Is(err, os.ErrPermission) {
-			continue
+		if files[i], err = m.reread(known[i], place.file(), again); err != nil {
+			return nil, false, place.file(), err
 		}
-		if err != nil {
-			return Mode{}, place.file(), err
-		}
-		mode = stricter(mode, r)
+		same = same && files[i].config == known[i].config
 	}
-	return mode, "", nil
+	if !same {
+		m.mu.Lock()
+		m.files, m.valid = files, false
+		m.mu.Unlock()
+	}
+	return files, same, "", nil
 }
 
-func (m *modeSource) reading(i int, path string, again bool) (Mode, error) {
-	if !again {
+func (m *modeSource) reread(known configReading, path string, again bool) (configReading, error) {
+	if known.config != nil && known.settled && !again {
 		now, err := stampOf(path)
-		if err != nil {
-			return Mode{}, err
+		if err == nil && known.stamp == now {
+			return known, nil
 		}
-		m.mu.Lock()
-		known := m.known[i]
-		m.mu.Unlock()
-		if known.valid && known.stamp == now {
-			return known.mode, nil
+		if err != nil && !m.lenient {
+			return configReading{}, err
 		}
 	}
 	data, at, err := readConfig(path)
+	if err != nil && m.lenient && errors.Is(err, os.ErrPermission) {
+		return configReading{config: &config{}, hidden: true}, nil
+	}
 	if err != nil {
-		return Mode{}, err
+		return configReading{}, err
 	}
-	r := modeReading{stamp: at, mode: parseConfig(data).modeAt(m.store, m.dir), valid: at.settled(time.Now())}
-	if r.mode.Type == Unknown {
-		r.mode.Problem = path + ": " + r.mode.Problem
-	}
-	m.mu.Lock()
-	m.known[i] = r
-	m.mu.Unlock()
-	return r.mode, nil
+	return configReading{stamp: at, config: parseConfig(data), settled: at.settled(time.Now())}, nil
 }
 
 // stricter of two modes is the one that forbids more.
@@ -134,7 +226,7 @@ func stricter(a, b Mode) Mode {
 }
 
 func strictness(t ModeType) int {
-	for i, u := range []ModeType{None, ReadOnly, Offline, S3Refresh, Unknown, Unmount} {
+	for i, u := range []ModeType{None, ReadOnly, Offline, S3Refresh, Unlisted, Unknown, Unmount} {
 		if t == u {
 			return i
 		}
@@ -184,14 +276,15 @@ func fileStamp(f *os.File) (stamp, error) {
 }
 
 // ReadMode is the mode of a datastore at this moment, from every datastore.cfg
-// that binds us. One that is not listed has none.
+// that binds us: the strictest of all its entries. One that is not listed has
+// none.
 func ReadMode(host Host, store string) (Mode, error) {
 	if len(host.configs) == 0 {
 		return Mode{}, errNoHost
 	}
-	mode, file, err := newModeSource(host, store, "", false).fresh()
+	b, file, err := newTally(host, store).modes.current(context.Background())
 	if err != nil {
 		return Mode{}, fmt.Errorf("read the maintenance mode of datastore %s from %s: %w", store, file, err)
 	}
-	return mode, nil
+	return b.mode, nil
 }

@@ -8,6 +8,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/identity"
 )
 
 // maxLinger bounds how long count and descriptors outlive the last operation.
@@ -89,8 +91,9 @@ type Options struct {
 	// Store is the datastore's name in datastore.cfg and the name of its
 	// operations file.
 	Store string
-	// Path is the datastore's directory: modes of other entries for it count
-	// as well.
+	// Path is the datastore's directory. Whatever else it is called there, in
+	// datastore.cfg: its operations are counted under those names as well, and
+	// their modes bind. "" is the place of the entry of that name.
 	Path string
 	Host Host
 	// Untracked publishes nothing and lets nothing linger: for hosts where
@@ -191,6 +194,7 @@ func NewOperations(opts Options) (*Operations, error) {
 	}
 	o.ledger = newLedger(opts, o.modes)
 	o.stop, o.cancel = context.WithCancel(context.Background())
+	o.modes.watchMounts()
 	o.mode = o.look()
 	o.startWatch()
 	return o, nil
@@ -296,12 +300,12 @@ func (o *Operations) unlessRefused(op Operation) error {
 // check compares op with the mode in datastore.cfg, which is read again only
 // when the file is another one.
 func (o *Operations) check(op Operation) error {
-	mode, file, err := o.modes.current()
+	b, file, err := o.modes.current(o.stop)
 	if err != nil {
 		return &RegisterError{Store: o.opts.Store, File: file, Err: err}
 	}
-	o.sawMode(mode)
-	return mode.Check(o.opts.Store, op)
+	o.sawMode(b.mode)
+	return b.mode.Check(o.opts.Store, op)
 }
 
 // sawMode notes the mode. One that forbids reading ends the linger.
@@ -429,6 +433,9 @@ func (o *Operations) Mode() Mode {
 	return o.mode
 }
 
+// Identity is what the datastore was told by when it was last seen.
+func (o *Operations) Identity() identity.ID { return o.modes.identity() }
+
 // Untracked says whether others are not told of our operations.
 func (o *Operations) Untracked() bool { return o.opts.Untracked }
 
@@ -450,6 +457,7 @@ func (o *Operations) Close() error {
 	o.cancel()
 	o.running.Wait()
 	o.ledger.close()
+	o.modes.close()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.residue {

@@ -65,6 +65,9 @@ type SetOptions struct {
 	Drain bool
 	// Force lets ClearMode clear PBS's own unmount where it is stuck.
 	Force bool
+	// Also are names under which the datastore may be counted still: those that
+	// its trees were mounted by.
+	Also []string
 	// Log is told what did not hinder the change; slog.Default() when nil.
 	Log *slog.Logger
 }
@@ -81,14 +84,15 @@ func SetMode(ctx context.Context, host Host, store string, mode ModeType, opts S
 	if err != nil {
 		return err
 	}
-	c := modeChange{host: host, store: store, mode: mode, value: value, drain: opts.Drain, log: opts.Log}
+	c := newModeChange(host, store, mode, opts)
+	c.value = value
 	deadline := time.Now().Add(opts.Wait)
 	for {
 		err := c.try(ctx)
 		if !errors.Is(err, ErrConflict) || !time.Now().Before(deadline) {
 			return err
 		}
-		if err := c.waitQuiet(ctx, deadline); err != nil {
+		if err := c.tally.waitQuiet(ctx, mode, deadline); err != nil {
 			return err
 		}
 	}
@@ -96,7 +100,8 @@ func SetMode(ctx context.Context, host Host, store string, mode ModeType, opts S
 
 // ClearMode ends the maintenance of a datastore.
 func ClearMode(ctx context.Context, host Host, store string, opts SetOptions) error {
-	c := modeChange{host: host, store: store, drain: true, force: opts.Force, log: opts.Log}
+	c := newModeChange(host, store, None, opts)
+	c.drain = true
 	return c.try(ctx)
 }
 
@@ -109,6 +114,17 @@ type modeChange struct {
 	drain bool
 	force bool
 	log   *slog.Logger
+	tally *tally
+	bound binding // what the files say while they are locked
+}
+
+func newModeChange(host Host, store string, mode ModeType, opts SetOptions) *modeChange {
+	c := &modeChange{
+		host: host, store: store, mode: mode, drain: opts.Drain, force: opts.Force, log: opts.Log,
+		tally: newTally(host, store),
+	}
+	c.tally.also = opts.Also
+	return c
 }
 
 // try makes the change under the config lock, under which no operation can be
@@ -143,30 +159,55 @@ func (c *modeChange) warn(what string, err error) {
 // locked changes the mode to the value that decide returns, under the config
 // lock.
 func (c *modeChange) locked(ctx context.Context, decide func(now Mode) (value string, err error)) (changed bool, err error) {
-	if err := c.find(); err != nil {
-		return false, err
+	if len(c.host.configs) == 0 {
+		return false, errNoHost
+	}
+	for tries := 1; ; tries++ {
+		if _, err := c.tally.names(ctx); err != nil {
+			return false, err
+		}
+		changed, err = c.lockedOnce(ctx, tries >= enoughTries, decide)
+		if !errors.Is(err, errUnseen) || ctx.Err() != nil {
+			return changed, err
+		}
+	}
+}
+
+// lockedOnce is one attempt. Under the lock each file is read once, and nothing
+// is looked at but those, the operations files and /proc.
+func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(now Mode) (value string, err error)) (changed bool, err error) {
+	if c.host.configs[0].shared {
+		if _, err := c.entry(c.tally.modes.lastRead()); err != nil {
+			return false, err
+		}
 	}
 	lock, err := lockOwnConfig(ctx, c.host)
 	if err != nil {
 		return false, fmt.Errorf("change the maintenance mode of datastore %s: %w", c.store, err)
 	}
 	defer lock.unlock()
-	path := c.host.configs[0].file()
-	data, _, err := readConfig(path)
+	bound, path, err := c.tally.modes.fresh(anyhow)
+	if err != nil && path != "" {
+		err = fmt.Errorf("read %s: %w", path, err)
+	}
 	if err != nil {
 		return false, err
 	}
-	file := parseConfig(data)
+	c.bound = bound
+	file, err := c.entry(c.tally.modes.lastRead())
+	if err != nil {
+		return false, err
+	}
 	value, err := decide(file.mode(c.store))
 	if err != nil {
 		return false, err
 	}
 	out, err := file.setMode(c.store, value)
-	if err != nil || bytes.Equal(out, data) {
+	if err != nil || bytes.Equal(out, file.bytes()) {
 		return false, err
 	}
 	if err := writeConfig(c.host, out); err != nil {
-		return false, fmt.Errorf("write %s: %w", path, err)
+		return false, fmt.Errorf("write %s: %w", c.host.configs[0].file(), err)
 	}
 	if err := bumpGeneration(c.host); err != nil {
 		c.warn("PBS may trust its old configuration for a minute", err)
@@ -174,26 +215,19 @@ func (c *modeChange) locked(ctx context.Context, decide func(now Mode) (value st
 	return true, nil
 }
 
-// find makes sure that the datastore is listed where we may change it.
-func (c *modeChange) find() error {
-	if len(c.host.configs) == 0 {
-		return errNoHost
-	}
-	for i, place := range c.host.configs {
-		data, _, err := readConfig(place.file())
-		if err != nil {
-			return err
-		}
-		file := parseConfig(data)
-		if s, err := file.find(c.store); s == nil && err == nil {
+// entry makes sure that the datastore is listed where we may change it, and
+// returns that file.
+func (c *modeChange) entry(files []configReading) (*config, error) {
+	for i, f := range files {
+		if s, err := f.config.find(c.store); s == nil && err == nil {
 			continue
 		}
-		if i > 0 || place.shared {
-			return fmt.Errorf("datastore %s is configured in %s, which is not ours to change: %w", c.store, place.file(), os.ErrPermission)
+		if place := c.host.configs[i]; i > 0 || place.shared {
+			return nil, fmt.Errorf("datastore %s is configured in %s, which is not ours to change: %w", c.store, place.file(), os.ErrPermission)
 		}
-		return nil
+		return f.config, nil
 	}
-	return fmt.Errorf("datastore %s: %w", c.store, ErrNotConfigured)
+	return nil, fmt.Errorf("datastore %s: %w", c.store, ErrNotConfigured)
 }
 
 // permit decides whether the mode that stands may be replaced.
@@ -210,31 +244,22 @@ func (c *modeChange) permit(now Mode) error {
 	if c.drain {
 		return nil
 	}
-	procs, err := conflicting(c.host, c.store, c.mode)
-	if err != nil {
-		return err
+	err := c.unlessActive(c.mode)
+	var conflict *ConflictError
+	if errors.As(err, &conflict) { // also where the mode stands: whoever sets it wants them gone
+		conflict.Set = now.Type == c.mode
 	}
-	if len(procs) > 0 { // also where the mode stands: whoever sets it wants them gone
-		return &ConflictError{Store: c.store, Type: c.mode, Processes: procs, Set: now.Type == c.mode}
-	}
-	return nil
+	return err
 }
 
-// waitQuiet returns when it seems worth trying again, without holding a lock.
-func (c *modeChange) waitQuiet(ctx context.Context, deadline time.Time) error {
-	tick := time.NewTicker(conflictPoll)
-	defer tick.Stop()
-	for time.Now().Before(deadline) {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-		if procs, err := conflicting(c.host, c.store, c.mode); err != nil || len(procs) == 0 {
-			return err
-		}
+// unlessActive refuses a mode while operations are active that it forbids, under
+// whatever name. Called under the config lock.
+func (c *modeChange) unlessActive(mode ModeType) error {
+	procs, err := c.tally.conflictingUnder(c.bound.namesOf(c.store).and(c.tally.also), mode)
+	if err == nil && len(procs) > 0 {
+		return &ConflictError{Store: c.store, Type: mode, Processes: procs}
 	}
-	return nil
+	return err
 }
 
 // ErrTakenBack says that a mode no longer stands: somebody has changed it.
@@ -244,15 +269,17 @@ var ErrTakenBack = errors.New("the maintenance mode was taken back")
 // stands. progress, if there is one, is called whenever the list of processes
 // changes. When ctx ends first the answer is a [*ConflictError] that names who
 // remains; when the mode no longer stands, so that others may begin, it matches
-// [ErrTakenBack].
-func WaitIdle(ctx context.Context, host Host, store string, mode ModeType, progress func([]ProcessCount)) error {
+// [ErrTakenBack]. also are names under which the datastore may be counted still.
+func WaitIdle(ctx context.Context, host Host, store string, mode ModeType, progress func([]ProcessCount), also ...string) error {
 	tick := time.NewTicker(conflictPoll)
 	defer tick.Stop()
+	counted := newTally(host, store)
+	counted.also = also
 	var last string
 	for {
-		procs, err := conflicting(host, store, mode)
+		procs, err := counted.conflicting(ctx, mode)
 		if err == nil {
-			err = stillStands(host, store, mode)
+			err = counted.stillStands(ctx, mode)
 		}
 		if err != nil || len(procs) == 0 {
 			return err
@@ -270,11 +297,12 @@ func WaitIdle(ctx context.Context, host Host, store string, mode ModeType, progr
 }
 
 // stillStands says whether a mode that was set has been changed.
-func stillStands(host Host, store string, mode ModeType) error {
-	now, err := ReadMode(host, store)
+func (t *tally) stillStands(ctx context.Context, mode ModeType) error {
+	b, file, err := t.modes.current(ctx)
+	store, now := t.store, b.stated
 	switch {
 	case err != nil:
-		return err
+		return fmt.Errorf("read %s: %w", file, err)
 	case now.Type == None:
 		return fmt.Errorf("datastore %s: %w: it was set %s, and now has none", store, ErrTakenBack, mode)
 	case now.Type != mode:

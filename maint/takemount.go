@@ -24,20 +24,20 @@ const markTries = 16
 // matches EBUSY says that somebody uses the mount; then nothing has changed.
 // Lazily, it is taken from under them. Only root can do that.
 func UnmountOnly(m Mount, lazily bool) error {
-	now, reach, err := reachMount(m)
+	now, way, err := reachMount(m)
 	if err != nil {
 		return err
 	}
-	upon, err := putAside(now, reach)
+	upon, err := putAside(now, way)
 	if err != nil {
 		return fmt.Errorf("unmounting %s: %w", printable(now.Point), err)
 	}
 	if lazily {
-		err = reach.detach(now)
+		err = way.detach(now)
 	} else {
-		err = reach.take(now)
+		err = way.take(now)
 	}
-	if err := errors.Join(err, upon.putBack(reach)); err != nil {
+	if err := errors.Join(err, upon.putBack(way)); err != nil {
 		return fmt.Errorf("unmounting %s: %w", printable(now.Point), err)
 	}
 	return nil
@@ -47,37 +47,37 @@ func UnmountOnly(m Mount, lazily bool) error {
 // the whole of it is no hindrance, but then the kernel cannot be asked, and the
 // answer is nil. An error that matches EBUSY says that somebody uses it.
 func Unused(m Mount) error {
-	now, reach, err := reachMount(m)
+	now, way, err := reachMount(m)
 	if err != nil {
 		return err
 	}
-	if reach.covered {
+	if way.covered {
 		return nil
 	}
-	if err := reach.try(now); err != nil {
+	if err := way.try(now); err != nil {
 		return fmt.Errorf("unmounting %s: %w", printable(now.Point), err)
 	}
 	return nil
 }
 
-// reach is a path by which the kernel finds what lies on the point of a mount.
-type reach struct {
+// approach is a path by which the kernel finds what lies on the point of a mount.
+type approach struct {
 	path    string
 	flags   int  // for unmounting
 	covered bool // something lies upon the mount
 }
 
 // reachMount finds a mount in the table of this process, and a way to its point.
-func reachMount(m Mount) (Mount, reach, error) {
+func reachMount(m Mount) (Mount, approach, error) {
 	table, err := Mounts()
 	if err != nil {
-		return m, reach{}, err
+		return m, approach{}, err
 	}
 	now, ok := table.Find(m)
 	if !ok {
-		return m, reach{}, fmt.Errorf("%s: %w", printable(m.Point), ErrNotMounted)
+		return m, approach{}, fmt.Errorf("%s: %w", printable(m.Point), ErrNotMounted)
 	}
-	r := reach{path: now.Point, flags: unix.UMOUNT_NOFOLLOW, covered: len(table.Upon(now)) > 0}
+	r := approach{path: now.Point, flags: unix.UMOUNT_NOFOLLOW, covered: len(table.Upon(now)) > 0}
 	by, hidden := table.Hides(now)
 	if !hidden {
 		return now, r, nil
@@ -126,7 +126,7 @@ func heldPoint(m Mount) (path string, ok bool) {
 }
 
 // on says whether the mount is what lies on top at the place.
-func (r reach) on(m Mount) error {
+func (r approach) on(m Mount) error {
 	table, err := Mounts()
 	if err != nil {
 		return err
@@ -145,7 +145,7 @@ func (r reach) on(m Mount) error {
 }
 
 // try does the first of the two steps, and takes it back.
-func (r reach) try(m Mount) error {
+func (r approach) try(m Mount) error {
 	if err := errors.Join(r.unmark(), r.on(m)); err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (r reach) try(m Mount) error {
 }
 
 // unmark has the kernel forget a mark: that goes with any use of the mount.
-func (r reach) unmark() error {
+func (r approach) unmark() error {
 	flags := unix.O_PATH | unix.O_CLOEXEC
 	if r.flags&unix.UMOUNT_NOFOLLOW != 0 {
 		flags |= unix.O_NOFOLLOW
@@ -173,7 +173,7 @@ func (r reach) unmark() error {
 }
 
 // take unmounts, when the mount is on top.
-func (r reach) take(m Mount) error {
+func (r approach) take(m Mount) error {
 	for range markTries {
 		if err := r.on(m); err != nil {
 			return err
@@ -187,7 +187,7 @@ func (r reach) take(m Mount) error {
 }
 
 // detach unmounts lazily, when the mount is on top.
-func (r reach) detach(m Mount) error {
+func (r approach) detach(m Mount) error {
 	if err := r.on(m); err != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ var asideRoots = []string{"/run", "/tmp", "/"} //nolint:gochecknoglobals // a co
 
 // putAside moves away what lies upon a mount, each with all that is mounted in
 // it, where nobody hears of it. Who has files open there keeps them.
-func putAside(m Mount, r reach) (*asideMounts, error) {
+func putAside(m Mount, r approach) (*asideMounts, error) {
 	a := &asideMounts{}
 	table, err := Mounts()
 	if err != nil {
@@ -256,7 +256,7 @@ func (a *asideMounts) makePlace(table MountTable, m Mount) error {
 }
 
 // move moves a mount that is on top to a directory of its own.
-func (a *asideMounts) move(top Mount, r reach) error {
+func (a *asideMounts) move(top Mount, r approach) error {
 	fd, err := unix.Open(r.path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -279,7 +279,7 @@ func (a *asideMounts) move(top Mount, r reach) error {
 }
 
 // putBack puts all back to where it was.
-func (a *asideMounts) putBack(r reach) error {
+func (a *asideMounts) putBack(r approach) error {
 	var errs error
 	for i := len(a.moved) - 1; i >= 0; i-- {
 		err := unix.MoveMount(a.moved[i], "", unix.AT_FDCWD, r.path, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS)

@@ -113,7 +113,7 @@ func (m Mode) Abandoned() bool {
 // then or not: with the mode as it was before, both are consistent. Any other
 // mode stays.
 func FinishUnmount(ctx context.Context, host Host, store string) error {
-	c := modeChange{host: host, store: store}
+	c := newModeChange(host, store, None, SetOptions{})
 	changed, err := c.locked(ctx, func(now Mode) (string, error) {
 		u, ok := now.ours()
 		if !ok || !u.abandoned() {
@@ -135,7 +135,7 @@ var errKept = errors.New("mode is kept")
 
 // Unmounting is the mode unmount that this process has set. Its owner must End it.
 type Unmounting struct {
-	change modeChange
+	change *modeChange
 	own    unmounting
 	before string // the value of the mode that stood before
 	set    bool
@@ -156,7 +156,7 @@ func BeginUnmount(ctx context.Context, host Host, store string, opts SetOptions)
 		return nil, fmt.Errorf("telling this boot from others: %w", err)
 	}
 	u := &Unmounting{
-		change: modeChange{host: host, store: store, mode: Unmount, log: opts.Log},
+		change: newModeChange(host, store, Unmount, opts),
 		own:    unmounting{pid: me.PID, starttime: me.StartTime, place: here},
 	}
 	deadline := time.Now().Add(opts.Wait)
@@ -172,7 +172,7 @@ func BeginUnmount(ctx context.Context, host Host, store string, opts SetOptions)
 		if !errors.Is(err, ErrConflict) || !time.Now().Before(deadline) {
 			return nil, err
 		}
-		if err := u.change.waitQuiet(ctx, deadline); err != nil {
+		if err := u.change.tally.waitQuiet(ctx, Unmount, deadline); err != nil {
 			return nil, err
 		}
 	}
@@ -192,12 +192,8 @@ func (u *Unmounting) decide(now Mode) (string, error) {
 	default:
 		return "", now.refusal(u.change.store)
 	}
-	procs, err := conflicting(u.change.host, u.change.store, Unmount)
-	if err != nil {
+	if err := u.change.unlessActive(Unmount); err != nil {
 		return "", err
-	}
-	if len(procs) > 0 {
-		return "", &ConflictError{Store: u.change.store, Type: Unmount, Processes: procs}
 	}
 	if now.Type == Offline {
 		return "", errKept

@@ -204,7 +204,7 @@ func (o *OpenedUserDir) Mounted(pid int, fsType string, match func(Mount) bool) 
 
 // userTallies looks at the directories of all users at once, and not for longer than
 // userPatience.
-func userTallies(dirs []UserDir, names []string) Tally {
+func userTallies(dirs []UserDir, names nameSet) Tally {
 	results := make(chan Tally, len(dirs))
 	for _, d := range dirs {
 		go func() { results <- tallyOf(d, names) }()
@@ -225,14 +225,16 @@ func userTallies(dirs []UserDir, names []string) Tally {
 }
 
 // tallyOf counts what one user's processes do.
-func tallyOf(d UserDir, names []string) (t Tally) {
+func tallyOf(d UserDir, names nameSet) (t Tally) {
 	o, err := d.Open()
 	if err != nil {
 		t.complain(err)
 		return t
 	}
 	defer o.Close()
-	for _, name := range names {
+	files, err := o.Names(operationsName)
+	t.complain(err)
+	for _, name := range names.among(files) {
 		t.addUserFile(o, filepath.Join(operationsName, name), 0)
 	}
 	guests, err := o.Names(guestsName)
@@ -242,12 +244,15 @@ func tallyOf(d UserDir, names []string) (t Tally) {
 			continue
 		}
 		pid := o.guest(filepath.Join(guestsName, g))
-		for _, name := range names {
+		files, err := o.Names(filepath.Join(guestsName, g))
+		t.complain(err)
+		for _, name := range names.among(files) {
 			if pid != 0 {
 				t.addUserFile(o, filepath.Join(guestsName, g, name), pid)
 			}
 		}
 	}
+	t.Processes = mergedCounts(t.Processes)
 	return t
 }
 

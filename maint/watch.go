@@ -14,11 +14,11 @@ const watchEvery = time.Second
 // look reads the mode for those who only watch. What cannot be read counts as
 // offline, as it does for operations, which cannot be registered then.
 func (o *Operations) look() Mode {
-	mode, file, err := o.modes.current()
+	b, file, err := o.modes.current(o.stop)
 	if err != nil {
 		return Mode{Type: Unknown, Problem: file + ": " + err.Error()}
 	}
-	return mode
+	return b.mode
 }
 
 // startWatch starts the watcher if there is somebody to tell: operations look
@@ -104,8 +104,12 @@ func rewatch(watcher *fsnotify.Watcher, dirs []string) {
 
 // tell compares the mode with the last one told and calls back.
 func (o *Operations) tell(last Mode) Mode {
+	names := o.modes.counted()
 	mode := o.look()
 	o.sawMode(mode)
+	if !slices.Equal(names, o.modes.counted()) {
+		o.displaySoon()
+	}
 	if mode == last {
 		return last
 	}
@@ -124,6 +128,11 @@ func (o *Operations) checkDaemons() {
 	if !o.opts.Host.pbs || o.opts.Untracked {
 		return
 	}
+	o.displaySoon()
+}
+
+// displaySoon has the file brought up to date if it counts us.
+func (o *Operations) displaySoon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.phase == active {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/identity"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -243,6 +244,12 @@ func (l *Lookup) isZero() bool { return l == nil || l.ds.datastore == nil }
 // Untracked reports whether our operations are not registered, so that
 // maintenance does not see them.
 func (l *Lookup) Untracked() bool { return !l.isZero() && l.ds.ops.Untracked() }
+
+// Identity returns what the datastore was told by when it was last seen.
+func (l *Lookup) Identity() identity.ID { return l.ds.ops.Identity() }
+
+// Mode returns the maintenance mode last seen.
+func (l *Lookup) Mode() maint.Mode { return l.ds.ops.Mode() }
 
 // Close gives the datastore up. It fails while operations are active.
 func (l *Lookup) Close() error {

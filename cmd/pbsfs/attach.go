@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/maint/superblock"
 	"github.com/pbsfs/pbsfs/store"
 )
@@ -57,7 +58,7 @@ func attach(ctx context.Context, host maint.Host, o *mountOptions) (*attached, e
 
 // expected is the datastore that will be in a directory.
 func expected(host maint.Host, arg string) (target, error) {
-	path, err := filepath.Abs(arg)
+	path, err := reach.Abs(arg)
 	if err != nil {
 		return target{}, err
 	}
@@ -65,12 +66,11 @@ func expected(host maint.Host, arg string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	for _, d := range list {
-		if maint.SameDir(d.Dir(), path) {
-			return targetOf(host, list, d), nil
-		}
+	found, _ := maint.FindAt(context.Background(), host, list, path) // that it is not there is known
+	if len(found.Listed) > 0 {
+		return targetOf(host, list, found.Listed[0]), nil
 	}
-	return target{name: maint.PathName(path), path: path}, nil
+	return target{name: maint.PathName(found.Dir), path: found.Dir}, nil
 }
 
 // uuid is that of the file system that the datastore lies on, where it is
@@ -307,8 +307,12 @@ func (at *attached) rescue(dev maint.Device, rel string) error {
 	}
 	at.path = dir
 	if at.removable == nil {
-		d := maint.Datastore{Name: maint.PathName(dir), Path: rel, BackingDevice: dev.UUID}
-		at.name, at.removable = d.Name, &d
+		found, err := maint.FindAt(context.Background(), at.host, nil, dir)
+		if err != nil {
+			return errors.Join(err, at.end(false))
+		}
+		d := maint.Datastore{Name: maint.UnlistedName(found.Dir, found.ID), Path: rel, BackingDevice: dev.UUID}
+		at.name, at.id, at.removable = d.Name, found.ID, &d
 	}
 	return nil
 }

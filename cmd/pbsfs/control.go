@@ -17,6 +17,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/identity"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -36,6 +37,9 @@ type mountState struct {
 	Handles  []handleState  `json:"handles"`
 	Locked   []lockedState  `json:"locked"`
 	Problems []problemState `json:"problems"`
+	// Unlisted says that the datastore has gone from the configuration, so that
+	// nothing new is done with it.
+	Unlisted bool `json:"unlisted,omitempty"`
 	// Away is why the datastore is not there, "" if it is.
 	Away string `json:"away,omitempty"`
 	// Error is why a request could not be met.
@@ -78,6 +82,7 @@ const (
 type control struct {
 	record *mountRecord
 	answer func(net.Conn)
+	told   func() identity.ID // what the datastore is told by now
 	log    *slog.Logger
 	busy   chan struct{} // one for each conversation
 	stop   chan struct{}
@@ -99,6 +104,7 @@ func serveControl(r *mountRecord, m *fs.Mount, ref *store.Lookup, log *slog.Logg
 	c := &control{
 		record: r, log: log, busy: make(chan struct{}, maxConversations), stop: make(chan struct{}),
 		answer: func(conn net.Conn) { answerControl(conn, m, ref) },
+		told:   ref.Identity,
 	}
 	err := c.listen()
 	c.all.Go(c.keep)
@@ -169,6 +175,12 @@ func (c *control) keep() {
 
 // restore looks whether record and socket are there, and makes them again if not.
 func (c *control) restore() (lost bool, err error) {
+	if id := c.told(); !id.IsZero() && id != c.record.Identity {
+		c.record.Identity = id
+		if err := c.record.write(); err != nil {
+			return false, err
+		}
+	}
 	if !c.record.stands() {
 		lost = true
 		if err = c.record.write(); err != nil {
@@ -235,6 +247,7 @@ func stateOf(m *fs.Mount, ref *store.Lookup) mountState {
 	ctx, cancel := context.WithTimeout(context.Background(), lookAgain)
 	defer cancel()
 	ref.Look(ctx)
+	s.Unlisted = ref.Mode().Type == maint.Unlisted
 	if err := ref.Away(); err != nil {
 		s.Away = err.Error()
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -46,6 +48,8 @@ type target struct {
 	// removable is the entry of a datastore on a device that comes and goes,
 	// nil for any other.
 	removable *maint.Datastore
+	// id is what it is told by, as far as it could be seen.
+	id identity.ID
 }
 
 // resolve finds the datastore that an argument means: one with a slash is a
@@ -65,7 +69,7 @@ func resolve(host maint.Host, arg string) (target, error) {
 			}
 		}
 		hint := ""
-		if _, err := os.Stat(arg); err == nil {
+		if _, err := reach.Resolve(context.Background(), arg); err == nil {
 			hint = fmt.Sprintf("; for the directory here, write ./%s", arg)
 		}
 		return target{}, fmt.Errorf("no datastore %s in %s%s", arg, strings.Join(host.ConfigFiles(), " or "), hint)
@@ -79,19 +83,36 @@ func isPath(arg string) bool { return strings.Contains(arg, "/") }
 // targetOf returns the datastore of an entry. Where root has an entry for the
 // same directory, a user's own does not count: root's mode and counts do.
 func targetOf(host maint.Host, configured []maint.Datastore, d maint.Datastore) target {
-	own := host.ConfigFiles()[0]
-	for _, o := range configured {
-		if d.File == own && o.File != own && maint.SameDir(o.Dir(), d.Dir()) {
-			d = o
-			break
-		}
+	ctx := context.Background() // bounded, whatever hangs
+	if o, ok := rootsEntry(ctx, host, configured, d); ok {
+		d = o
 	}
-	t := target{name: d.Name, path: d.Dir(), s3: d.S3()}
+	t := target{name: d.Name, path: d.Dir(), s3: d.S3(), id: maint.Identities(ctx, host, []maint.Datastore{d})[0]}
 	if d.Removable() {
 		t.removable = &d
 		t.path = whereRemovable(d)
 	}
+	if t.path != d.Dir() {
+		if found, err := maint.FindAt(ctx, host, nil, t.path); err == nil {
+			t.id = found.ID
+		}
+	}
 	return t
+}
+
+// rootsEntry returns the entry that root has for the datastore of a user's entry.
+func rootsEntry(ctx context.Context, host maint.Host, configured []maint.Datastore, d maint.Datastore) (maint.Datastore, bool) {
+	own := host.ConfigFiles()[0]
+	if d.File != own || len(host.ConfigFiles()) == 1 {
+		return d, false
+	}
+	found, _ := maint.FindAt(ctx, host, configured, d.Dir()) // Listed is what is known in any case
+	for _, o := range found.Listed {
+		if o.File != own {
+			return o, true
+		}
+	}
+	return d, false
 }
 
 // configured lists the datastores of datastore.cfg. What a command of ours left
@@ -121,35 +142,44 @@ func configured(host maint.Host) ([]maint.Datastore, error) {
 }
 
 // resolvePath finds the name of the datastore in a directory: its configured
-// one, whatever path that is configured with, else one made from the path.
+// one, whatever path that is configured with, else one made for it.
 func resolvePath(host maint.Host, configured []maint.Datastore, arg string) (target, error) {
-	path, err := filepath.Abs(arg)
+	ctx := context.Background() // bounded, whatever hangs
+	path, err := reach.Abs(arg)
 	if err != nil {
 		return target{}, err
 	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	found, err := maint.FindAt(ctx, host, configured, path)
+	if errors.Is(err, maint.ErrInTree) {
+		// A datastore in a backup; who names it wants us to look.
+		err = lookInTree(ctx, found.Dir)
 	}
-	here, err := os.Stat(filepath.Join(path, ".chunks"))
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		if _, err := os.Stat(path); err != nil {
+		if _, err := reach.Resolve(ctx, path); err != nil {
 			return target{}, fmt.Errorf("%s: %w", arg, errNoDirectory)
 		}
 		return target{}, notDatastore(arg)
+	case errors.Is(err, reach.ErrHangs):
+		return target{}, fmt.Errorf("%s: the file system there %w", arg, reach.ErrHangs)
 	case err != nil:
 		return target{}, err
-	case !here.IsDir():
-		return target{}, notDatastore(arg)
 	}
-	for _, d := range configured {
-		if there, err := os.Stat(filepath.Join(d.Dir(), ".chunks")); err == nil && os.SameFile(here, there) {
-			t := targetOf(host, configured, d)
-			t.path = path
-			return t, nil
-		}
+	if len(found.Listed) == 0 {
+		return target{name: maint.UnlistedName(found.Dir, found.ID), path: found.Dir, id: found.ID}, nil
 	}
-	return target{name: maint.PathName(path), path: path}, nil
+	t := targetOf(host, configured, found.Listed[0])
+	t.path, t.id = found.Dir, found.ID
+	return t, nil
+}
+
+// lookInTree looks for a datastore in a mounted tree of ours, in bounded time.
+func lookInTree(ctx context.Context, dir string) error {
+	info, err := reach.Try(ctx, func() (os.FileInfo, error) { return os.Stat(filepath.Join(dir, ".chunks")) })
+	if err == nil && !info.IsDir() {
+		return syscall.ENOTDIR
+	}
+	return err
 }
 
 // errNoDirectory says that a path leads nowhere.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -124,7 +126,7 @@ func addDatastore(ctx context.Context, host maint.Host, d maint.Datastore, creat
 		if d.Path, err = filepath.Abs(d.Path); err != nil {
 			return err
 		}
-		if err := maint.CheckAdd(host, d); err != nil {
+		if err := maint.CheckAdd(ctx, host, d); err != nil {
 			return err
 		}
 		if err := store.Create(ctx, d.Path); err != nil {
@@ -167,7 +169,33 @@ func newDatastoreRemoveCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return maint.RemoveDatastore(cmd.Context(), host, args[0])
+			return removeDatastore(cmd.Context(), host, args[0])
 		},
 	}
+}
+
+// removeDatastore takes a datastore off the list, unless something serves it: its
+// trees would be nobody's, and its device would stay mounted.
+func removeDatastore(ctx context.Context, host maint.Host, name string) error {
+	listed, err := configured(host)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(listed, func(d maint.Datastore) bool { return d.Name == name })
+	if i < 0 || host.IsPBS() {
+		return maint.RemoveDatastore(ctx, host, name) // says why not
+	}
+	t := targetOf(host, listed, listed[i])
+	where, err := t.servedAt(host)
+	if err != nil {
+		return err
+	}
+	if len(where) > 0 {
+		return fmt.Errorf("datastore %s is %w: it is mounted on %s; first: pbsfs unmount %s", name, errActive, strings.Join(where, ", "), name)
+	}
+	also, err := formerNames(host, t)
+	if err != nil {
+		return err
+	}
+	return maint.RemoveDatastore(ctx, host, name, also...)
 }

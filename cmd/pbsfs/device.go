@@ -76,7 +76,7 @@ type deviceStoreJSON struct {
 }
 
 func (a *app) listDevices(ctx context.Context, asJSON bool) error {
-	configured, err := a.configuredAnywhere()
+	host, configured, err := a.configuredAnywhere()
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (a *app) listDevices(ctx context.Context, asJSON bool) error {
 	}
 	out := make([]deviceJSON, 0, len(devices))
 	for _, d := range devices {
-		out = append(out, describeDevice(ctx, d, configured))
+		out = append(out, describeDevice(ctx, host, d, configured))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -99,19 +99,20 @@ func (a *app) listDevices(ctx context.Context, asJSON bool) error {
 
 // configuredAnywhere returns what is configured. A user without a run directory
 // has no datastores of his own, and may see devices all the same.
-func (a *app) configuredAnywhere() ([]maint.Datastore, error) {
+func (a *app) configuredAnywhere() (maint.Host, []maint.Datastore, error) {
 	host, err := a.host()
 	if err != nil && os.Geteuid() != 0 {
-		return nil, nil
+		return maint.Host{}, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return maint.Host{}, nil, err
 	}
-	return configured(host)
+	list, err := configured(host)
+	return host, list, err
 }
 
 // describeDevice looks into a device.
-func describeDevice(ctx context.Context, d maint.Device, configured []maint.Datastore) deviceJSON {
+func describeDevice(ctx context.Context, host maint.Host, d maint.Device, configured []maint.Datastore) deviceJSON {
 	out := deviceJSON{Device: d.Path, UUID: d.UUID, Label: d.Label, FSType: d.Type, Size: d.Size, Datastores: []deviceStoreJSON{}}
 	if m, _, ok := d.MountOf(""); ok {
 		out.MountedAt = &m.Point
@@ -137,7 +138,7 @@ func describeDevice(ctx context.Context, d maint.Device, configured []maint.Data
 		out.Problem = oneLine(err.Error())
 	}
 	for _, path := range found {
-		out.Datastores = append(out.Datastores, deviceStoreJSON{Path: path, Name: configuredName(d, path, configured)})
+		out.Datastores = append(out.Datastores, deviceStoreJSON{Path: path, Name: configuredName(host, d, path, configured)})
 	}
 	return out
 }
@@ -166,10 +167,15 @@ func datastoresOn(ctx context.Context, d maint.Device) ([]string, error) {
 
 // configuredName returns what a datastore on a device is called where it is
 // configured: with the device, or with a path that is mounted from it.
-func configuredName(d maint.Device, rel string, configured []maint.Datastore) *string {
-	_, dir, mounted := d.MountOf(rel)
+func configuredName(host maint.Host, d maint.Device, rel string, configured []maint.Datastore) *string {
 	for _, c := range configured {
-		if c.On(d, rel) || mounted && !c.Removable() && maint.SameDir(c.Dir(), dir) {
+		if c.On(d, rel) {
+			return &c.Name
+		}
+	}
+	if _, dir, mounted := d.MountOf(rel); mounted {
+		found, _ := maint.FindAt(context.Background(), host, configured, dir) // else it has no name
+		for _, c := range found.Listed {
 			return &c.Name
 		}
 	}

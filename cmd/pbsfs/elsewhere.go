@@ -11,14 +11,14 @@ import (
 // addUnrecorded adds mounts of which there is no record here: those that somebody
 // has bound in another place, those whose process has left its record in another
 // run directory, and dead ones.
-func (s *storeStatus) addUnrecorded(ctx context.Context, known []*mountRecord) error {
+func (s *storeStatus) addUnrecorded(ctx context.Context, host maint.Host, of target, known []*mountRecord) error {
 	ours, err := ourMounts()
 	if err != nil {
 		return err
 	}
 	var unknown []maint.Mount
 	for _, m := range ours {
-		if !maint.SameDir(m.Source, s.Path) {
+		if !of.shownBy(host, known, m) {
 			continue
 		}
 		r := recordOf(known, m)

@@ -40,6 +40,8 @@ type modeJSON struct {
 	Datastore string  `json:"datastore"`
 	Type      *string `json:"type"`
 	Message   string  `json:"message"`
+	// Via is the entry that has the mode, if that has another name.
+	Via string `json:"via,omitempty"`
 }
 
 // modeOf returns the mode of a datastore for programs.
@@ -48,7 +50,7 @@ func modeOf(host maint.Host, store string) (modeJSON, error) {
 	if err != nil {
 		return modeJSON{}, err
 	}
-	out := modeJSON{Datastore: store, Message: m.Message}
+	out := modeJSON{Datastore: store, Message: m.Message, Via: m.Via}
 	if m.Type != maint.None {
 		t := string(m.Type)
 		out.Type = &t
@@ -61,13 +63,17 @@ func modeOf(host maint.Host, store string) (modeJSON, error) {
 
 // text returns the mode for people.
 func (m modeJSON) text() string {
-	switch {
-	case m.Type == nil:
+	if m.Type == nil {
 		return "none"
-	case m.Message == "":
-		return text.Printable(*m.Type)
 	}
-	return text.Printable(*m.Type + ": " + m.Message)
+	out := *m.Type
+	if m.Via != "" {
+		out += fmt.Sprintf(" (via %s, which is the same datastore)", m.Via)
+	}
+	if m.Message != "" {
+		out += ": " + m.Message
+	}
+	return text.Printable(out)
 }
 
 // showMode prints the mode of a datastore.
@@ -101,7 +107,7 @@ func newMaintenanceShowCommand(a *app) *cobra.Command {
 			return a.showMode(host, t.name, asJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, `print {"datastore","type","message"}; type is null without a mode`)
+	cmd.Flags().BoolVar(&asJSON, "json", false, `print {"datastore","type","message"}; type is null without a mode; "via" is another entry of the same datastore that has it`)
 	return cmd
 }
 
@@ -166,42 +172,22 @@ func (a *app) setMode(ctx context.Context, arg string, mode maint.ModeType, o se
 	if err != nil {
 		return err
 	}
-	if err := strangers(host, t); err != nil {
+	also, err := formerNames(host, t)
+	if err != nil {
 		return err
 	}
 	a.warnOfUsers(host, t.name)
-	err = maint.SetMode(ctx, host, t.name, mode, maint.SetOptions{Message: o.message, Wait: o.wait, Drain: o.drain})
+	err = maint.SetMode(ctx, host, t.name, mode, maint.SetOptions{Message: o.message, Wait: o.wait, Drain: o.drain, Also: also})
 	if errors.Is(err, maint.ErrNotConfigured) {
 		return fmt.Errorf("%s is not in %s; first: pbsfs datastore add NAME %s", arg, host.ConfigFiles()[0], t.path)
 	}
 	if err == nil && o.drain {
-		err = a.drain(ctx, host, t, mode, o)
+		err = a.drain(ctx, host, t, mode, o, also)
 	}
 	if err != nil {
 		return withHolders(ctx, err, host, t)
 	}
 	return a.showSet(host, t, o.json)
-}
-
-// strangers refuses a mode that a mount of the datastore would not count for:
-// one that was made under a name that has gone from the configuration since.
-func strangers(host maint.Host, t target) error {
-	known, err := records(host)
-	if err != nil {
-		return err
-	}
-	configured, err := maint.Datastores(host)
-	if err != nil {
-		return err
-	}
-	for _, r := range known {
-		same := r.Datastore == t.name || r.Datastore == maint.PathName(t.path) ||
-			slices.ContainsFunc(configured, func(d maint.Datastore) bool { return d.Name == r.Datastore })
-		if r.serves(t) && !same {
-			return fmt.Errorf("%s is %w: it was mounted as datastore %s, which is no longer configured; unmount it, and mount it again", r.Mountpoint, errActive, r.Datastore)
-		}
-	}
-	return nil
 }
 
 // showSet says that a mode was set; to people only on request, for it is what
@@ -215,7 +201,7 @@ func (a *app) showSet(host maint.Host, t target, asJSON bool) error {
 
 // drain waits for the operations that a mode, set already, forbids, and shows
 // what it waits for.
-func (a *app) drain(ctx context.Context, host maint.Host, t target, mode maint.ModeType, o setOptions) error {
+func (a *app) drain(ctx context.Context, host maint.Host, t target, mode maint.ModeType, o setOptions, also []string) error {
 	if o.waitSet {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.wait)
@@ -223,7 +209,7 @@ func (a *app) drain(ctx context.Context, host maint.Host, t target, mode maint.M
 	}
 	return maint.WaitIdle(ctx, host, t.name, mode, func(procs []maint.ProcessCount) {
 		fmt.Fprintf(a.stderr, "%s is set %s; waiting for:\n%s", t.name, mode, processLines(procs))
-	})
+	}, also...)
 }
 
 // processLines lists processes with what they have active.
@@ -269,7 +255,7 @@ func holderLines(ctx context.Context, host maint.Host, t target) string {
 	answers := askAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *mountRecord) bool { return !r.serves(t) }))
 	var b strings.Builder
 	for _, m := range ours {
-		if !maint.SameDir(m.Source, t.path) {
+		if !t.shownBy(host, known, m) {
 			continue
 		}
 		holders, err := maint.Holders(ctx, m.Point)

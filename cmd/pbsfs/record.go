@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/identity"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -29,6 +30,8 @@ type mountRecord struct {
 	Mountpoint string    `json:"mountpoint"`
 	Since      time.Time `json:"since"`
 	Untracked  bool      `json:"untracked,omitempty"`
+	// Identity is what the datastore is told by, whatever it is called.
+	Identity identity.ID `json:"identity,omitzero"`
 	// MountID and Device are those of the mount table: the mount point can be
 	// moved, or hidden.
 	MountID int    `json:"mount_id,omitempty"`
@@ -58,7 +61,8 @@ func writeRecord(host maint.Host, ref *store.Lookup, at maint.Mount) (*mountReco
 	r := &mountRecord{
 		ProcessMark: self, Datastore: ref.Name(), Path: ref.Path(),
 		Mountpoint: at.Point, Since: time.Now().UTC().Truncate(time.Second), Untracked: ref.Untracked(),
-		MountID: at.ID, Device: at.Device(), RawPath: rawName(ref.Path()), RawMountpoint: rawName(at.Point),
+		Identity: ref.Identity(),
+		MountID:  at.ID, Device: at.Device(), RawPath: rawName(ref.Path()), RawMountpoint: rawName(at.Point),
 	}
 	r.own, r.uid = true, os.Geteuid()
 	r.file = recordFile(recordDir(host), self)
@@ -96,7 +100,7 @@ func (r *mountRecord) write() error {
 // stands reports whether the record is still in its file.
 func (r *mountRecord) stands() bool {
 	left, err := readRecord(r.file)
-	return err == nil && left.ProcessMark == r.ProcessMark
+	return err == nil && left.ProcessMark == r.ProcessMark && left.Identity == r.Identity
 }
 
 // rawName returns the bytes of a name that is not text, nil for any other.
@@ -139,12 +143,6 @@ func (r *mountRecord) remove() {
 		_ = os.Remove(r.socket())
 		_ = os.Remove(r.file)
 	}
-}
-
-// serves reports whether the mount is one of that datastore, whatever it was
-// called when it was mounted.
-func (r *mountRecord) serves(t target) bool {
-	return r.Datastore == t.name || maint.SameDir(r.Path, t.path)
 }
 
 // alive reports whether the process that left the record still runs. In another pid

@@ -28,9 +28,12 @@ has what open, which snapshots are locked, and the last problems.
 mounts have a field "away" where the datastore is not there for them, and a
 removable datastore has "device":{"uuid","state","device","mounted_at"}; state is
 "not plugged in", "not mounted", "mounted" or "unknown".
-mode is null without one, age_s where it is not known; since is null for a mount of
+mode is null without one, and "via" another entry of the same datastore that has it;
+age_s is null where it is not known; since is null for a mount of
 which there is no record here. Where it is served all the same, by a process of
-another run directory, it has "elsewhere":true, and pid 0 if that cannot be seen. More fields may be added.`
+another run directory, it has "elsewhere":true, and pid 0 if that cannot be seen. A
+mount with "unlisted":true refuses what is new, for its datastore is no longer in
+datastore.cfg, and mode is "unlisted". More fields may be added.`
 
 // watchEvery is how often status --watch looks again.
 const watchEvery = time.Second
@@ -67,6 +70,7 @@ type storeStatus struct {
 	Path      string               `json:"path"`
 	Mode      *string              `json:"mode"`
 	Message   string               `json:"message"`
+	Via       string               `json:"via,omitempty"`
 	Mounts    []mountStatus        `json:"mounts"`
 	Processes []maint.ProcessCount `json:"processes"`
 	Handles   []handleStatus       `json:"handles"`
@@ -86,6 +90,8 @@ type mountStatus struct {
 	// Elsewhere says that the process keeps its record in another run
 	// directory.
 	Elsewhere bool `json:"elsewhere,omitempty"`
+	// Unlisted: the datastore has gone from the configuration.
+	Unlisted bool `json:"unlisted,omitempty"`
 }
 
 // deviceStatus is the device of a removable datastore.
@@ -208,13 +214,14 @@ func statusTargets(host maint.Host, args []string, known []*mountRecord) ([]targ
 	if err != nil {
 		return nil, err
 	}
+	maint.Identities(context.Background(), host, configured) // all at once: some may hang
 	var out []target
 	for _, d := range configured {
 		out = append(out, targetOf(host, configured, d))
 	}
 	for _, r := range known {
 		if !slices.ContainsFunc(out, r.serves) {
-			out = append(out, target{name: r.Datastore, path: r.Path})
+			out = append(out, target{name: r.Datastore, path: r.Path, id: maint.Present(r.Identity)})
 		}
 	}
 	ours, err := ourMounts()
@@ -222,8 +229,9 @@ func statusTargets(host maint.Host, args []string, known []*mountRecord) ([]targ
 		return nil, err
 	}
 	for _, m := range ours { // without a record, perhaps
-		if !slices.ContainsFunc(out, func(t target) bool { return maint.SameDir(t.path, m.Source) }) {
-			out = append(out, target{name: maint.PathName(m.Source), path: m.Source})
+		if !slices.ContainsFunc(out, func(t target) bool { return t.shownBy(host, known, m) }) {
+			id := sourceOf(host, m)
+			out = append(out, target{name: maint.UnlistedName(m.Source, id), path: m.Source, id: id})
 		}
 	}
 	return out, nil
@@ -238,11 +246,15 @@ func statusOf(ctx context.Context, host maint.Host, t target, known []*mountReco
 	if err != nil {
 		return s, err
 	}
-	s.Mode, s.Message = mode.Type, mode.Message
+	s.Mode, s.Message, s.Via = mode.Type, mode.Message, mode.Via
 	if t.removable != nil {
 		s.Device = deviceStatusOf(*t.removable)
 	}
-	tally, err := maint.Count(host, t.name)
+	also, err := formerNames(host, t)
+	if err != nil {
+		return s, err
+	}
+	tally, err := maint.Count(host, t.name, also...)
 	if err != nil {
 		return s, err
 	}
@@ -255,13 +267,19 @@ func statusOf(ctx context.Context, host maint.Host, t target, known []*mountReco
 			s.addMount(ctx, r, answers[r])
 		}
 	}
-	return s, s.addUnrecorded(ctx, known)
+	return s, s.addUnrecorded(ctx, host, t, known)
 }
 
 // addMount adds what is known of one mount. A process that does not answer is a
 // problem to be shown, not a reason to show nothing.
 func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked) {
-	s.Mounts = append(s.Mounts, mountStatus{Mountpoint: r.Mountpoint, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away})
+	s.Mounts = append(s.Mounts, mountStatus{
+		Mountpoint: r.Mountpoint, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away, Unlisted: state.Unlisted,
+	})
+	if state.Unlisted && s.Mode == nil {
+		mode := string(maint.Unlisted)
+		s.Mode, s.Message = &mode, "no longer in datastore.cfg, so nothing new is done with it; unmount it, and mount it again"
+	}
 	if state.err != nil {
 		s.Problems = append(s.Problems, problemState{time.Now(), state.err.Error()})
 	}
@@ -324,7 +342,7 @@ func howOpened(pid int) string {
 // text returns the status for people.
 func (s storeStatus) text() string {
 	var b strings.Builder
-	mode := modeJSON{Type: s.Mode, Message: s.Message}
+	mode := modeJSON{Type: s.Mode, Message: s.Message, Via: s.Via}
 	fmt.Fprintf(&b, "%s  %q\n  mode: %s\n", text.Printable(s.Datastore), s.Path, mode.text())
 	if s.Device != nil {
 		fmt.Fprintf(&b, "  device: %s\n", text.Printable(s.Device.text()))
@@ -333,6 +351,9 @@ func (s storeStatus) text() string {
 		note := ""
 		if m.Away != "" {
 			note = ", NOT THERE: " + text.Printable(oneLine(m.Away))
+		}
+		if m.Unlisted {
+			note += ", UNLISTED: no longer in datastore.cfg"
 		}
 		if m.Untracked {
 			note += ", UNTRACKED: maintenance does not see its operations"

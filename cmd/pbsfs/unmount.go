@@ -89,7 +89,7 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 		if t.removable != nil && !isPath(arg) {
 			return a.unmountRemovable(ctx, host, t, o)
 		}
-		if trees, err = treesOf(t, known); err != nil {
+		if trees, err = treesOf(host, t, known); err != nil {
 			return err
 		}
 	}
@@ -123,14 +123,14 @@ func treesAt(ctx context.Context, arg string) ([]maint.Mount, error) {
 
 // treesOf returns the mounts of a datastore's trees, bound ones too, the last made
 // first.
-func treesOf(t target, known []*mountRecord) ([]maint.Mount, error) {
+func treesOf(host maint.Host, t target, known []*mountRecord) ([]maint.Mount, error) {
 	ours, err := ourMounts()
 	if err != nil {
 		return nil, err
 	}
 	var of []maint.Mount
 	for _, m := range slices.Backward(ours) {
-		if k := recordOf(known, m); k != nil && k.serves(t) || m.Source == t.path || t.removable != nil && m.Source == t.removable.Dir() {
+		if t.shownBy(host, known, m) {
 			of = append(of, m)
 		}
 	}

@@ -56,7 +56,7 @@ func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
 	if err != nil {
 		return err
 	}
-	trees, err := treesOf(r.t, known)
+	trees, err := treesOf(r.host, r.t, known)
 	if err != nil {
 		return err
 	}

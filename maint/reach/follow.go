@@ -54,10 +54,10 @@ func Abs(path string) (string, error) {
 
 // Follow follows a path to its end. The answer's Path is set also beside an
 // error. Nobody bounds the time that takes: see [Resolve].
-func Follow(path string) (Place, error) { return follow(path, func(uint64) {}) }
+func Follow(path string) (Place, error) { return FollowVia(path, func(uint64) {}) }
 
-// follow tells which mount is about to be asked.
-func follow(path string, at func(mount uint64)) (Place, error) {
+// FollowVia is Follow, and says of each mount that it is about to be asked.
+func FollowVia(path string, at func(mount uint64)) (Place, error) {
 	path, err := Abs(path)
 	if err != nil {
 		return Place{Path: filepath.Clean(path)}, err

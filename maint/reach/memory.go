@@ -29,9 +29,11 @@ type look[T any] struct {
 	took    time.Duration // zero before it is done
 
 	// Guarded by Memory.mu.
-	waited bool   // somebody has waited in vain
-	mount  uint64 // that was asked last
-	stale  bool   // the mounts have changed since
+	ended  bool     // found and err are there
+	waited bool     // somebody has waited in vain
+	mount  uint64   // that was asked last
+	before *look[T] // the one that ended last, while this one goes on
+	stale  bool     // the mounts have changed since
 }
 
 // NewMemory returns a memory of what find finds. find says which mount it is
@@ -52,15 +54,6 @@ func (l *look[T]) fresh(now time.Time) bool {
 	return !l.stale && now.Sub(l.started) < max(leastBelieved, believed*l.took)
 }
 
-func (l *look[T]) ended() bool {
-	select {
-	case <-l.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // Known returns what was found at a path when it was last looked at, without
 // looking. ok is false if it has to be looked at (again). The error is ErrHangs
 // as long as a look that was waited for has not ended.
@@ -71,12 +64,30 @@ func (m *Memory[T]) Known(path string) (found T, err error, ok bool) { //nolint:
 	switch {
 	case l == nil:
 		return found, nil, false
-	case l.ended():
+	case l.ended:
 		return l.found, l.err, !l.stale
 	case l.waited:
 		return found, ErrHangs, true
 	}
 	return found, nil, false
+}
+
+// Last returns what was found at a path when a look at it last ended, be it long
+// ago. ok is false if none has.
+func (m *Memory[T]) Last(path string) (found T, err error, ok bool) { //nolint:revive // err is what was found
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.looks[path]
+	if l == nil {
+		return found, nil, false
+	}
+	if !l.ended {
+		l = l.before
+	}
+	if l == nil {
+		return found, nil, false
+	}
+	return l.found, l.err, true
 }
 
 // Look looks at paths, all at once, and waits for [Patience] at most, or until
@@ -112,12 +123,12 @@ func (m *Memory[T]) start(paths []string) []*look[T] {
 	for _, path := range paths {
 		l := m.looks[path]
 		switch {
-		case l == nil, l.ended() && !l.fresh(now):
-			l = &look[T]{done: make(chan struct{}), started: now}
+		case l == nil, l.ended && !l.fresh(now):
+			l = &look[T]{done: make(chan struct{}), started: now, before: l}
 			m.looks[path] = l
 			go m.run(l, path)
 			wait = append(wait, l)
-		case !l.ended() && !l.waited:
+		case !l.ended && !l.waited:
 			wait = append(wait, l)
 		}
 	}
@@ -132,7 +143,8 @@ func (m *Memory[T]) run(l *look[T], path string) {
 	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l.found, l.err, l.took = found, err, time.Since(l.started)
+	l.found, l.err, l.took, l.before = found, err, time.Since(l.started), nil
+	l.ended = true
 	close(l.done)
 }
 
@@ -144,7 +156,7 @@ func (m *Memory[T]) Changed() {
 	defer m.mu.Unlock()
 	for path, l := range m.looks {
 		_, there := types[l.mount]
-		if !l.ended() && err == nil && !there {
+		if !l.ended && err == nil && !there {
 			delete(m.looks, path) // whatever it finds is nothing any more
 		}
 		l.stale = true

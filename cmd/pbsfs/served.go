@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+
+	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/identity"
+)
+
+// Which trees are of which datastore is told by what the datastore is, which the
+// serving process has in its record; names and paths change.
+
+// serves reports whether the mount is one of that datastore, whatever it was
+// called when it was mounted.
+func (r *mountRecord) serves(t target) bool {
+	own := maint.Present(r.Identity)
+	switch {
+	case own.Same(t.id):
+		return true
+	case own.Differs(t.id):
+		return false
+	}
+	return r.Datastore == t.name || samePath(r.Path, t.path)
+}
+
+func samePath(a, b string) bool { return filepath.Clean(a) == filepath.Clean(b) }
+
+// shownBy reports whether a mount shows a tree of the datastore: as the record of
+// the process says, or where there is none, as what it is a mount of.
+func (t target) shownBy(host maint.Host, known []*mountRecord, m maint.Mount) bool {
+	if r := recordOf(known, m); r != nil {
+		return r.serves(t)
+	}
+	id := sourceOf(host, m)
+	switch {
+	case id.Same(t.id):
+		return true
+	case id.Differs(t.id):
+		return false
+	}
+	return samePath(m.Source, t.path) || t.removable != nil && samePath(m.Source, t.removable.Dir())
+}
+
+// sourceOf returns what is known of the datastore that a mount says it shows.
+func sourceOf(host maint.Host, m maint.Mount) identity.ID {
+	if !filepath.IsAbs(m.Source) {
+		return identity.ID{}
+	}
+	found, err := maint.FindAt(context.Background(), host, nil, m.Source)
+	if err != nil {
+		return identity.ID{}
+	}
+	return found.ID
+}
+
+// formerNames are what the datastore was called when its trees were mounted, as far
+// as nothing else is called so by now.
+func formerNames(host maint.Host, t target) ([]string, error) {
+	known, err := records(host)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := maint.Datastores(host)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, r := range known {
+		taken := slices.ContainsFunc(listed, func(d maint.Datastore) bool { return d.Name == r.Datastore })
+		if r.serves(t) && !taken && r.Datastore != t.name {
+			names = append(names, r.Datastore)
+		}
+	}
+	return names, nil
+}
+
+// servedAt returns where something is mounted for a datastore: its trees, and its
+// device where that is mounted by name.
+func (t target) servedAt(host maint.Host) ([]string, error) {
+	known, err := records(host)
+	if err != nil {
+		return nil, err
+	}
+	trees, err := treesOf(host, t, known)
+	if err != nil {
+		return nil, err
+	}
+	var at []string
+	for _, m := range trees {
+		at = append(at, shown(m.Point))
+	}
+	for _, r := range known {
+		if r.serves(t) && !slices.ContainsFunc(trees, r.of) {
+			at = append(at, shown(r.Mountpoint)) // taken away, and in use
+		}
+	}
+	if t.removable != nil {
+		if m, err := maint.FindMount(t.removable.Dir()); err == nil {
+			at = append(at, shown(m.Point))
+		}
+	}
+	return at, nil
+}

@@ -1,0 +1,224 @@
+package maint
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/reach"
+)
+
+// spot is what was found where a datastore is said to be.
+type spot struct {
+	// dir is the directory, without symbolic links as far as it could be followed.
+	dir string
+	// id is the datastore's; not seen where there is none.
+	id identity.ID
+	// source is the block device that the file system says it lies on, or "".
+	source string
+}
+
+// places remembers what was found where. All that looks at places of datastores
+// goes through it, with no lock held: they may hang.
+type places struct {
+	spots *reach.Memory[spot]
+	uuids *reach.Memory[string] // by device
+
+	mu    sync.Mutex // guards what follows
+	table [sha256.Size]byte
+	epoch uint64 // goes up when the mounts have changed
+}
+
+func newPlaces() *places {
+	return &places{
+		spots: reach.NewMemory(findSpot),
+		uuids: reach.NewMemory(func(device string, _ func(uint64)) (string, error) {
+			d, err := deviceAt(device)
+			return d.UUID, err
+		}),
+	}
+}
+
+// findSpot looks for the datastore in a directory.
+func findSpot(path string, entering func(mount uint64)) (spot, error) {
+	dir, err := reach.FollowVia(path, entering)
+	s := spot{dir: dir.Path}
+	if err != nil {
+		return s, err
+	}
+	if dir.Tree {
+		return s, fmt.Errorf("%s: %w", path, ErrInTree)
+	}
+	chunks, err := reach.FollowVia(dir.Path+"/"+chunksDir, entering)
+	switch {
+	case err != nil:
+		return s, err
+	case chunks.Tree, !chunks.IsDir():
+		return s, fmt.Errorf("%s: %w", path, unix.ENOTDIR)
+	}
+	s.id.Dev, s.id.Ino = chunks.Dev, chunks.Ino
+	if m, ok := mountByID(dir.Mount); ok {
+		s.id.Path = m.pathOnTop(dir.Path)
+		s.id.Disk = m.disk()
+		if strings.HasPrefix(m.Source, "/dev/") {
+			s.source = m.Source
+		}
+	}
+	return s, nil
+}
+
+// mountByID returns the mount that has an ID.
+func mountByID(id uint64) (Mount, bool) {
+	mounts, err := Mounts()
+	if err != nil {
+		return Mount{}, false
+	}
+	for _, m := range mounts {
+		if uint64(m.ID) == id {
+			return m, true
+		}
+	}
+	return Mount{}, false
+}
+
+// pathOnTop returns a path below the mount as one from the top of the file system.
+func (m Mount) pathOnTop(path string) string {
+	rest, err := filepath.Rel(m.Point, path)
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(m.Root, rest)
+}
+
+// disk names what a file system lies on that has the number of its device: the
+// device, or where that is a loop device, what is behind.
+func (m Mount) disk() string {
+	if m.Major == 0 {
+		return ""
+	}
+	at := unix.Mkdev(m.Major, m.Minor)
+	for range 8 {
+		dir := sysDevice(at)
+		file := sysText(dir, "loop/backing_file")
+		var st unix.Stat_t
+		switch {
+		case file == "":
+			return fmt.Sprintf("%d:%d", unix.Major(at), unix.Minor(at))
+		case !strings.HasPrefix(file, "/dev/") || unix.Stat(file, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK:
+			return file + "@" + sysText(dir, "loop/offset")
+		}
+		at = st.Rdev
+	}
+	return ""
+}
+
+// present is what is left of an identity when the disk that it was seen on has been
+// unplugged: it comes back under another number.
+func present(id identity.ID) identity.ID {
+	var major, minor uint32
+	if n, _ := fmt.Sscanf(id.Disk, "%d:%d", &major, &minor); n != 2 || id.UUID == "" {
+		return id
+	}
+	if _, err := os.Stat(sysDevice(unix.Mkdev(major, minor))); errors.Is(err, os.ErrNotExist) {
+		return identity.ID{UUID: id.UUID, Path: id.Path}
+	}
+	return id
+}
+
+// refresh looks whether the mounts have changed since the last time, and returns
+// a number that tells.
+func (p *places) refresh() uint64 {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	sum := sha256.Sum256(text)
+	p.mu.Lock()
+	changed := err != nil || sum != p.table
+	p.table = sum
+	p.mu.Unlock()
+	if changed {
+		return p.changed()
+	}
+	return p.now()
+}
+
+// changed notes that the mounts have changed.
+func (p *places) changed() uint64 {
+	p.spots.Changed()
+	p.uuids.Changed()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.epoch++
+	return p.epoch
+}
+
+func (p *places) now() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.epoch
+}
+
+// lookFor looks at the places of entries, and at other directories.
+func (p *places) lookFor(ctx context.Context, list []Datastore, dirs ...string) {
+	all, uuids := slices.Clone(dirs), slices.Clone(dirs)
+	removable := slices.ContainsFunc(list, Datastore.Removable)
+	for _, d := range list {
+		if d.Path == "" || d.untouchable() && (d.Removable() || p.lookedAt(d.Dir())) {
+			continue
+		}
+		all = append(all, d.Dir())
+		if removable {
+			uuids = append(uuids, d.Dir())
+		}
+	}
+	p.spots.Look(ctx, all...)
+	var devices []string
+	for _, dir := range uuids {
+		if s, _, ok := p.spots.Known(dir); ok && s.source != "" {
+			devices = append(devices, s.source)
+		}
+	}
+	p.uuids.Look(ctx, devices...)
+}
+
+// lookedAt says whether a directory was looked at, be it long ago.
+func (p *places) lookedAt(dir string) bool {
+	_, _, ok := p.spots.Last(dir)
+	return ok
+}
+
+// at returns what was found at a directory when it was last looked at. ok is
+// false if nobody has, since the mounts have changed.
+func (p *places) at(dir string) (s spot, err error, ok bool) { //nolint:revive // err is what was found
+	if s, err, ok = p.spots.Known(dir); !ok {
+		s, err, _ = p.spots.Last(dir)
+	}
+	if s.dir == "" {
+		s.dir = filepath.Clean(dir)
+	}
+	if s.source != "" {
+		if uuid, err, ok := p.uuids.Known(s.source); ok && err == nil {
+			s.id.UUID = strings.ToLower(uuid)
+		}
+	}
+	return s, err, ok
+}
+
+// of returns which datastore an entry means, as far as that is known.
+func (p *places) of(d Datastore) (s spot, err error, ok bool) { //nolint:revive // err is what was found
+	if d.Path == "" {
+		return spot{}, os.ErrNotExist, true
+	}
+	s, err, ok = p.at(d.Dir())
+	if d.Removable() && !s.id.Seen() {
+		s.id = identity.ID{UUID: strings.ToLower(d.BackingDevice), Path: filepath.Join("/", d.Path)}
+	}
+	return s, err, ok
+}

@@ -1,0 +1,167 @@
+package maint
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// nameSet are the names under which one datastore is counted.
+type nameSet struct {
+	names []string
+	// sum is what names end with that were made for it while it was not listed.
+	sum string
+}
+
+// among returns the names, and those of files that were made for the datastore.
+func (n nameSet) among(files []string) []string {
+	out := slices.Clone(n.names)
+	for _, f := range files {
+		if n.sum != "" && strings.HasSuffix(f, n.sum) && !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// namesOf are the names under which others may count what is bound like that.
+func (b binding) namesOf(store string) nameSet {
+	n := nameSet{names: union([]string{store}, b.names), sum: unlisted.FindString(store)}
+	if b.own.id.Seen() {
+		n.sum = "-" + b.own.id.Sum()
+	}
+	return n
+}
+
+func (n nameSet) and(names []string) nameSet {
+	n.names = union(n.names, names)
+	return n
+}
+
+func union(a, b []string) []string {
+	out := slices.Clone(a)
+	for _, name := range b {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// tally counts the operations of all processes on a datastore that is named. It
+// remembers what it needs for that, so that it can be asked often.
+type tally struct {
+	host  Host
+	store string
+	modes *modeSource
+	also  []string // names under which it was known
+}
+
+func newTally(host Host, store string) *tally {
+	return &tally{host: host, store: store, modes: newModeSource(host, store, "", false)}
+}
+
+// names are the names under which the datastore is counted at this moment.
+func (t *tally) names(ctx context.Context) (nameSet, error) {
+	b, file, err := t.modes.current(ctx)
+	if err == nil && t.locate(b.own) {
+		b, file, err = t.modes.current(ctx)
+	}
+	if err != nil {
+		return nameSet{}, fmt.Errorf("read %s: %w", file, err)
+	}
+	return b.namesOf(t.store).and(t.also), nil
+}
+
+// locate finds where a datastore on a disk is that is not where it is configured
+// to be, and says whether that is news. Its trees may be counted by what they are
+// told by there.
+func (t *tally) locate(own spot) bool {
+	if own.id.Seen() || own.id.UUID == "" || t.modes.path != "" {
+		return false
+	}
+	dev, err := FindDevice("UUID=" + own.id.UUID)
+	if err != nil {
+		return false
+	}
+	_, dir, ok := dev.MountOf(own.id.Path)
+	if ok {
+		t.modes.path = dir
+	}
+	return ok
+}
+
+// conflicting are the processes whose operations a mode would forbid.
+func (t *tally) conflicting(ctx context.Context, mode ModeType) ([]ProcessCount, error) {
+	names, err := t.names(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("count the operations on datastore %s: %w", t.store, err)
+	}
+	return t.conflictingUnder(names, mode)
+}
+
+// conflictingUnder is conflicting for names that are known, as under a lock.
+func (t *tally) conflictingUnder(names nameSet, mode ModeType) ([]ProcessCount, error) {
+	counted, err := countUnder(t.host, names)
+	if err != nil {
+		return nil, fmt.Errorf("count the operations on datastore %s: %w", t.store, err)
+	}
+	m := Mode{Type: mode}
+	return slices.DeleteFunc(counted.Processes, func(p ProcessCount) bool {
+		return (p.Read == 0 || m.allows(Read)) && (p.Write == 0 || m.allows(Write))
+	}), nil
+}
+
+// waitQuiet returns when it seems worth trying again, without holding a lock.
+func (t *tally) waitQuiet(ctx context.Context, mode ModeType, deadline time.Time) error {
+	tick := time.NewTicker(conflictPoll)
+	defer tick.Stop()
+	for time.Now().Before(deadline) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if procs, err := t.conflicting(ctx, mode); err != nil || len(procs) == 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// merged makes one entry of those that a process has under several names of one
+// datastore: it counts the same under all of them, as soon as it knows of them.
+func merged(entries []opsEntry) []opsEntry {
+	var out []opsEntry
+	for _, e := range entries {
+		i := slices.IndexFunc(out, func(o opsEntry) bool { return o.pid == e.pid && o.starttime == e.starttime })
+		if i < 0 {
+			out = append(out, e)
+			continue
+		}
+		out[i].counts = out[i].counts.max(e.counts)
+	}
+	return out
+}
+
+func (c Counts) max(o Counts) Counts {
+	return Counts{Read: max(c.Read, o.Read), Write: max(c.Write, o.Write)}
+}
+
+// mergedCounts does so for what was counted of users.
+func mergedCounts(procs []ProcessCount) []ProcessCount {
+	var out []ProcessCount
+	for _, p := range procs {
+		i := slices.IndexFunc(out, func(o ProcessCount) bool {
+			return o.PID == p.PID && o.StartTime == p.StartTime && o.Elsewhere == p.Elsewhere
+		})
+		if i < 0 {
+			out = append(out, p)
+			continue
+		}
+		out[i].Read, out[i].Write = max(out[i].Read, p.Read), max(out[i].Write, p.Write)
+	}
+	return out
+}
