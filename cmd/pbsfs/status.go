@@ -273,8 +273,9 @@ func statusOf(ctx context.Context, host maint.Host, t target, known []*mountReco
 // addMount adds what is known of one mount. A process that does not answer is a
 // problem to be shown, not a reason to show nothing.
 func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked) {
+	point := r.point()
 	s.Mounts = append(s.Mounts, mountStatus{
-		Mountpoint: r.Mountpoint, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away, Unlisted: state.Unlisted,
+		Mountpoint: point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away, Unlisted: state.Unlisted,
 	})
 	if state.Unlisted && s.Mode == nil {
 		mode := string(maint.Unlisted)
@@ -283,13 +284,13 @@ func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked)
 	if state.err != nil {
 		s.Problems = append(s.Problems, problemState{time.Now(), state.err.Error()})
 	}
-	holders, err := maint.Holders(ctx, r.Mountpoint)
+	holders, err := maint.Holders(ctx, point)
 	if err != nil && !errors.Is(err, maint.ErrNotMounted) {
 		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
 	}
-	s.Handles = append(s.Handles, handlesOf(r.Mountpoint, state.Handles, holders)...)
+	s.Handles = append(s.Handles, handlesOf(point, state.Handles, holders)...)
 	for _, l := range state.Locked {
-		s.Locked = append(s.Locked, lockedStatus{l.Snapshot, r.Mountpoint, l.Since})
+		s.Locked = append(s.Locked, lockedStatus{l.Snapshot, point, l.Since})
 	}
 	s.Problems = append(s.Problems, state.Problems...)
 }
