@@ -89,14 +89,16 @@ func TestRunDirectoryDoesNotMoveOperationsFromTheServer(t *testing.T) {
 		return
 	}
 	root, _, store := serverMachine(t)
-	linked, bound := filepath.Join(root.dir, "linked"), subdir(t, root.dir, "bound")
+	linked, bound, partly := filepath.Join(root.dir, "linked"), subdir(t, root.dir, "bound"), subdir(t, root.dir, "partly")
 	must(t, os.Symlink(serverConfig, linked))
+	must(t, os.Symlink(serverConfig+"/datastore.cfg", filepath.Join(partly, "datastore.cfg")))
 	must(t, unix.Mount(serverConfig, bound, "", unix.MS_BIND, ""))
 	for what, vars := range map[string][]string{
 		"default":                    nil,
 		"run directory":              {"PBSFS_RUN_DIR=%"},
 		"link to the configuration":  {"PBSFS_RUN_DIR=%", "PBSFS_CONFIG_DIR=" + linked},
 		"bind of the configuration":  {"PBSFS_RUN_DIR=%", "PBSFS_CONFIG_DIR=" + bound},
+		"link to datastore.cfg":      {"PBSFS_RUN_DIR=%", "PBSFS_CONFIG_DIR=" + partly},
 		"the configuration, by name": {"PBSFS_CONFIG_DIR=" + serverConfig + "/."},
 	} {
 		t.Run(what, func(t *testing.T) {

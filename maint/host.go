@@ -93,7 +93,7 @@ func NewHost(opts HostOptions) (Host, error) {
 	if err != nil {
 		return Host{}, fmt.Errorf("run directory: %w", err)
 	}
-	if sameDirectory(configDir, pbsConfigDir) {
+	if isServers(configDir) {
 		configDir = pbsConfigDir // by another path
 	}
 	h := Host{uid: opts.UID, places: newPlaces()}
@@ -107,12 +107,14 @@ func NewHost(opts HostOptions) (Host, error) {
 	return h, nil
 }
 
-// sameDirectory says whether two paths lead to one directory that is there,
-// whatever links and mounts are on the way.
-func sameDirectory(a, b string) bool {
-	if a == "" {
-		return false
-	}
+// isServers says whether a directory is the server's configuration directory, or has
+// the server's datastore.cfg, whatever links and mounts are on the way.
+func isServers(dir string) bool {
+	return dir != "" && (sameFiles(dir, pbsConfigDir) ||
+		sameFiles(filepath.Join(dir, configName), filepath.Join(pbsConfigDir, configName)))
+}
+
+func sameFiles(a, b string) bool {
 	x, err1 := os.Stat(a)
 	y, err2 := os.Stat(b)
 	return err1 == nil && err2 == nil && os.SameFile(x, y)
