@@ -87,12 +87,12 @@ func newKeyListCommand(a *app) *cobra.Command {
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			all := []keyJSON{}
-			offered, err := a.offeredKeyFiles()
+			offered, err := a.keyring().offeredFiles()
 			if err != nil {
 				return err
 			}
-			for _, path := range append(a.defaultKeys(), offered...) {
-				f, err := a.readKeyFile(path)
+			for _, path := range append(a.keyring().defaultFiles(), offered...) {
+				f, err := a.keyring().readFile(path)
 				if err != nil {
 					return err
 				}
@@ -118,7 +118,7 @@ func newKeyShowCommand(a *app) *cobra.Command {
 		Short: "show what is public about a key file",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			f, err := a.readKeyFile(args[0])
+			f, err := a.keyring().readFile(args[0])
 			if err != nil {
 				return err
 			}
@@ -177,9 +177,9 @@ func newKeyRecoverCommand(a *app) *cobra.Command {
 // recoverKey returns the text of the key file of a snapshot.
 func (a *app) recoverKey(ctx context.Context, datastore, snapshot string, o openOptions) ([]byte, error) {
 	var masters []*keys.Master
-	pass := &passphrases{app: a, name: masterPassword}
+	pass := &passphrases{keyring: a.keyring(), name: masterPassword}
 	for _, file := range o.masterFiles {
-		m, err := a.openMaster(ctx, file, pass)
+		m, err := a.keyring().openMaster(ctx, file, pass)
 		if err != nil {
 			return nil, err
 		}
@@ -272,10 +272,10 @@ func (a *app) addKeys(ctx context.Context, mountpoint string, o keyOptions) erro
 		if r == nil || !r.own { // another user's may be anybody's socket
 			continue
 		}
-		pass := &passphrases{app: a, name: keyPassword}
+		pass := &passphrases{keyring: a.keyring(), name: keyPassword}
 		s := &secrets{}
 		for _, spec := range o.keyFiles {
-			raw, err := a.openKeyFile(ctx, spec, pass)
+			raw, err := a.keyring().openFile(ctx, spec, pass)
 			if err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,17 @@ import (
 
 	"github.com/pbsfs/pbsfs/store/keys"
 )
+
+// keyring opens keys with what the process that was started has: its terminal, its
+// environment, the files of its user.
+type keyring struct {
+	stdin  io.Reader
+	stderr io.Writer
+	getenv func(name string) string
+	// serverKeys is the directory of keys that a server keeps for its sync jobs;
+	// "" where they are not for us.
+	serverKeys string
+}
 
 // keyOptions are the flags of every command that opens encrypted snapshots.
 type keyOptions struct {
@@ -78,21 +90,21 @@ func (e *keyError) Unwrap() error { return e.err }
 
 func keyErrorf(format string, args ...any) error { return &keyError{fmt.Errorf(format, args...)} }
 
-// openKeys opens all keys that were named, and the official client's default
+// open opens all keys that were named, and the official client's default
 // key and those of a server if they can be opened. What was named must open.
-func (a *app) openKeys(ctx context.Context, o keyOptions) (*secrets, error) {
+func (k *keyring) open(ctx context.Context, o keyOptions) (*secrets, error) {
 	s := &secrets{}
-	pass := &passphrases{app: a, name: keyPassword}
+	pass := &passphrases{keyring: k, name: keyPassword}
 	for _, spec := range o.keyFiles {
-		raw, err := a.openKeyFile(ctx, spec, pass)
+		raw, err := k.openFile(ctx, spec, pass)
 		if err != nil {
 			return nil, err
 		}
 		s.Keys = append(s.Keys, raw)
 	}
-	masterPass := &passphrases{app: a, name: masterPassword}
+	masterPass := &passphrases{keyring: k, name: masterPassword}
 	for _, file := range o.masterFiles {
-		m, err := a.openMaster(ctx, file, masterPass)
+		m, err := k.openMaster(ctx, file, masterPass)
 		if err != nil {
 			return nil, err
 		}
@@ -102,15 +114,15 @@ func (a *app) openKeys(ctx context.Context, o keyOptions) (*secrets, error) {
 		}
 		s.Masters = append(s.Masters, der)
 	}
-	for _, file := range a.defaultKeys() {
-		raw, err := a.openKeyFile(ctx, file, pass)
+	for _, file := range k.defaultFiles() {
+		raw, err := k.openFile(ctx, file, pass)
 		if err != nil {
-			fmt.Fprintf(a.stderr, "pbsfs: warning: the default key is not used: %v\n", err)
+			fmt.Fprintf(k.stderr, "pbsfs: warning: the default key is not used: %v\n", err)
 			continue
 		}
 		s.Keys = append(s.Keys, raw)
 	}
-	s.Offered = a.openOffered()
+	s.Offered = k.openOffered()
 	return s, nil
 }
 
@@ -150,33 +162,33 @@ func parseKeySpec(s string) (keySpec, error) {
 	return k, nil
 }
 
-// openKeyFile opens the key of one --keyfile.
-func (a *app) openKeyFile(ctx context.Context, spec string, pass *passphrases) ([32]byte, error) {
-	k, err := parseKeySpec(spec)
+// openFile opens the key of one --keyfile.
+func (k *keyring) openFile(ctx context.Context, spec string, pass *passphrases) ([32]byte, error) {
+	named, err := parseKeySpec(spec)
 	if err != nil {
 		return [32]byte{}, err
 	}
 	if err := guardMemory(); err != nil {
 		return [32]byte{}, err
 	}
-	f, err := a.readKeyFile(k.file)
+	f, err := k.readFile(named.file)
 	if err != nil {
 		return [32]byte{}, err
 	}
-	raw, err := unlock(ctx, f, k, pass)
+	raw, err := openWith(ctx, f, named, pass)
 	if err != nil {
-		return [32]byte{}, keyErrorf("key file %s: %w", k.file, err)
+		return [32]byte{}, keyErrorf("key file %s: %w", named.file, err)
 	}
 	return raw, nil
 }
 
-// readKeyFile reads a key file, and warns when others can read it too.
-func (a *app) readKeyFile(path string) (*keys.File, error) {
+// readFile reads a key file, and warns when others can read it too.
+func (k *keyring) readFile(path string) (*keys.File, error) {
 	text, err := readLimited(path, keys.MaxFile)
 	if err != nil {
 		return nil, keyErrorf("key file: %w", err)
 	}
-	a.warnReadable(path)
+	k.warnReadable(path)
 	f, err := keys.ParseFile(text)
 	if err != nil {
 		return nil, keyErrorf("%s: %w", path, err)
@@ -185,15 +197,15 @@ func (a *app) readKeyFile(path string) (*keys.File, error) {
 }
 
 // warnReadable warns when others than its owner can read a file with a secret.
-func (a *app) warnReadable(path string) {
+func (k *keyring) warnReadable(path string) {
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		fmt.Fprintf(a.stderr, "pbsfs: warning: %s can be read by others (mode %04o)\n", path, info.Mode().Perm())
+		fmt.Fprintf(k.stderr, "pbsfs: warning: %s can be read by others (mode %04o)\n", path, info.Mode().Perm())
 	}
 }
 
-// unlock opens a key file: with what was named along with it, else with the
+// openWith opens a key file: with what was named along with it, else with the
 // passphrase in the environment, else with one from the terminal.
-func unlock(ctx context.Context, f *keys.File, k keySpec, pass *passphrases) ([32]byte, error) {
+func openWith(ctx context.Context, f *keys.File, k keySpec, pass *passphrases) ([32]byte, error) {
 	if !f.NeedsPassphrase() {
 		return f.Open(nil)
 	}
@@ -221,7 +233,7 @@ func (k keySpec) passphrase(ctx context.Context) ([]byte, error) {
 }
 
 // openMaster opens the private half of a master key.
-func (a *app) openMaster(ctx context.Context, path string, pass *passphrases) (*keys.Master, error) {
+func (k *keyring) openMaster(ctx context.Context, path string, pass *passphrases) (*keys.Master, error) {
 	if err := guardMemory(); err != nil {
 		return nil, err
 	}
@@ -229,7 +241,7 @@ func (a *app) openMaster(ctx context.Context, path string, pass *passphrases) (*
 	if err != nil {
 		return nil, keyErrorf("master key: %w", err)
 	}
-	a.warnReadable(path)
+	k.warnReadable(path)
 	var m *keys.Master
 	open := func(passphrase []byte) (err error) {
 		m, err = keys.ParseMaster(text, passphrase)
@@ -246,15 +258,15 @@ func (a *app) openMaster(ctx context.Context, path string, pass *passphrases) (*
 	return m, nil
 }
 
-// defaultKeys returns the official client's default key, if there is one.
-func (a *app) defaultKeys() []string {
-	home := a.getenv("XDG_CONFIG_HOME")
+// defaultFiles returns the official client's default key, if there is one.
+func (k *keyring) defaultFiles() []string {
+	home := k.getenv("XDG_CONFIG_HOME")
 	if home == "" {
 		if dir, err := os.UserHomeDir(); err == nil {
 			home = filepath.Join(dir, ".config")
 		}
 	}
-	dirs := a.getenv("XDG_CONFIG_DIRS")
+	dirs := k.getenv("XDG_CONFIG_DIRS")
 	if dirs == "" {
 		dirs = "/etc/xdg"
 	}

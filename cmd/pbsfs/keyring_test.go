@@ -25,6 +25,27 @@ const (
 	keyPass = "small pass"
 )
 
+// What kinds of errors there are.
+const (
+	wrongUsage = iota + 1
+	wrongKey
+	wrong
+)
+
+func kindOf(err error) int {
+	var onCommandLine *usageError
+	var ofKey *keyError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &onCommandLine):
+		return wrongUsage
+	case errors.As(err, &ofKey):
+		return wrongKey
+	}
+	return wrong
+}
+
 // write writes a file for its owner only, and returns its path.
 func write(t *testing.T, name, text string) string {
 	t.Helper()
@@ -53,7 +74,7 @@ func TestParseKeySpec(t *testing.T) {
 	} {
 		got, err := parseKeySpec(arg)
 		switch {
-		case want == nil && exitCode(err) != exitUsage:
+		case want == nil && kindOf(err) != wrongUsage:
 			t.Errorf("--keyfile %q: %+v, %v, want a usage error", arg, got, err)
 		case want != nil && (err != nil || got != *want):
 			t.Errorf("--keyfile %q: %+v, %v, want %+v", arg, got, err, *want)
@@ -132,7 +153,7 @@ func TestOrderOfPassphrases(t *testing.T) {
 				if len(c.vars) == 1 && c.vars["dir"] != "" && name == masterPassword {
 					want = none // systemd's name is that of data keys
 				}
-				p := &passphrases{app: &app{}, name: name}
+				p := &passphrases{keyring: &keyring{}, name: name}
 				for range 2 { // the second time, what can be read once is remembered
 					value, set, err := p.fromEnv(t.Context())
 					if (err != nil) != (want == "error") || set != (want != none) {
@@ -188,18 +209,18 @@ func TestDefaultKeyPlaces(t *testing.T) {
 	at := func(dir string) string { return filepath.Join(dir, "proxmox-backup", "encryption-key.json") }
 	home, config, first, second := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	t.Setenv("HOME", home)
-	a := &app{getenv: func(name string) string {
+	a := &keyring{getenv: func(name string) string {
 		return map[string]string{"XDG_CONFIG_HOME": config, "XDG_CONFIG_DIRS": "relative:" + first + ":" + second}[name]
 	}}
-	plain := &app{getenv: func(name string) string {
+	plain := &keyring{getenv: func(name string) string {
 		return map[string]string{"XDG_CONFIG_DIRS": first}[name]
 	}}
-	relative := &app{getenv: func(name string) string {
+	relative := &keyring{getenv: func(name string) string {
 		return map[string]string{"XDG_CONFIG_HOME": ".", "XDG_CONFIG_DIRS": first}[name]
 	}}
-	check := func(what string, a *app, want ...string) {
+	check := func(what string, k *keyring, want ...string) {
 		t.Helper()
-		if got := a.defaultKeys(); !slices.Equal(got, want) {
+		if got := k.defaultFiles(); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", what, got, want)
 		}
 	}
@@ -223,8 +244,8 @@ func place(t *testing.T, path string) {
 	}
 }
 
-// keyApp is a world with no key and no passphrase of its own.
-func keyApp(t *testing.T, xdg string) (a *app, stderr *strings.Builder) {
+// emptyRing is a world with no key and no passphrase of its own.
+func emptyRing(t *testing.T, xdg string) (k *keyring, stderr *strings.Builder) {
 	t.Helper()
 	for _, name := range []string{keyPassword, masterPassword} {
 		for _, suffix := range []string{"", "_FD", "_FILE", "_CMD"} {
@@ -233,7 +254,7 @@ func keyApp(t *testing.T, xdg string) (a *app, stderr *strings.Builder) {
 	}
 	unset(t, "CREDENTIALS_DIRECTORY")
 	stderr = &strings.Builder{}
-	return &app{stdin: strings.NewReader(""), stdout: &strings.Builder{}, stderr: stderr, getenv: func(name string) string {
+	return &keyring{stdin: strings.NewReader(""), stderr: stderr, getenv: func(name string) string {
 		return map[string]string{"XDG_CONFIG_HOME": xdg, "XDG_CONFIG_DIRS": xdg}[name]
 	}}, stderr
 }
@@ -257,30 +278,30 @@ func TestKeyTroubleIsFatalOrNot(t *testing.T) {
 	}{
 		{"good", good, "", 0, ""},
 		{"readable by others", open, "", 0, "can be read by others (mode 0644)"},
-		{"missing", "/no/such/key", "", exitKey, "no such file"},
-		{"a directory", t.TempDir(), "", exitKey, "is a directory"},
-		{"garbage", garbage, "", exitKey, "damaged key file"},
-		{"without end", "/dev/zero", "", exitKey, "longer than"},
-		{"another key than it says", wrongPrint, "", exitKey, "fingerprint"},
+		{"missing", "/no/such/key", "", wrongKey, "no such file"},
+		{"a directory", t.TempDir(), "", wrongKey, "is a directory"},
+		{"garbage", garbage, "", wrongKey, "damaged key file"},
+		{"without end", "/dev/zero", "", wrongKey, "longer than"},
+		{"another key than it says", wrongPrint, "", wrongKey, "fingerprint"},
 		{"passphrase in a file", sealed + ",password-file=" + passFile, "", 0, ""},
-		{"wrong passphrase in a file", sealed + ",password-file=" + wrongFile, "", exitKey, "wrong passphrase"},
-		{"wrong passphrase in a file, right one in the environment", sealed + ",password-file=" + wrongFile, keyPass, exitKey, "wrong passphrase"},
-		{"passphrase file missing", sealed + ",password-file=/no/such/file", "", exitKey, "no such file"},
+		{"wrong passphrase in a file", sealed + ",password-file=" + wrongFile, "", wrongKey, "wrong passphrase"},
+		{"wrong passphrase in a file, right one in the environment", sealed + ",password-file=" + wrongFile, keyPass, wrongKey, "wrong passphrase"},
+		{"passphrase file missing", sealed + ",password-file=/no/such/file", "", wrongKey, "no such file"},
 		{"passphrase of a program", sealed + ",password-cmd=cat " + passFile, "", 0, ""},
-		{"a program that fails", sealed + ",password-cmd=false", "", exitKey, "running false"},
+		{"a program that fails", sealed + ",password-cmd=false", "", wrongKey, "running false"},
 		{"passphrase in the environment", sealed, keyPass, 0, ""},
-		{"wrong passphrase in the environment", sealed, "something else", exitKey, `wrong passphrase (hint: "tiny")`},
-		{"nobody to ask", sealed, "", exitKey, "no terminal"},
-		{"no file", ",password-file=x", "", exitUsage, "names no file"},
+		{"wrong passphrase in the environment", sealed, "something else", wrongKey, `wrong passphrase (hint: "tiny")`},
+		{"nobody to ask", sealed, "", wrongKey, "no terminal"},
+		{"no file", ",password-file=x", "", wrongUsage, "names no file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a, stderr := keyApp(t, t.TempDir())
+			k, stderr := emptyRing(t, t.TempDir())
 			if c.env != "" {
 				t.Setenv(keyPassword, c.env)
 			}
-			s, err := a.openKeys(t.Context(), keyOptions{keyFiles: []string{c.spec}})
-			if exitCode(err) != c.code {
-				t.Fatalf("exit code %d, %v, want %d", exitCode(err), err, c.code)
+			s, err := k.open(t.Context(), keyOptions{keyFiles: []string{c.spec}})
+			if kindOf(err) != c.code {
+				t.Fatalf("exit code %d, %v, want %d", kindOf(err), err, c.code)
 			}
 			text := stderr.String()
 			if err != nil {
@@ -296,20 +317,20 @@ func TestKeyTroubleIsFatalOrNot(t *testing.T) {
 					t.Errorf("%q shows a passphrase", text)
 				}
 			}
-			if c.code == exitUsage {
+			if c.code == wrongUsage {
 				return
 			}
 			// The same as the default key.
 			config := t.TempDir()
-			k, err := parseKeySpec(c.spec)
+			spec, err := parseKeySpec(c.spec)
 			if err != nil {
 				t.Fatal(err)
 			}
-			info, err := os.Stat(k.file)
-			if err != nil || !info.Mode().IsRegular() || k.file != c.spec {
+			info, err := os.Stat(spec.file)
+			if err != nil || !info.Mode().IsRegular() || spec.file != c.spec {
 				return
 			}
-			same, err := os.ReadFile(k.file)
+			same, err := os.ReadFile(spec.file)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -318,11 +339,11 @@ func TestKeyTroubleIsFatalOrNot(t *testing.T) {
 			if err := os.WriteFile(there, same, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			a, stderr = keyApp(t, config)
+			k, stderr = emptyRing(t, config)
 			if c.env != "" {
 				t.Setenv(keyPassword, c.env)
 			}
-			s, err = a.openKeys(t.Context(), keyOptions{})
+			s, err = k.open(t.Context(), keyOptions{})
 			if err != nil || len(s.Keys) > 1 || (len(s.Keys) == 1) != (c.code == 0) {
 				t.Errorf("as the default key: %d keys, %v", len(s.Keys), err)
 			}
@@ -336,17 +357,17 @@ func TestKeyTroubleIsFatalOrNot(t *testing.T) {
 // A passphrase of the environment is tried on each key that needs one, and is
 // no business of the others.
 func TestOnePassphraseForAllKeys(t *testing.T) {
-	a, _ := keyApp(t, t.TempDir())
+	k, _ := emptyRing(t, t.TempDir())
 	t.Setenv(keyPassword+"_FD", inherited(t, keyPass+"\n")) // can be read once
 	sealed := write(t, "sealed.json", lockedKey)
-	s, err := a.openKeys(t.Context(), keyOptions{keyFiles: []string{sealed, write(t, "good.json", openKey), sealed}})
+	s, err := k.open(t.Context(), keyOptions{keyFiles: []string{sealed, write(t, "good.json", openKey), sealed}})
 	if err != nil || len(s.Keys) != 3 {
 		t.Errorf("got %+v, %v, want three keys", s, err)
 	}
 }
 
 func TestMasterKeyTrouble(t *testing.T) {
-	testdata := func(name string) string { return filepath.Join("../../store/keys/testdata", name) }
+	testdata := func(name string) string { return filepath.Join("../../../../store/keys/testdata", name) }
 	for _, c := range []struct {
 		name, file, env string
 		code            int
@@ -354,21 +375,21 @@ func TestMasterKeyTrouble(t *testing.T) {
 	}{
 		{"plain", testdata("pkcs8.pem"), "", 0, ""},
 		{"protected", testdata("pbkdf2-sha256.pem"), "small", 0, ""},
-		{"wrong passphrase", testdata("pbkdf2-sha256.pem"), "other", exitKey, "wrong passphrase"},
-		{"nobody to ask", testdata("pbkdf2-sha256.pem"), "", exitKey, "no terminal"},
-		{"not RSA", testdata("ed25519.pem"), "", exitKey, "not an RSA key"},
-		{"missing", "/no/such/key", "", exitKey, "no such file"},
-		{"garbage", write(t, "garbage.pem", "garbage"), "", exitKey, "no PEM text"},
-		{"a key file", write(t, "key.json", openKey), "", exitKey, "no PEM text"},
+		{"wrong passphrase", testdata("pbkdf2-sha256.pem"), "other", wrongKey, "wrong passphrase"},
+		{"nobody to ask", testdata("pbkdf2-sha256.pem"), "", wrongKey, "no terminal"},
+		{"not RSA", testdata("ed25519.pem"), "", wrongKey, "not an RSA key"},
+		{"missing", "/no/such/key", "", wrongKey, "no such file"},
+		{"garbage", write(t, "garbage.pem", "garbage"), "", wrongKey, "no PEM text"},
+		{"a key file", write(t, "key.json", openKey), "", wrongKey, "no PEM text"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a, _ := keyApp(t, t.TempDir())
+			k, _ := emptyRing(t, t.TempDir())
 			if c.env != "" {
 				t.Setenv(masterPassword, c.env)
 			}
-			s, err := a.openKeys(t.Context(), keyOptions{masterFiles: []string{c.file}})
-			if exitCode(err) != c.code || err != nil && !strings.Contains(err.Error(), c.text) {
-				t.Fatalf("exit code %d, %v, want %d, %q", exitCode(err), err, c.code, c.text)
+			s, err := k.open(t.Context(), keyOptions{masterFiles: []string{c.file}})
+			if kindOf(err) != c.code || err != nil && !strings.Contains(err.Error(), c.text) {
+				t.Fatalf("exit code %d, %v, want %d, %q", kindOf(err), err, c.code, c.text)
 			}
 			if err == nil && len(s.Masters) != 1 {
 				t.Errorf("got %d master keys, want 1", len(s.Masters))
@@ -420,7 +441,7 @@ func TestSecretsAreHandedOver(t *testing.T) {
 
 func masterOf(t *testing.T) *keys.Master {
 	t.Helper()
-	text, err := os.ReadFile("../../store/keys/testdata/pkcs8.pem")
+	text, err := os.ReadFile("../../../../store/keys/testdata/pkcs8.pem")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,81 +452,14 @@ func masterOf(t *testing.T) *keys.Master {
 	return m
 }
 
-func TestKeyCommands(t *testing.T) {
-	config := t.TempDir()
-	place(t, filepath.Join(config, "proxmox-backup", "encryption-key.json"))
-	s := storetest.New(t)
-	sn := s.Snapshot("host/alpha", "2023-11-14T12:00:00Z")
-	sn.Finish()
-	sealed := write(t, "sealed.json", lockedKey)
-	text, err := os.ReadFile("../../store/keys/testdata/pkcs8.pem")
-	if err != nil {
-		t.Fatal(err)
-	}
-	master := write(t, "master.pem", string(text))
-	for _, c := range []struct {
-		args   []string
-		code   int
-		stdout string // all of it, if not ""
-		stderr string // in it
-	}{
-		{[]string{"key"}, 2, "", "say create, list"},
-		{[]string{"key", "frob"}, 2, "", ""},
-		{[]string{"key", "show"}, 2, "", "usage:"},
-		{[]string{"key", "show", sealed}, 0, "fingerprint: \nkdf: pbkdf2\ncreated: \nmodified: \nhint: tiny\n", ""},
-		{[]string{"key", "show", "/no/such/file"}, 6, "", "no such file"},
-		{[]string{"key", "list", "x"}, 2, "", "usage:"},
-		{[]string{"key", "list"}, 0, "  none  " + filepath.Join(config, "proxmox-backup", "encryption-key.json") + "\n", ""},
-		{[]string{"key", "add", "/mnt"}, 2, "", "--keyfile"},
-		{[]string{"key", "add", "/no/mount", "--keyfile", sealed}, 1, "", "not mounted"},
-		{[]string{"key", "recover", s.Dir, "host/alpha/latest"}, 2, "", "--master-keyfile"},
-		{[]string{"key", "recover", s.Dir, "host/alpha/latest", "--master-keyfile", "/no/such/file"}, 6, "", "no such file"},
-		{[]string{"key", "recover", s.Dir, "host/alpha/latest", "--master-keyfile", master}, 1, "", "not backed up with a master key"},
-		{[]string{"key", "recover", s.Dir, "host/alpha", "--master-keyfile", master}, 1, "", "not a snapshot"},
-		{[]string{"key", "recover", s.Dir, "host/none/latest", "--master-keyfile", master}, 1, "", "host/none"},
-	} {
-		a, stdout, stderr := newApp(t, "")
-		inner := a.getenv
-		a.getenv = func(name string) string {
-			if strings.HasPrefix(name, "XDG_") {
-				return config
-			}
-			return inner(name)
-		}
-		code := a.run(t, c.args...)
-		if code != c.code || !strings.Contains(stderr.String(), c.stderr) || c.stdout != "" && stdout.String() != c.stdout {
-			t.Errorf("pbsfs %q: exit %d, %q, %q, want %d, %q, %q", c.args, code, stdout, stderr, c.code, c.stdout, c.stderr)
-		}
-		if code != 0 && strings.Count(stderr.String(), "\n") != 1 {
-			t.Errorf("pbsfs %q: message %q is not one line", c.args, stderr)
-		}
-	}
-}
-
-func TestKeyShowJSON(t *testing.T) {
-	a, stdout, _ := newApp(t, "")
-	file := write(t, "sealed.json", lockedKey)
-	if code := a.run(t, "key", "show", "--json", file); code != 0 {
-		t.Fatalf("exit %d", code)
-	}
-	var got map[string]any
-	if err := json.Unmarshal([]byte(stdout.String()), &got); err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]any{"file": file, "kdf": "pbkdf2", "created": "", "modified": "", "hint": "tiny"}
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
 // Asking ends with the command, not only with an answer.
 func TestNobodyIsAskedWithoutATerminal(t *testing.T) {
 	for name, stdin := range map[string]*os.File{"a file": openDevNull(t), "nothing": nil} {
-		a := &app{stdin: stdin, stderr: &strings.Builder{}}
+		k := &keyring{stdin: stdin, stderr: &strings.Builder{}}
 		if stdin == nil {
-			a.stdin = strings.NewReader(keyPass + "\n")
+			k.stdin = strings.NewReader(keyPass + "\n")
 		}
-		p := &passphrases{app: a, name: keyPassword}
+		p := &passphrases{keyring: k, name: keyPassword}
 		if value, err := p.ask(context.Background(), "x"); !errors.Is(err, errNoPassphrase) {
 			t.Errorf("%s: got %q, %v, want errNoPassphrase", name, value, err)
 		}

@@ -126,7 +126,7 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	if handed != nil {
 		return a.serve(ctx, o, handed, a.warn)
 	}
-	s, err := a.openKeys(ctx, o.keyOptions)
+	s, err := a.keyring().open(ctx, o.keyOptions)
 	if err != nil {
 		return err
 	}

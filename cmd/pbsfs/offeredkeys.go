@@ -9,14 +9,13 @@ import (
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
-// offeredKeyFiles returns the keys that a server keeps for its sync jobs beside
-// its configuration (reference "encryption-keys", section 5). They are for root.
-func (a *app) offeredKeyFiles() ([]string, error) {
-	host, err := a.host()
-	if err != nil || host.UID() != 0 {
-		return nil, nil //nolint:nilerr // the command itself complains
+// offeredFiles returns the keys that a server keeps for its sync jobs beside its
+// configuration (reference "encryption-keys", section 5). They are for root.
+func (k *keyring) offeredFiles() ([]string, error) {
+	if k.serverKeys == "" {
+		return nil, nil
 	}
-	list, err := filepath.Glob(filepath.Join(host.ConfigDir(), "encryption-keys", "*.enc"))
+	list, err := filepath.Glob(filepath.Join(k.serverKeys, "*.enc"))
 	if err != nil { // of the pattern
 		return nil, fmt.Errorf("keys of the server: %w", err)
 	}
@@ -25,17 +24,17 @@ func (a *app) offeredKeyFiles() ([]string, error) {
 
 // openOffered opens the server's keys, as far as they need no passphrase: nobody
 // has named them, so that nobody is asked for one.
-func (a *app) openOffered() (list [][32]byte) {
-	files, err := a.offeredKeyFiles()
+func (k *keyring) openOffered() (list [][32]byte) {
+	files, err := k.offeredFiles()
 	if err != nil {
-		fmt.Fprintf(a.stderr, "pbsfs: warning: %v\n", err)
+		fmt.Fprintf(k.stderr, "pbsfs: warning: %v\n", err)
 	}
 	for _, path := range files {
 		raw, err := openOfferedKey(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errPassphrase):
 		case err != nil:
-			fmt.Fprintf(a.stderr, "pbsfs: warning: a key of the server is not used: %s: %v\n", path, err)
+			fmt.Fprintf(k.stderr, "pbsfs: warning: a key of the server is not used: %s: %v\n", path, err)
 		default:
 			list = append(list, raw)
 		}

@@ -10,15 +10,12 @@ import (
 // Root is offered the keys that a server keeps beside its configuration: those
 // that open without being asked for a passphrase.
 func TestOfferedKeys(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	a, stderr := keyApp(t, t.TempDir())
-	a.configDir, a.runDir = t.TempDir(), t.TempDir()
-	if s, err := a.openKeys(t.Context(), keyOptions{}); err != nil || !s.empty() {
+	k, stderr := emptyRing(t, t.TempDir())
+	k.serverKeys = filepath.Join(t.TempDir(), "encryption-keys")
+	if s, err := k.open(t.Context(), keyOptions{}); err != nil || !s.empty() {
 		t.Fatalf("without any: %+v, %v", s, err)
 	}
-	dir := filepath.Join(a.configDir, "encryption-keys")
+	dir := k.serverKeys
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +24,7 @@ func TestOfferedKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := a.openKeys(t.Context(), keyOptions{})
+	s, err := k.open(t.Context(), keyOptions{})
 	if err != nil || len(s.Offered) != 1 || len(s.Keys) != 0 || s.empty() {
 		t.Errorf("got %+v, %v, want one that is offered", s, err)
 	}

@@ -39,12 +39,12 @@ var errNoPassphrase = errors.New("needs a passphrase, and there is no terminal t
 
 // passphrases finds passphrases. The environment is asked once.
 type passphrases struct {
-	app    *app
-	name   string // of the variable
-	looked bool
-	value  []byte
-	set    bool
-	err    error
+	keyring *keyring
+	name    string // of the variable
+	looked  bool
+	value   []byte
+	set     bool
+	err     error
 }
 
 // fromEnv returns the passphrase in the environment, and whether one is set
@@ -117,7 +117,7 @@ func (p *passphrases) try(ctx context.Context, what string, open func(passphrase
 
 // ask asks on the terminal, until ctx is done.
 func (p *passphrases) ask(ctx context.Context, what string) ([]byte, error) {
-	f, ok := p.app.stdin.(*os.File)
+	f, ok := p.keyring.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil, errNoPassphrase
 	}
@@ -125,8 +125,8 @@ func (p *passphrases) ask(ctx context.Context, what string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(p.app.stderr, "Passphrase of %s: ", what)
-	defer fmt.Fprintln(p.app.stderr)
+	fmt.Fprintf(p.keyring.stderr, "Passphrase of %s: ", what)
+	defer fmt.Fprintln(p.keyring.stderr)
 	type answer struct {
 		value []byte
 		err   error

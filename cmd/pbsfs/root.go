@@ -1,9 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -101,12 +101,12 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// usageError is what is wrong on the command line alone.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-
-func usagef(format string, args ...any) error {
-	return &usageError{fmt.Errorf(format, args...)}
+// keyring returns how this command opens keys.
+func (a *app) keyring() *keyring {
+	k := &keyring{stdin: a.stdin, stderr: a.stderr, getenv: a.getenv}
+	// An error of the host is the command's to complain about.
+	if host, err := a.host(); err == nil && host.UID() == 0 {
+		k.serverKeys = filepath.Join(host.ConfigDir(), "encryption-keys")
+	}
+	return k
 }

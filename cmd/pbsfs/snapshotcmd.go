@@ -164,7 +164,7 @@ func (o *snapshotOptions) check() error {
 func (a *app) snapshotKey(ctx context.Context, o snapshotOptions) (*keys.Key, error) {
 	file := o.keyFile
 	if file == "" && o.cryptMode != cryptNone {
-		if list := a.defaultKeys(); len(list) > 0 {
+		if list := a.keyring().defaultFiles(); len(list) > 0 {
 			file = list[0]
 		}
 	}
@@ -174,7 +174,7 @@ func (a *app) snapshotKey(ctx context.Context, o snapshotOptions) (*keys.Key, er
 		}
 		return nil, nil
 	}
-	raw, err := a.openKeyFile(ctx, file, &passphrases{app: a, name: keyPassword})
+	raw, err := a.keyring().openFile(ctx, file, &passphrases{keyring: a.keyring(), name: keyPassword})
 	if err != nil {
 		return nil, err
 	}
