@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/pbsfs/pbsfs/store/keys"
-	"github.com/pbsfs/pbsfs/store/storetest"
 )
 
 // Key files with the bytes 00 01 … 1f: as it is, and protected by keyPass.
