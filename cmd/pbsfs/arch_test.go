@@ -49,25 +49,37 @@ func ours(t *testing.T) map[string]listed {
 }
 
 // arrows says which packages of the module a package may import. What is not
-// named may import none of them. A name with "/..." means all below it, too.
+// named is a room that nobody has thought about. A name with "/..." means all below it, too.
 var arrows = map[string][]string{
-	"cmd/pbsfs":               {"fs", "store", "store/...", "maint", "maint/identity", "maint/reach", "maint/superblock", "maint/text"},
-	"maint":                   {"maint/identity", "maint/reach", "maint/superblock", "maint/text"},
-	"integration/bench":       {"store", "store/...", "maint"},
-	"fs":                      {"store", "store/name", "store/tree", "maint"},
-	"store/tree":              {"store", "store/...", "maint"},
-	"store":                   {"store/...", "maint", "maint/identity"},
-	"store/internal/chunk":    {"store/internal/disk", "store/blob", "store/corrupt", "store/keys", "store/name"},
-	"store/internal/metadata": {"store/internal/lru", "store/corrupt"},
-	"store/internal/disk":     {"store/blob", "store/corrupt", "store/internal/lease", "store/name"},
-	"store/blob":              {"store/corrupt", "store/keys", "store/name"},
-	"store/manifest":          {"store/blob", "store/corrupt", "store/keys", "store/name"},
-	"store/keys":              {"store/corrupt", "store/name"},
-	"store/index":             {"store/corrupt", "store/name"},
-	"store/catalog":           {"store/corrupt", "store/name"},
-	"store/pxar":              {"store/corrupt", "store/name"},
-	"store/source":            {"store/catalog", "store/internal/lease", "store/pxar"},
-	"store/storetest":         {"store/catalog", "store/keys", "store/name", "store/pxar", "maint"},
+	"cmd/pbsfs/internal/usage":  {},
+	"cmd/pbsfs/internal/unlock": {"cmd/pbsfs/internal/usage", "store", "store/keys", "store/name"},
+	"cmd/pbsfs":                 {"cmd/pbsfs/internal/...", "fs", "store", "store/...", "maint", "maint/identity", "maint/reach", "maint/superblock", "maint/text"},
+	"maint":                     {"maint/identity", "maint/reach", "maint/superblock", "maint/text"},
+	"integration/bench":         {"store", "store/...", "maint"},
+	"fs":                        {"store", "store/name", "store/tree", "maint"},
+	"store/tree":                {"store", "store/...", "maint"},
+	"store":                     {"store/...", "maint", "maint/identity"},
+	"store/internal/chunk":      {"store/internal/disk", "store/blob", "store/corrupt", "store/keys", "store/name"},
+	"store/internal/metadata":   {"store/internal/lru", "store/corrupt"},
+	"store/internal/disk":       {"store/blob", "store/corrupt", "store/internal/lease", "store/name"},
+	"store/blob":                {"store/corrupt", "store/keys", "store/name"},
+	"store/manifest":            {"store/blob", "store/corrupt", "store/keys", "store/name"},
+	"store/keys":                {"store/corrupt", "store/name"},
+	"store/index":               {"store/corrupt", "store/name"},
+	"store/catalog":             {"store/corrupt", "store/name"},
+	"store/pxar":                {"store/corrupt", "store/name"},
+	"store/source":              {"store/catalog", "store/internal/lease", "store/pxar"},
+	"store/storetest":           {"store/catalog", "store/keys", "store/name", "store/pxar", "maint"},
+	"integration":               {},
+	"maint/identity":            {},
+	"maint/reach":               {},
+	"maint/superblock":          {},
+	"maint/text":                {},
+	"store/corrupt":             {},
+	"store/internal/cdc":        {},
+	"store/internal/lease":      {},
+	"store/internal/lru":        {},
+	"store/name":                {},
 }
 
 // decoders open nothing: they are given bytes.
@@ -79,6 +91,9 @@ var decoders = []string{
 func TestArrowsPointDown(t *testing.T) {
 	packages := ours(t)
 	for name, p := range packages {
+		if _, ok := arrows[name]; !ok {
+			t.Errorf("package %s is not in the table: say what it may import", name)
+		}
 		for _, path := range p.Imports {
 			to, own := strings.CutPrefix(path, module)
 			if !own || slices.ContainsFunc(arrows[name], func(rule string) bool { return matches(rule, to) }) {

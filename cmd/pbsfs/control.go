@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/identity"
@@ -27,7 +28,7 @@ import (
 // controlRequest is what a serving process is asked.
 type controlRequest struct {
 	// Add are keys that it is to have from now on.
-	Add *secrets `json:"add,omitempty"`
+	Add *unlock.Secrets `json:"add,omitempty"`
 	// Ping asks for an empty answer, at once.
 	Ping bool `json:"ping,omitempty"`
 }
@@ -219,10 +220,10 @@ func (r controlRequest) serve(ref *store.Lookup) error {
 	if r.Add == nil {
 		return nil
 	}
-	if err := guardMemory(); err != nil {
+	if err := unlock.GuardMemory(); err != nil {
 		return err
 	}
-	list, _, err := r.Add.open()
+	list, _, err := r.Add.Open()
 	if err != nil {
 		return err
 	}

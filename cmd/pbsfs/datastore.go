@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/identity"
 	"github.com/pbsfs/pbsfs/maint/reach"
@@ -29,7 +31,7 @@ type openOptions struct {
 	// metadataDir and cacheEncrypted are those of store.Options.
 	metadataDir    string
 	cacheEncrypted bool
-	keyOptions
+	unlock.Options
 }
 
 func (o *openOptions) register(f *pflag.FlagSet) {
@@ -37,7 +39,7 @@ func (o *openOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.cachedOnly, "cached-only", false, "serve the local cache of an S3 datastore, as far as it goes")
 	f.BoolVar(&o.untracked, "untracked", false, "read although operations cannot be registered, so that maintenance does not see them")
 	f.Var(&o.cacheSize, "cache-size", "memory for decoded chunks")
-	o.keyOptions.register(f)
+	o.Options.Register(f)
 }
 
 // target is a datastore that a command was told to work on.
@@ -56,7 +58,7 @@ type target struct {
 // path, another the name of one that is configured.
 func resolve(host maint.Host, arg string) (target, error) {
 	if arg == "" {
-		return target{}, usagef("the datastore's name is empty")
+		return target{}, usage.Errorf("the datastore's name is empty")
 	}
 	configured, err := configured(host)
 	if err != nil {
@@ -191,7 +193,7 @@ func notDatastore(path string) error {
 }
 
 // open opens the datastore that arg means, with keys that are open.
-func (a *app) open(ctx context.Context, arg string, o openOptions, s *secrets, log *slog.Logger) (*store.Lookup, error) {
+func (a *app) open(ctx context.Context, arg string, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
 	host, err := a.host()
 	if err != nil {
 		return nil, err
@@ -204,12 +206,12 @@ func (a *app) open(ctx context.Context, arg string, o openOptions, s *secrets, l
 }
 
 // open opens the datastore, with keys that are open.
-func (t target) open(ctx context.Context, host maint.Host, o openOptions, s *secrets, log *slog.Logger) (*store.Lookup, error) {
-	opened, masters, err := s.open()
+func (t target) open(ctx context.Context, host maint.Host, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
+	opened, masters, err := s.Open()
 	if err != nil {
 		return nil, err
 	}
-	offered, err := newKeys(s.Offered)
+	offered, err := unlock.NewKeys(s.Offered)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +222,7 @@ func (t target) open(ctx context.Context, host maint.Host, o openOptions, s *sec
 		Name: t.name, Path: t.path, CacheSize: max(1, int64(o.cacheSize)), CachedOnly: o.cachedOnly,
 		Host: host, Untracked: o.untracked, Log: log,
 		MetadataDir: o.metadataDir, CacheEncrypted: o.cacheEncrypted,
-		Keys: opened, OfferedKeys: offered, Masters: masters, IgnoreSignature: o.ignoreSignature,
+		Keys: opened, OfferedKeys: offered, Masters: masters, IgnoreSignature: o.IgnoreSignature,
 		Device: t.uuid(), Standby: o.standby,
 	})
 	if errors.Is(err, maint.ErrUncounted) {

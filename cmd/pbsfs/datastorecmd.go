@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
 )
@@ -28,7 +29,7 @@ func newDatastoreCommand(a *app) *cobra.Command {
 		Long:  datastoreHelp,
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return usagef("datastore: say list, add or remove")
+			return usage.Errorf("datastore: say list, add or remove")
 		},
 	}
 	cmd.AddCommand(newDatastoreListCommand(a), newDatastoreAddCommand(a), newDatastoreRemoveCommand(a))
@@ -107,7 +108,7 @@ directory must be empty or not exist.`,
 				return err
 			}
 			if create && device != "" {
-				return usagef("datastore add: --create makes a datastore in a directory that is there now; mount the device, and create it there")
+				return usage.Errorf("datastore add: --create makes a datastore in a directory that is there now; mount the device, and create it there")
 			}
 			d := maint.Datastore{Name: args[0], Path: args[1], BackingDevice: device, Comment: comment}
 			return addDatastore(cmd.Context(), host, d, create)

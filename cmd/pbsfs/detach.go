@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,7 +47,7 @@ func readyPipe(getenv func(string) string) *os.File {
 }
 
 // detach starts the serving process and waits until the tree answers.
-func (a *app) detach(ctx context.Context, o *mountOptions, s *secrets) error {
+func (a *app) detach(ctx context.Context, o *mountOptions, s *unlock.Secrets) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func (a *app) detach(ctx context.Context, o *mountOptions, s *secrets) error {
 		return errors.Join(err, w.Close())
 	}
 	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Env = append(withoutPassphrases(os.Environ()),
+	cmd.Env = append(unlock.WithoutPassphrases(os.Environ()),
 		readyEnv+"="+strconv.Itoa(readyFD), secretsEnv+"="+strconv.Itoa(secretsFD))
 	cmd.ExtraFiles = []*os.File{w, keysRead}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -76,7 +77,7 @@ func (a *app) detach(ctx context.Context, o *mountOptions, s *secrets) error {
 		return fmt.Errorf("starting the process that serves the mount: %w", errors.Join(err, keysWrite.Close()))
 	}
 	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })()
-	if err := s.write(keysWrite); err != nil {
+	if err := s.Write(keysWrite); err != nil {
 		return fmt.Errorf("handing over the keys: %w", err)
 	}
 	line, err := bufio.NewReader(r).ReadString(0)
@@ -108,7 +109,7 @@ func (a *app) answer(line string, o *mountOptions, cmd *exec.Cmd) error {
 
 // serveDetached serves the mount and tells the command that started us how it
 // went.
-func serveDetached(ctx context.Context, a *app, o *mountOptions, s *secrets, ready *os.File) error {
+func serveDetached(ctx context.Context, a *app, o *mountOptions, s *unlock.Secrets, ready *os.File) error {
 	told := false
 	err := a.serve(ctx, o, s, func(warning string) error {
 		told = true
@@ -125,13 +126,13 @@ func serveDetached(ctx context.Context, a *app, o *mountOptions, s *secrets, rea
 
 // takeSecrets returns the keys that were handed to this process, nil when there
 // is no such pipe.
-func takeSecrets(getenv func(string) string) (*secrets, error) {
+func takeSecrets(getenv func(string) string) (*unlock.Secrets, error) {
 	fd, err := strconv.Atoi(getenv(secretsEnv))
 	if err != nil {
 		return nil, nil
 	}
 	_ = os.Unsetenv(secretsEnv)
-	return readSecrets(os.NewFile(uintptr(fd), "keys"))
+	return unlock.ReadSecrets(os.NewFile(uintptr(fd), "keys"))
 }
 
 // maxHandedOver is what fits into a pipe that nobody reads yet. A pipe can be
@@ -141,7 +142,7 @@ const maxHandedOver = 1 << 20
 // again starts this program anew in this process, with the opened keys and
 // without the passphrases: /proc shows the environment that a program was
 // started with. It returns only on failure.
-func again(s *secrets) error {
+func again(s *unlock.Secrets) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -152,7 +153,7 @@ func again(s *secrets) error {
 	if text, err := json.Marshal(s); err != nil || len(text) >= maxHandedOver {
 		return errors.Join(errors.New("handing over the keys: too many"), err)
 	}
-	if err := s.write(w); err != nil {
+	if err := s.Write(w); err != nil {
 		return err
 	}
 	fd, err := unix.FcntlInt(r.Fd(), unix.F_DUPFD, secretsFD)
@@ -163,6 +164,6 @@ func again(s *secrets) error {
 	if err != nil {
 		return err
 	}
-	env := append(withoutPassphrases(os.Environ()), secretsEnv+"="+strconv.Itoa(fd))
+	env := append(unlock.WithoutPassphrases(os.Environ()), secretsEnv+"="+strconv.Itoa(fd))
 	return fmt.Errorf("starting anew with the keys: %w", syscall.Exec(self, os.Args, env))
 }

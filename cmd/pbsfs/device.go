@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/superblock"
 )
@@ -40,7 +41,7 @@ func newDeviceCommand(a *app) *cobra.Command {
 		Short: "list devices and the datastores on them",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return usagef("device: say list")
+			return usage.Errorf("device: say list")
 		},
 	}
 	var asJSON bool

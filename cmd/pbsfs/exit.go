@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
 )
@@ -27,16 +29,16 @@ var errActive = errors.New("in use")
 
 // exitCode is the one switch from error to exit code.
 func exitCode(err error) int {
-	var usage *usageError
+	var onCommandLine *usage.Error
 	var given *exitError
 	var mode *maint.ModeError
-	var key *keyError
+	var key *unlock.Error
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &given):
 		return given.code
-	case errors.As(err, &usage), errors.Is(err, maint.ErrBadMessage), errors.Is(err, maint.ErrBadDatastore), isUnknownCommand(err):
+	case errors.As(err, &onCommandLine), errors.Is(err, maint.ErrBadMessage), errors.Is(err, maint.ErrBadDatastore), isUnknownCommand(err):
 		return exitUsage
 	case errors.Is(err, errActive), errors.Is(err, maint.ErrActive), errors.Is(err, maint.ErrConflict),
 		errors.Is(err, store.ErrCollecting), errors.Is(err, store.ErrGroupBusy):

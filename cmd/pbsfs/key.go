@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint/text"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/keys"
@@ -32,7 +34,7 @@ func newKeyCommand(a *app) *cobra.Command {
 		Long:  keyHelp,
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return usagef("key: say create, list, show, recover or add")
+			return usage.Errorf("key: say create, list, show, recover or add")
 		},
 	}
 	cmd.AddCommand(newKeyCreateCommand(a), newKeyListCommand(a), newKeyShowCommand(a), newKeyRecoverCommand(a), newKeyAddCommand(a))
@@ -87,12 +89,12 @@ func newKeyListCommand(a *app) *cobra.Command {
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			all := []keyJSON{}
-			offered, err := a.keyring().offeredFiles()
+			offered, err := a.keyring().OfferedFiles()
 			if err != nil {
 				return err
 			}
-			for _, path := range append(a.keyring().defaultFiles(), offered...) {
-				f, err := a.keyring().readFile(path)
+			for _, path := range append(a.keyring().DefaultFiles(), offered...) {
+				f, err := a.keyring().ReadFile(path)
 				if err != nil {
 					return err
 				}
@@ -118,7 +120,7 @@ func newKeyShowCommand(a *app) *cobra.Command {
 		Short: "show what is public about a key file",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			f, err := a.keyring().readFile(args[0])
+			f, err := a.keyring().ReadFile(args[0])
 			if err != nil {
 				return err
 			}
@@ -155,8 +157,8 @@ func newKeyRecoverCommand(a *app) *cobra.Command {
 		Long:  keyRecoverHelp,
 		Args:  usageArgs(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(o.masterFiles) == 0 {
-				return usagef("key recover: name the master key with --master-keyfile")
+			if len(o.MasterFiles) == 0 {
+				return usage.Errorf("key recover: name the master key with --master-keyfile")
 			}
 			text, err := a.recoverKey(cmd.Context(), args[0], args[1], o)
 			if err != nil {
@@ -177,15 +179,15 @@ func newKeyRecoverCommand(a *app) *cobra.Command {
 // recoverKey returns the text of the key file of a snapshot.
 func (a *app) recoverKey(ctx context.Context, datastore, snapshot string, o openOptions) ([]byte, error) {
 	var masters []*keys.Master
-	pass := &passphrases{keyring: a.keyring(), name: masterPassword}
-	for _, file := range o.masterFiles {
-		m, err := a.keyring().openMaster(ctx, file, pass)
+	pass := &unlock.Passphrases{Keyring: a.keyring(), Name: unlock.MasterPassword}
+	for _, file := range o.MasterFiles {
+		m, err := a.keyring().OpenMaster(ctx, file, pass)
 		if err != nil {
 			return nil, err
 		}
 		masters = append(masters, m)
 	}
-	ref, err := a.open(ctx, datastore, o, &secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
+	ref, err := a.open(ctx, datastore, o, &unlock.Secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
 	if err != nil {
 		return nil, err
 	}
@@ -200,13 +202,13 @@ func (a *app) recoverKey(ctx context.Context, datastore, snapshot string, o open
 		return err
 	})
 	if errors.Is(err, keys.ErrUnwrap) {
-		return nil, &keyError{err}
+		return nil, unlock.NewError(err)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if _, err := keys.ParseFile(text); err != nil {
-		return nil, keyErrorf("the recovered key: %w", err)
+		return nil, unlock.Errorf("the recovered key: %w", err)
 	}
 	return append(text, '\n'), nil
 }
@@ -236,25 +238,25 @@ func writeNew(path string, text []byte) error {
 }
 
 func newKeyAddCommand(a *app) *cobra.Command {
-	var o keyOptions
+	var o unlock.Options
 	cmd := &cobra.Command{
 		Use:   "add MOUNTPOINT --keyfile FILE",
 		Short: "give a key to a running mount",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(o.keyFiles) == 0 {
-				return usagef("key add: name the key with --keyfile")
+			if len(o.KeyFiles) == 0 {
+				return usage.Errorf("key add: name the key with --keyfile")
 			}
 			return a.addKeys(cmd.Context(), args[0], o)
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.keyFiles, "keyfile", nil, "the key: FILE[,password-file=FILE|,password-cmd=CMD]; may be repeated")
+	f.StringArrayVar(&o.KeyFiles, "keyfile", nil, "the key: FILE[,password-file=FILE|,password-cmd=CMD]; may be repeated")
 	return cmd
 }
 
 // addKeys hands keys to the process that serves a mount.
-func (a *app) addKeys(ctx context.Context, mountpoint string, o keyOptions) error {
+func (a *app) addKeys(ctx context.Context, mountpoint string, o unlock.Options) error {
 	host, err := a.host()
 	if err != nil {
 		return err
@@ -272,10 +274,10 @@ func (a *app) addKeys(ctx context.Context, mountpoint string, o keyOptions) erro
 		if r == nil || !r.own { // another user's may be anybody's socket
 			continue
 		}
-		pass := &passphrases{keyring: a.keyring(), name: keyPassword}
-		s := &secrets{}
-		for _, spec := range o.keyFiles {
-			raw, err := a.keyring().openFile(ctx, spec, pass)
+		pass := &unlock.Passphrases{Keyring: a.keyring(), Name: unlock.KeyPassword}
+		s := &unlock.Secrets{}
+		for _, spec := range o.KeyFiles {
+			raw, err := a.keyring().OpenFile(ctx, spec, pass)
 			if err != nil {
 				return err
 			}

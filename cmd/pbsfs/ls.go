@@ -65,7 +65,7 @@ type opened struct {
 // read opens a datastore for one command and calls fn with it.
 func (a *app) read(ctx context.Context, datastore string, o openOptions, fn func(context.Context, *opened) error) (err error) {
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	s, err := a.keyring().open(ctx, o.keyOptions)
+	s, err := a.keyring().Open(ctx, o.Options)
 	if err != nil {
 		return err
 	}

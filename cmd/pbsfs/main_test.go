@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/corrupt"
@@ -131,7 +132,7 @@ func TestExitCodes(t *testing.T) {
 		"not there":           {fs.ErrNotExist, exitFailed},
 		"no datastore":        {store.ErrNotDatastore, exitFailed},
 		"interrupted":         {context.Canceled, exitFailed},
-		"usage":               {usagef("x"), exitUsage},
+		"usage":               {usage.Errorf("x"), exitUsage},
 		"unknown command":     {errors.New(`unknown command "x" for "pbsfs"`), exitUsage},
 		"in use":              {errActive, exitActive},
 		"operations":          {maint.ErrActive, exitActive},

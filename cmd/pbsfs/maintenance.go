@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
@@ -27,7 +28,7 @@ func newMaintenanceCommand(a *app) *cobra.Command {
 		Long:  maintenanceHelp,
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return usagef("maintenance: say show, set or clear")
+			return usage.Errorf("maintenance: say show, set or clear")
 		},
 	}
 	cmd.AddCommand(newMaintenanceShowCommand(a), newMaintenanceSetCommand(a), newMaintenanceClearCommand(a))
@@ -144,9 +145,9 @@ func newMaintenanceSetCommand(a *app) *cobra.Command {
 			mode := maint.ModeType(args[1])
 			switch {
 			case mode != maint.ReadOnly && mode != maint.Offline:
-				return usagef("maintenance mode %q cannot be set, only read-only and offline", args[1])
+				return usage.Errorf("maintenance mode %q cannot be set, only read-only and offline", args[1])
 			case o.wait < 0:
-				return usagef("--wait %s: cannot be negative", o.wait)
+				return usage.Errorf("--wait %s: cannot be negative", o.wait)
 			}
 			return a.setMode(cmd.Context(), args[0], mode, o)
 		},

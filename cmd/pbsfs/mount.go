@@ -15,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
@@ -87,7 +89,7 @@ func newMountCommand(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.pathSet = cmd.Flags().Changed("path")
 			if cmd.Flags().Changed("device") && o.device == "" {
-				return usagef("--device: the device's name is empty")
+				return usage.Errorf("--device: the device's name is empty")
 			}
 			if err := o.complete(args); err != nil {
 				return err
@@ -126,14 +128,14 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	if handed != nil {
 		return a.serve(ctx, o, handed, a.warn)
 	}
-	s, err := a.keyring().open(ctx, o.keyOptions)
+	s, err := a.keyring().Open(ctx, o.Options)
 	if err != nil {
 		return err
 	}
 	switch {
 	case !o.foreground:
 		return a.detach(ctx, o, s)
-	case !s.empty(), len(withoutPassphrases(os.Environ())) < len(os.Environ()):
+	case !s.Empty(), len(unlock.WithoutPassphrases(os.Environ())) < len(os.Environ()):
 		return again(s)
 	}
 	return a.serve(ctx, o, s, a.warn)
@@ -147,18 +149,18 @@ func (o *mountOptions) complete(args []string) error {
 	}
 	o.flags.allowOther = o.flags.allowOther || allowOther
 	if o.stopTimeout < 0 {
-		return usagef("--stop-timeout %s: cannot be negative", o.stopTimeout)
+		return usage.Errorf("--stop-timeout %s: cannot be negative", o.stopTimeout)
 	}
 	if o.maxInodes < 0 {
-		return usagef("--max-inodes %d: cannot be negative", o.maxInodes)
+		return usage.Errorf("--max-inodes %d: cannot be negative", o.maxInodes)
 	}
 	if o.device == "" && (o.pathSet || o.rescue) {
-		return usagef("--path and --rescue say more about --device, which is not given")
+		return usage.Errorf("--path and --rescue say more about --device, which is not given")
 	}
 	o.standby = o.standby || o.flags.nofail
 	mountpoint := args[len(args)-1]
 	if mountpoint == "" {
-		return usagef("the mount point is empty")
+		return usage.Errorf("the mount point is empty")
 	}
 	where, err := filepath.Abs(mountpoint)
 	if err != nil {
@@ -173,9 +175,9 @@ func (o *mountOptions) complete(args []string) error {
 
 // serve mounts and serves until the mount ends. ready is called when the tree
 // answers.
-func (a *app) serve(ctx context.Context, o *mountOptions, s *secrets, ready func(warning string) error) error {
-	if !s.empty() {
-		if err := guardMemory(); err != nil {
+func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
+	if !s.Empty() {
+		if err := unlock.GuardMemory(); err != nil {
 			return err
 		}
 	}
@@ -226,7 +228,7 @@ func (at *attached) under(ctx context.Context, o *mountOptions) (bool, error) {
 
 // serveTree mounts the tree of a datastore whose device is mounted, and serves
 // it.
-func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mountOptions, s *secrets, ready func(warning string) error) error {
+func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
 	if err := checkMountpoint(ctx, o.mountpoint, t.path, o.flags.nonempty); err != nil {
 		return err
 	}
@@ -326,16 +328,16 @@ func boundHeap(maxInodes int) {
 }
 
 // unfitKeys returns a warning of keys that fit nothing.
-func unfitKeys(ctx context.Context, ref *store.Lookup, s *secrets, log *slog.Logger) string {
-	list, _, err := s.open()
+func unfitKeys(ctx context.Context, ref *store.Lookup, s *unlock.Secrets, log *slog.Logger) string {
+	list, _, err := s.Open()
 	if err != nil || ref.Away() != nil { // then nobody knows
 		return ""
 	}
-	left, err := unfit(ctx, ref, list)
+	left, err := unlock.Unfit(ctx, ref, list)
 	if err != nil {
 		log.Warn("looking for what the keys fit", "error", err)
 	}
-	return unfitWarning(left)
+	return unlock.UnfitWarning(left)
 }
 
 // warn tells people of what is no failure.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/fs"
 )
 
@@ -52,7 +53,7 @@ func (m *mountFlags) parse(lists []string) error {
 	for _, list := range lists {
 		for opt := range strings.SplitSeq(list, ",") {
 			if err := m.set(opt); err != nil {
-				return &usageError{err}
+				return usage.New(err)
 			}
 		}
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 )
 
@@ -54,13 +56,13 @@ func newRootCommand(a *app) *cobra.Command {
 		SilenceUsage:  true,
 		Args:          usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("no command given; see 'pbsfs --help'")
+			return usage.Errorf("no command given; see 'pbsfs --help'")
 		},
 	}
 	cmd.SetIn(a.stdin)
 	cmd.SetOut(a.stdout)
 	cmd.SetErr(a.stderr)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage.New(err) })
 	cmd.PersistentFlags().StringVar(&a.configDir, "config-dir", "", "directory of datastore.cfg (environment: PBSFS_CONFIG_DIR)")
 	cmd.PersistentFlags().StringVar(&a.runDir, "run-dir", "", "directory of operations, locks and mount records; beside a server of mount records alone (environment: PBSFS_RUN_DIR)")
 	cmd.AddCommand(
@@ -92,21 +94,21 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		err := check(cmd, args)
 		if err != nil && !cmd.HasParent() {
-			return &usageError{err} // a command that does not exist has no usage
+			return usage.New(err) // a command that does not exist has no usage
 		}
 		if err != nil {
-			return usagef("%s: %w; usage: %s", cmd.Name(), err, cmd.UseLine())
+			return usage.Errorf("%s: %w; usage: %s", cmd.Name(), err, cmd.UseLine())
 		}
 		return nil
 	}
 }
 
 // keyring returns how this command opens keys.
-func (a *app) keyring() *keyring {
-	k := &keyring{stdin: a.stdin, stderr: a.stderr, getenv: a.getenv}
+func (a *app) keyring() *unlock.Keyring {
+	k := &unlock.Keyring{Stdin: a.stdin, Stderr: a.stderr, Getenv: a.getenv}
 	// An error of the host is the command's to complain about.
 	if host, err := a.host(); err == nil && host.UID() == 0 {
-		k.serverKeys = filepath.Join(host.ConfigDir(), "encryption-keys")
+		k.ServerKeys = filepath.Join(host.ConfigDir(), "encryption-keys")
 	}
 	return k
 }

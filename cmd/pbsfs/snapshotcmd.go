@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/keys"
@@ -26,7 +28,7 @@ func newSnapshotCommand(a *app) *cobra.Command {
 		Short: "write snapshots",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return usagef("snapshot: say create")
+			return usage.Errorf("snapshot: say create")
 		},
 	}
 	cmd.AddCommand(newSnapshotCreateCommand(a))
@@ -119,11 +121,11 @@ var ownerText = regexp.MustCompile(`^[^\s:/[:cntrl:]]+@[A-Za-z0-9_][A-Za-z0-9._-
 func (o *snapshotOptions) group() (name.Group, error) {
 	typ, err := name.ParseType(o.typ)
 	if err != nil {
-		return name.Group{}, usagef("--type: %w", err)
+		return name.Group{}, usage.Errorf("--type: %w", err)
 	}
 	ns, err := name.ParseNamespace(o.ns)
 	if err != nil {
-		return name.Group{}, usagef("--ns: %w", err)
+		return name.Group{}, usage.Errorf("--ns: %w", err)
 	}
 	if o.id == "" {
 		if o.id, err = os.Hostname(); err != nil {
@@ -132,7 +134,7 @@ func (o *snapshotOptions) group() (name.Group, error) {
 	}
 	g, err := name.NewGroup(ns, typ, o.id)
 	if err != nil {
-		return g, usagef("--id: %w", err)
+		return g, usage.Errorf("--id: %w", err)
 	}
 	return g, nil
 }
@@ -142,20 +144,20 @@ func (o *snapshotOptions) check() error {
 	switch o.format {
 	case formatPxar, formatSplit:
 	default:
-		return usagef("--format %q: want pxar or split", o.format)
+		return usage.Errorf("--format %q: want pxar or split", o.format)
 	}
 	switch o.cryptMode {
 	case "", cryptNone, cryptEncrypt, cryptSign:
 	default:
-		return usagef("--crypt-mode %q: want none, encrypt or sign-only", o.cryptMode)
+		return usage.Errorf("--crypt-mode %q: want none, encrypt or sign-only", o.cryptMode)
 	}
 	switch {
 	case o.cryptMode == cryptNone && o.keyFile != "":
-		return usagef("--keyfile and --crypt-mode none contradict each other")
+		return usage.Errorf("--keyfile and --crypt-mode none contradict each other")
 	case o.owner != "" && !ownerText.MatchString(o.owner):
-		return usagef("--owner %q: want user@realm", o.owner)
+		return usage.Errorf("--owner %q: want user@realm", o.owner)
 	case o.wait < 0:
-		return usagef("--wait %s: want no negative time", o.wait)
+		return usage.Errorf("--wait %s: want no negative time", o.wait)
 	}
 	return nil
 }
@@ -164,17 +166,17 @@ func (o *snapshotOptions) check() error {
 func (a *app) snapshotKey(ctx context.Context, o snapshotOptions) (*keys.Key, error) {
 	file := o.keyFile
 	if file == "" && o.cryptMode != cryptNone {
-		if list := a.keyring().defaultFiles(); len(list) > 0 {
+		if list := a.keyring().DefaultFiles(); len(list) > 0 {
 			file = list[0]
 		}
 	}
 	if file == "" {
 		if o.cryptMode == cryptEncrypt || o.cryptMode == cryptSign {
-			return nil, usagef("--crypt-mode %s needs a key: --keyfile", o.cryptMode)
+			return nil, usage.Errorf("--crypt-mode %s needs a key: --keyfile", o.cryptMode)
 		}
 		return nil, nil
 	}
-	raw, err := a.keyring().openFile(ctx, file, &passphrases{keyring: a.keyring(), name: keyPassword})
+	raw, err := a.keyring().OpenFile(ctx, file, &unlock.Passphrases{Keyring: a.keyring(), Name: unlock.KeyPassword})
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +216,7 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 	if err := sources.outside(t.path); err != nil {
 		return err
 	}
-	ref, err := t.open(ctx, host, openOptions{}, &secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
+	ref, err := t.open(ctx, host, openOptions{}, &unlock.Secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/blob"
 	"github.com/pbsfs/pbsfs/store/catalog"
@@ -45,19 +46,19 @@ func openSources(ctx context.Context, args []string, o snapshotOptions) (_ snaps
 	for _, arg := range args {
 		m := sourceText.FindStringSubmatch(arg)
 		if m == nil {
-			return nil, usagef("SOURCE %q: want NAME.pxar:DIR, NAME.img:FILE, NAME.conf:FILE or NAME.log:FILE, and NAME of letters, digits, - and _", arg)
+			return nil, usage.Errorf("SOURCE %q: want NAME.pxar:DIR, NAME.img:FILE, NAME.conf:FILE or NAME.log:FILE, and NAME of letters, digits, - and _", arg)
 		}
 		s := &snapshotSource{stem: m[1] + "." + m[2], path: m[3]}
 		for _, other := range out {
 			if other.stem == s.stem {
-				return nil, usagef("SOURCE %q: there is another %s", arg, s.stem)
+				return nil, usage.Errorf("SOURCE %q: there is another %s", arg, s.stem)
 			}
 		}
 		if s.stem == name.ClientLog.Stem() {
-			return nil, usagef("SOURCE %q: that name is for the log of this command", arg)
+			return nil, usage.Errorf("SOURCE %q: that name is for the log of this command", arg)
 		}
 		if s.files, err = name.FilesOf(s.stem, o.format == formatSplit); err != nil {
-			return nil, usagef("SOURCE %q: %w", arg, err)
+			return nil, usage.Errorf("SOURCE %q: %w", arg, err)
 		}
 		if err := s.open(ctx, m[2]); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.stem, err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
@@ -58,7 +59,7 @@ func newUnmountCommand(a *app) *cobra.Command {
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.wait < 0 {
-				return usagef("--wait %s: cannot be negative", o.wait)
+				return usage.Errorf("--wait %s: cannot be negative", o.wait)
 			}
 			return a.unmount(cmd.Context(), args[0], o)
 		},

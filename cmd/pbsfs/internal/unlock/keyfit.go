@@ -1,4 +1,4 @@
-package main
+package unlock
 
 import (
 	"context"
@@ -17,9 +17,9 @@ const fitGroups = 1000
 
 var errEnough = errors.New("enough groups seen")
 
-// unfit returns the keys that open none of the newest snapshots of the groups:
+// Unfit returns the keys that open none of the newest snapshots of the groups:
 // somebody gave a wrong one, perhaps.
-func unfit(ctx context.Context, ref *store.Lookup, list []*keys.Key) ([]keys.Fingerprint, error) {
+func Unfit(ctx context.Context, ref *store.Lookup, list []*keys.Key) ([]keys.Fingerprint, error) {
 	left := make(map[keys.Fingerprint]bool)
 	for _, k := range list {
 		left[k.Fingerprint()] = true
@@ -75,8 +75,8 @@ func eachGroup(ctx context.Context, r *store.Reader, ns name.Namespace, fn func(
 	return nil
 }
 
-// unfitWarning tells people of keys that fit nothing; "" when all do.
-func unfitWarning(list []keys.Fingerprint) string {
+// UnfitWarning tells people of keys that fit nothing; "" when all do.
+func UnfitWarning(list []keys.Fingerprint) string {
 	var b strings.Builder
 	for _, fp := range list {
 		fmt.Fprintf(&b, "pbsfs: warning: the key %s fits none of the newest snapshots\n", fp.Short())

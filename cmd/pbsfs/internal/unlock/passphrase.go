@@ -1,4 +1,4 @@
-package main
+package unlock
 
 import (
 	"bytes"
@@ -23,10 +23,10 @@ import (
 // can see.
 
 const (
-	// keyPassword is the variable for the passphrase of data keys, as the
+	// KeyPassword is the variable for the passphrase of data keys, as the
 	// official client has it; masterPassword that for master keys.
-	keyPassword    = "PBS_ENCRYPTION_PASSWORD"
-	masterPassword = "PBSFS_MASTER_KEY_PASSWORD"
+	KeyPassword    = "PBS_ENCRYPTION_PASSWORD"
+	MasterPassword = "PBSFS_MASTER_KEY_PASSWORD"
 	// keyCredential is systemd's name for the passphrase of data keys.
 	keyCredential = "proxmox-backup-client.encryption-password"
 )
@@ -37,10 +37,10 @@ const maxPassphrase = 64 << 10
 // errNoPassphrase says that there is nobody to ask.
 var errNoPassphrase = errors.New("needs a passphrase, and there is no terminal to ask on")
 
-// passphrases finds passphrases. The environment is asked once.
-type passphrases struct {
-	keyring *keyring
-	name    string // of the variable
+// Passphrases finds passphrases. The environment is asked once.
+type Passphrases struct {
+	Keyring *Keyring
+	Name    string // of the variable
 	looked  bool
 	value   []byte
 	set     bool
@@ -50,7 +50,7 @@ type passphrases struct {
 // fromEnv returns the passphrase in the environment, and whether one is set
 // there. The first variable that is set counts: the value, a descriptor, a
 // file, a program.
-func (p *passphrases) fromEnv(ctx context.Context) ([]byte, bool, error) {
+func (p *Passphrases) fromEnv(ctx context.Context) ([]byte, bool, error) {
 	if !p.looked {
 		p.looked = true
 		p.value, p.set, p.err = p.look(ctx)
@@ -58,24 +58,24 @@ func (p *passphrases) fromEnv(ctx context.Context) ([]byte, bool, error) {
 	return p.value, p.set, p.err
 }
 
-func (p *passphrases) look(ctx context.Context) ([]byte, bool, error) {
-	if v, ok := os.LookupEnv(p.name); ok {
+func (p *Passphrases) look(ctx context.Context) ([]byte, bool, error) {
+	if v, ok := os.LookupEnv(p.Name); ok {
 		return firstLine([]byte(v)), true, nil
 	}
-	if v, ok := os.LookupEnv(p.name + "_FD"); ok {
+	if v, ok := os.LookupEnv(p.Name + "_FD"); ok {
 		value, err := fromDescriptor(v)
-		return value, true, named(p.name+"_FD", err)
+		return value, true, named(p.Name+"_FD", err)
 	}
-	if v, ok := os.LookupEnv(p.name + "_FILE"); ok {
+	if v, ok := os.LookupEnv(p.Name + "_FILE"); ok {
 		value, err := fromFile(v)
-		return value, true, named(p.name+"_FILE", err)
+		return value, true, named(p.Name+"_FILE", err)
 	}
-	if v, ok := os.LookupEnv(p.name + "_CMD"); ok {
+	if v, ok := os.LookupEnv(p.Name + "_CMD"); ok {
 		value, err := fromCommand(ctx, v)
-		return value, true, named(p.name+"_CMD", err)
+		return value, true, named(p.Name+"_CMD", err)
 	}
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
-	if dir == "" || p.name != keyPassword {
+	if dir == "" || p.Name != KeyPassword {
 		return nil, false, nil
 	}
 	value, err := readLimited(filepath.Join(dir, keyCredential), maxPassphrase)
@@ -95,7 +95,7 @@ func named(name string, err error) error {
 
 // try opens something that is protected: with the passphrase in the
 // environment, and if that is not the right one, with one from the terminal.
-func (p *passphrases) try(ctx context.Context, what string, open func(passphrase []byte) error) error {
+func (p *Passphrases) try(ctx context.Context, what string, open func(passphrase []byte) error) error {
 	value, set, err := p.fromEnv(ctx)
 	if err != nil {
 		return err
@@ -116,8 +116,8 @@ func (p *passphrases) try(ctx context.Context, what string, open func(passphrase
 }
 
 // ask asks on the terminal, until ctx is done.
-func (p *passphrases) ask(ctx context.Context, what string) ([]byte, error) {
-	f, ok := p.keyring.stdin.(*os.File)
+func (p *Passphrases) ask(ctx context.Context, what string) ([]byte, error) {
+	f, ok := p.Keyring.Stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil, errNoPassphrase
 	}
@@ -125,8 +125,8 @@ func (p *passphrases) ask(ctx context.Context, what string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(p.keyring.stderr, "Passphrase of %s: ", what)
-	defer fmt.Fprintln(p.keyring.stderr)
+	fmt.Fprintf(p.Keyring.Stderr, "Passphrase of %s: ", what)
+	defer fmt.Fprintln(p.Keyring.Stderr)
 	type answer struct {
 		value []byte
 		err   error
@@ -196,13 +196,13 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// withoutPassphrases returns an environment without any variable that says, or
+// WithoutPassphrases returns an environment without any variable that says, or
 // says where to find, a passphrase.
-func withoutPassphrases(env []string) []string {
+func WithoutPassphrases(env []string) []string {
 	var out []string
 	for _, v := range env {
 		name, _, _ := strings.Cut(v, "=")
-		if strings.HasPrefix(name, masterPassword) || strings.HasPrefix(name, "PBS_") && strings.Contains(name, "PASSWORD") {
+		if strings.HasPrefix(name, MasterPassword) || strings.HasPrefix(name, "PBS_") && strings.Contains(name, "PASSWORD") {
 			continue
 		}
 		out = append(out, v)

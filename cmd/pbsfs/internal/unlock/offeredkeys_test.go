@@ -1,4 +1,4 @@
-package main
+package unlock
 
 import (
 	"os"
@@ -11,11 +11,11 @@ import (
 // that open without being asked for a passphrase.
 func TestOfferedKeys(t *testing.T) {
 	k, stderr := emptyRing(t, t.TempDir())
-	k.serverKeys = filepath.Join(t.TempDir(), "encryption-keys")
-	if s, err := k.open(t.Context(), keyOptions{}); err != nil || !s.empty() {
+	k.ServerKeys = filepath.Join(t.TempDir(), "encryption-keys")
+	if s, err := k.Open(t.Context(), Options{}); err != nil || !s.Empty() {
 		t.Fatalf("without any: %+v, %v", s, err)
 	}
-	dir := k.serverKeys
+	dir := k.ServerKeys
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -24,8 +24,8 @@ func TestOfferedKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := k.open(t.Context(), keyOptions{})
-	if err != nil || len(s.Offered) != 1 || len(s.Keys) != 0 || s.empty() {
+	s, err := k.Open(t.Context(), Options{})
+	if err != nil || len(s.Offered) != 1 || len(s.Keys) != 0 || s.Empty() {
 		t.Errorf("got %+v, %v, want one that is offered", s, err)
 	}
 	if got := stderr.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "bad.enc") {

@@ -1,4 +1,4 @@
-package main
+package unlock
 
 import (
 	"context"
@@ -12,50 +12,52 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
-// keyring opens keys with what the process that was started has: its terminal, its
+// Keyring opens keys with what the process that was started has: its terminal, its
 // environment, the files of its user.
-type keyring struct {
-	stdin  io.Reader
-	stderr io.Writer
-	getenv func(name string) string
-	// serverKeys is the directory of keys that a server keeps for its sync jobs;
+type Keyring struct {
+	Stdin  io.Reader
+	Stderr io.Writer
+	Getenv func(name string) string
+	// ServerKeys is the directory of keys that a server keeps for its sync jobs;
 	// "" where they are not for us.
-	serverKeys string
+	ServerKeys string
 }
 
-// keyOptions are the flags of every command that opens encrypted snapshots.
-type keyOptions struct {
-	keyFiles        []string
-	masterFiles     []string
-	ignoreSignature bool
+// Options are the flags of every command that opens encrypted snapshots.
+type Options struct {
+	KeyFiles        []string
+	MasterFiles     []string
+	IgnoreSignature bool
 }
 
-func (o *keyOptions) register(f *pflag.FlagSet) {
-	f.StringArrayVar(&o.keyFiles, "keyfile", nil, "key of encrypted snapshots: FILE[,password-file=FILE|,password-cmd=CMD]; may be repeated")
-	f.StringArrayVar(&o.masterFiles, "master-keyfile", nil, "RSA master key that recovers the keys of snapshots; may be repeated")
-	f.BoolVar(&o.ignoreSignature, "ignore-signature", false, "serve snapshots although the signature of their manifest is wrong")
+// Register adds the flags to a command.
+func (o *Options) Register(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.KeyFiles, "keyfile", nil, "key of encrypted snapshots: FILE[,password-file=FILE|,password-cmd=CMD]; may be repeated")
+	f.StringArrayVar(&o.MasterFiles, "master-keyfile", nil, "RSA master key that recovers the keys of snapshots; may be repeated")
+	f.BoolVar(&o.IgnoreSignature, "ignore-signature", false, "serve snapshots although the signature of their manifest is wrong")
 }
 
-// secrets are opened keys, as one process hands them to another.
-type secrets struct {
+// Secrets are opened keys, as one process hands them to another.
+type Secrets struct {
 	Keys    [][32]byte `json:"keys"`
 	Masters [][]byte   `json:"masters"` // PKCS#8
 	// Offered were named by nobody: they are for snapshots that name them.
 	Offered [][32]byte `json:"offered,omitempty"`
 }
 
-// empty reports whether there is no key.
-func (s *secrets) empty() bool {
+// Empty reports whether there is no key.
+func (s *Secrets) Empty() bool {
 	return len(s.Keys) == 0 && len(s.Masters) == 0 && len(s.Offered) == 0
 }
 
-// open makes keys of what was handed over.
-func (s *secrets) open() ([]*keys.Key, []*keys.Master, error) {
+// Open makes keys of what was handed over.
+func (s *Secrets) Open() ([]*keys.Key, []*keys.Master, error) {
 	var masters []*keys.Master
-	list, err := newKeys(s.Keys)
+	list, err := NewKeys(s.Keys)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -69,8 +71,8 @@ func (s *secrets) open() ([]*keys.Key, []*keys.Master, error) {
 	return list, masters, nil
 }
 
-// newKeys makes keys of raw ones.
-func newKeys(raw [][32]byte) ([]*keys.Key, error) {
+// NewKeys makes keys of raw ones.
+func NewKeys(raw [][32]byte) ([]*keys.Key, error) {
 	var list []*keys.Key
 	for _, r := range raw {
 		k, err := keys.New(r)
@@ -82,29 +84,33 @@ func newKeys(raw [][32]byte) ([]*keys.Key, error) {
 	return list, nil
 }
 
-// keyError is trouble with a key: exit code 6.
-type keyError struct{ err error }
+// Error is trouble with a key: exit code 6.
+type Error struct{ err error }
 
-func (e *keyError) Error() string { return e.err.Error() }
-func (e *keyError) Unwrap() error { return e.err }
+func (e *Error) Error() string { return e.err.Error() }
+func (e *Error) Unwrap() error { return e.err }
 
-func keyErrorf(format string, args ...any) error { return &keyError{fmt.Errorf(format, args...)} }
+// NewError makes trouble with a key of an error.
+func NewError(err error) error { return &Error{err} }
 
-// open opens all keys that were named, and the official client's default
+// Errorf makes trouble with a key of a text.
+func Errorf(format string, args ...any) error { return &Error{fmt.Errorf(format, args...)} }
+
+// Open opens all keys that were named, and the official client's default
 // key and those of a server if they can be opened. What was named must open.
-func (k *keyring) open(ctx context.Context, o keyOptions) (*secrets, error) {
-	s := &secrets{}
-	pass := &passphrases{keyring: k, name: keyPassword}
-	for _, spec := range o.keyFiles {
-		raw, err := k.openFile(ctx, spec, pass)
+func (k *Keyring) Open(ctx context.Context, o Options) (*Secrets, error) {
+	s := &Secrets{}
+	pass := &Passphrases{Keyring: k, Name: KeyPassword}
+	for _, spec := range o.KeyFiles {
+		raw, err := k.OpenFile(ctx, spec, pass)
 		if err != nil {
 			return nil, err
 		}
 		s.Keys = append(s.Keys, raw)
 	}
-	masterPass := &passphrases{keyring: k, name: masterPassword}
-	for _, file := range o.masterFiles {
-		m, err := k.openMaster(ctx, file, masterPass)
+	masterPass := &Passphrases{Keyring: k, Name: MasterPassword}
+	for _, file := range o.MasterFiles {
+		m, err := k.OpenMaster(ctx, file, masterPass)
 		if err != nil {
 			return nil, err
 		}
@@ -114,10 +120,10 @@ func (k *keyring) open(ctx context.Context, o keyOptions) (*secrets, error) {
 		}
 		s.Masters = append(s.Masters, der)
 	}
-	for _, file := range k.defaultFiles() {
-		raw, err := k.openFile(ctx, file, pass)
+	for _, file := range k.DefaultFiles() {
+		raw, err := k.OpenFile(ctx, file, pass)
 		if err != nil {
-			fmt.Fprintf(k.stderr, "pbsfs: warning: the default key is not used: %v\n", err)
+			fmt.Fprintf(k.Stderr, "pbsfs: warning: the default key is not used: %v\n", err)
 			continue
 		}
 		s.Keys = append(s.Keys, raw)
@@ -149,63 +155,63 @@ func parseKeySpec(s string) (keySpec, error) {
 	}
 	if file, path, ok := strings.Cut(k.file, specPasswordFile); ok {
 		if asked {
-			return keySpec{}, usagef("--keyfile %q: name a password file or a password command, not both", s)
+			return keySpec{}, usage.Errorf("--keyfile %q: name a password file or a password command, not both", s)
 		}
 		k, asked = keySpec{file: file, passwordFile: path}, true
 	}
 	switch {
 	case k.file == "":
-		return keySpec{}, usagef("--keyfile %q names no file", s)
+		return keySpec{}, usage.Errorf("--keyfile %q names no file", s)
 	case asked && k.passwordFile == "" && k.passwordCmd == "":
-		return keySpec{}, usagef("--keyfile %q does not say where the password is", s)
+		return keySpec{}, usage.Errorf("--keyfile %q does not say where the password is", s)
 	}
 	return k, nil
 }
 
-// openFile opens the key of one --keyfile.
-func (k *keyring) openFile(ctx context.Context, spec string, pass *passphrases) ([32]byte, error) {
+// OpenFile opens the key of one --keyfile.
+func (k *Keyring) OpenFile(ctx context.Context, spec string, pass *Passphrases) ([32]byte, error) {
 	named, err := parseKeySpec(spec)
 	if err != nil {
 		return [32]byte{}, err
 	}
-	if err := guardMemory(); err != nil {
+	if err := GuardMemory(); err != nil {
 		return [32]byte{}, err
 	}
-	f, err := k.readFile(named.file)
+	f, err := k.ReadFile(named.file)
 	if err != nil {
 		return [32]byte{}, err
 	}
 	raw, err := openWith(ctx, f, named, pass)
 	if err != nil {
-		return [32]byte{}, keyErrorf("key file %s: %w", named.file, err)
+		return [32]byte{}, Errorf("key file %s: %w", named.file, err)
 	}
 	return raw, nil
 }
 
-// readFile reads a key file, and warns when others can read it too.
-func (k *keyring) readFile(path string) (*keys.File, error) {
+// ReadFile reads a key file, and warns when others can read it too.
+func (k *Keyring) ReadFile(path string) (*keys.File, error) {
 	text, err := readLimited(path, keys.MaxFile)
 	if err != nil {
-		return nil, keyErrorf("key file: %w", err)
+		return nil, Errorf("key file: %w", err)
 	}
 	k.warnReadable(path)
 	f, err := keys.ParseFile(text)
 	if err != nil {
-		return nil, keyErrorf("%s: %w", path, err)
+		return nil, Errorf("%s: %w", path, err)
 	}
 	return f, nil
 }
 
 // warnReadable warns when others than its owner can read a file with a secret.
-func (k *keyring) warnReadable(path string) {
+func (k *Keyring) warnReadable(path string) {
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		fmt.Fprintf(k.stderr, "pbsfs: warning: %s can be read by others (mode %04o)\n", path, info.Mode().Perm())
+		fmt.Fprintf(k.Stderr, "pbsfs: warning: %s can be read by others (mode %04o)\n", path, info.Mode().Perm())
 	}
 }
 
 // openWith opens a key file: with what was named along with it, else with the
 // passphrase in the environment, else with one from the terminal.
-func openWith(ctx context.Context, f *keys.File, k keySpec, pass *passphrases) ([32]byte, error) {
+func openWith(ctx context.Context, f *keys.File, k keySpec, pass *Passphrases) ([32]byte, error) {
 	if !f.NeedsPassphrase() {
 		return f.Open(nil)
 	}
@@ -232,14 +238,14 @@ func (k keySpec) passphrase(ctx context.Context) ([]byte, error) {
 	return fromFile(k.passwordFile)
 }
 
-// openMaster opens the private half of a master key.
-func (k *keyring) openMaster(ctx context.Context, path string, pass *passphrases) (*keys.Master, error) {
-	if err := guardMemory(); err != nil {
+// OpenMaster opens the private half of a master key.
+func (k *Keyring) OpenMaster(ctx context.Context, path string, pass *Passphrases) (*keys.Master, error) {
+	if err := GuardMemory(); err != nil {
 		return nil, err
 	}
 	text, err := readLimited(path, keys.MaxFile)
 	if err != nil {
-		return nil, keyErrorf("master key: %w", err)
+		return nil, Errorf("master key: %w", err)
 	}
 	k.warnReadable(path)
 	var m *keys.Master
@@ -253,20 +259,20 @@ func (k *keyring) openMaster(ctx context.Context, path string, pass *passphrases
 		err = open(nil)
 	}
 	if err != nil {
-		return nil, keyErrorf("%s: %w", path, err)
+		return nil, Errorf("%s: %w", path, err)
 	}
 	return m, nil
 }
 
-// defaultFiles returns the official client's default key, if there is one.
-func (k *keyring) defaultFiles() []string {
-	home := k.getenv("XDG_CONFIG_HOME")
+// DefaultFiles returns the official client's default key, if there is one.
+func (k *Keyring) DefaultFiles() []string {
+	home := k.Getenv("XDG_CONFIG_HOME")
 	if home == "" {
 		if dir, err := os.UserHomeDir(); err == nil {
 			home = filepath.Join(dir, ".config")
 		}
 	}
-	dirs := k.getenv("XDG_CONFIG_DIRS")
+	dirs := k.Getenv("XDG_CONFIG_DIRS")
 	if dirs == "" {
 		dirs = "/etc/xdg"
 	}
@@ -282,15 +288,15 @@ func (k *keyring) defaultFiles() []string {
 	return nil
 }
 
-// write hands the keys to another process.
-func (s *secrets) write(f *os.File) error {
+// Write hands the keys to another process.
+func (s *Secrets) Write(f *os.File) error {
 	return errors.Join(json.NewEncoder(f).Encode(s), f.Close())
 }
 
-// readSecrets takes over keys that another process has opened.
-func readSecrets(f *os.File) (*secrets, error) {
+// ReadSecrets takes over keys that another process has opened.
+func ReadSecrets(f *os.File) (*Secrets, error) {
 	defer f.Close()
-	s := &secrets{}
+	s := &Secrets{}
 	if err := json.NewDecoder(f).Decode(s); err != nil {
 		return nil, fmt.Errorf("taking over the keys: %w", err)
 	}

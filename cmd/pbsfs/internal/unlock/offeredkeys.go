@@ -1,4 +1,4 @@
-package main
+package unlock
 
 import (
 	"errors"
@@ -9,13 +9,13 @@ import (
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
-// offeredFiles returns the keys that a server keeps for its sync jobs beside its
+// OfferedFiles returns the keys that a server keeps for its sync jobs beside its
 // configuration (reference "encryption-keys", section 5). They are for root.
-func (k *keyring) offeredFiles() ([]string, error) {
-	if k.serverKeys == "" {
+func (k *Keyring) OfferedFiles() ([]string, error) {
+	if k.ServerKeys == "" {
 		return nil, nil
 	}
-	list, err := filepath.Glob(filepath.Join(k.serverKeys, "*.enc"))
+	list, err := filepath.Glob(filepath.Join(k.ServerKeys, "*.enc"))
 	if err != nil { // of the pattern
 		return nil, fmt.Errorf("keys of the server: %w", err)
 	}
@@ -24,17 +24,17 @@ func (k *keyring) offeredFiles() ([]string, error) {
 
 // openOffered opens the server's keys, as far as they need no passphrase: nobody
 // has named them, so that nobody is asked for one.
-func (k *keyring) openOffered() (list [][32]byte) {
-	files, err := k.offeredFiles()
+func (k *Keyring) openOffered() (list [][32]byte) {
+	files, err := k.OfferedFiles()
 	if err != nil {
-		fmt.Fprintf(k.stderr, "pbsfs: warning: %v\n", err)
+		fmt.Fprintf(k.Stderr, "pbsfs: warning: %v\n", err)
 	}
 	for _, path := range files {
 		raw, err := openOfferedKey(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errPassphrase):
 		case err != nil:
-			fmt.Fprintf(k.stderr, "pbsfs: warning: a key of the server is not used: %s: %v\n", path, err)
+			fmt.Fprintf(k.Stderr, "pbsfs: warning: a key of the server is not used: %s: %v\n", path, err)
 		default:
 			list = append(list, raw)
 		}
@@ -56,7 +56,7 @@ func openOfferedKey(path string) (raw [32]byte, err error) {
 	if f.NeedsPassphrase() {
 		return raw, errPassphrase
 	}
-	if err := guardMemory(); err != nil {
+	if err := GuardMemory(); err != nil {
 		return raw, err
 	}
 	return f.Open(nil)

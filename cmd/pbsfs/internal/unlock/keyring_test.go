@@ -1,4 +1,4 @@
-package main
+package unlock
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
@@ -31,8 +32,8 @@ const (
 )
 
 func kindOf(err error) int {
-	var onCommandLine *usageError
-	var ofKey *keyError
+	var onCommandLine *usage.Error
+	var ofKey *Error
 	switch {
 	case err == nil:
 		return 0
@@ -129,7 +130,7 @@ func TestOrderOfPassphrases(t *testing.T) {
 		{"credential, all of it", map[string]string{"dir": credentials}, "credential\n"},
 		{"credential of others", map[string]string{"dir": t.TempDir()}, none},
 	} {
-		for _, name := range []string{keyPassword, masterPassword} {
+		for _, name := range []string{KeyPassword, MasterPassword} {
 			t.Run(c.name+"/"+name, func(t *testing.T) {
 				for _, suffix := range []string{"", "_FD", "_FILE", "_CMD"} {
 					unset(t, name+suffix)
@@ -148,10 +149,10 @@ func TestOrderOfPassphrases(t *testing.T) {
 					}
 				}
 				want := c.want
-				if len(c.vars) == 1 && c.vars["dir"] != "" && name == masterPassword {
+				if len(c.vars) == 1 && c.vars["dir"] != "" && name == MasterPassword {
 					want = none // systemd's name is that of data keys
 				}
-				p := &passphrases{keyring: &keyring{}, name: name}
+				p := &Passphrases{Keyring: &Keyring{}, Name: name}
 				for range 2 { // the second time, what can be read once is remembered
 					value, set, err := p.fromEnv(t.Context())
 					if (err != nil) != (want == "error") || set != (want != none) {
@@ -196,7 +197,7 @@ func TestWithoutPassphrases(t *testing.T) {
 		"PBS_ENCRYPTION_PASSWORD_FILE=/x", "PBS_ENCRYPTION_PASSWORD_CMD=x", "PBS_LATER_PASSWORD_X=x",
 		"PBSFS_MASTER_KEY_PASSWORD=x", "PBSFS_MASTER_KEY_PASSWORD_FD=5", "PBSFS_MASTER_KEY_PASSWORD_FILE=x", "PBSFS_MASTER_KEY_PASSWORD_CMD=x",
 	}
-	got := withoutPassphrases(append(slices.Clone(gone), kept...))
+	got := WithoutPassphrases(append(slices.Clone(gone), kept...))
 	if !slices.Equal(got, kept) {
 		t.Errorf("got %q, want %q", got, kept)
 	}
@@ -207,18 +208,18 @@ func TestDefaultKeyPlaces(t *testing.T) {
 	at := func(dir string) string { return filepath.Join(dir, "proxmox-backup", "encryption-key.json") }
 	home, config, first, second := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	t.Setenv("HOME", home)
-	a := &keyring{getenv: func(name string) string {
+	a := &Keyring{Getenv: func(name string) string {
 		return map[string]string{"XDG_CONFIG_HOME": config, "XDG_CONFIG_DIRS": "relative:" + first + ":" + second}[name]
 	}}
-	plain := &keyring{getenv: func(name string) string {
+	plain := &Keyring{Getenv: func(name string) string {
 		return map[string]string{"XDG_CONFIG_DIRS": first}[name]
 	}}
-	relative := &keyring{getenv: func(name string) string {
+	relative := &Keyring{Getenv: func(name string) string {
 		return map[string]string{"XDG_CONFIG_HOME": ".", "XDG_CONFIG_DIRS": first}[name]
 	}}
-	check := func(what string, k *keyring, want ...string) {
+	check := func(what string, k *Keyring, want ...string) {
 		t.Helper()
-		if got := k.defaultFiles(); !slices.Equal(got, want) {
+		if got := k.DefaultFiles(); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", what, got, want)
 		}
 	}
@@ -243,16 +244,16 @@ func place(t *testing.T, path string) {
 }
 
 // emptyRing is a world with no key and no passphrase of its own.
-func emptyRing(t *testing.T, xdg string) (k *keyring, stderr *strings.Builder) {
+func emptyRing(t *testing.T, xdg string) (k *Keyring, stderr *strings.Builder) {
 	t.Helper()
-	for _, name := range []string{keyPassword, masterPassword} {
+	for _, name := range []string{KeyPassword, MasterPassword} {
 		for _, suffix := range []string{"", "_FD", "_FILE", "_CMD"} {
 			unset(t, name+suffix)
 		}
 	}
 	unset(t, "CREDENTIALS_DIRECTORY")
 	stderr = &strings.Builder{}
-	return &keyring{stdin: strings.NewReader(""), stderr: stderr, getenv: func(name string) string {
+	return &Keyring{Stdin: strings.NewReader(""), Stderr: stderr, Getenv: func(name string) string {
 		return map[string]string{"XDG_CONFIG_HOME": xdg, "XDG_CONFIG_DIRS": xdg}[name]
 	}}, stderr
 }
@@ -295,9 +296,9 @@ func TestKeyTroubleIsFatalOrNot(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			k, stderr := emptyRing(t, t.TempDir())
 			if c.env != "" {
-				t.Setenv(keyPassword, c.env)
+				t.Setenv(KeyPassword, c.env)
 			}
-			s, err := k.open(t.Context(), keyOptions{keyFiles: []string{c.spec}})
+			s, err := k.Open(t.Context(), Options{KeyFiles: []string{c.spec}})
 			if kindOf(err) != c.code {
 				t.Fatalf("exit code %d, %v, want %d", kindOf(err), err, c.code)
 			}
@@ -339,9 +340,9 @@ func TestKeyTroubleIsFatalOrNot(t *testing.T) {
 			}
 			k, stderr = emptyRing(t, config)
 			if c.env != "" {
-				t.Setenv(keyPassword, c.env)
+				t.Setenv(KeyPassword, c.env)
 			}
-			s, err = k.open(t.Context(), keyOptions{})
+			s, err = k.Open(t.Context(), Options{})
 			if err != nil || len(s.Keys) > 1 || (len(s.Keys) == 1) != (c.code == 0) {
 				t.Errorf("as the default key: %d keys, %v", len(s.Keys), err)
 			}
@@ -356,9 +357,9 @@ func TestKeyTroubleIsFatalOrNot(t *testing.T) {
 // no business of the others.
 func TestOnePassphraseForAllKeys(t *testing.T) {
 	k, _ := emptyRing(t, t.TempDir())
-	t.Setenv(keyPassword+"_FD", inherited(t, keyPass+"\n")) // can be read once
+	t.Setenv(KeyPassword+"_FD", inherited(t, keyPass+"\n")) // can be read once
 	sealed := write(t, "sealed.json", lockedKey)
-	s, err := k.open(t.Context(), keyOptions{keyFiles: []string{sealed, write(t, "good.json", openKey), sealed}})
+	s, err := k.Open(t.Context(), Options{KeyFiles: []string{sealed, write(t, "good.json", openKey), sealed}})
 	if err != nil || len(s.Keys) != 3 {
 		t.Errorf("got %+v, %v, want three keys", s, err)
 	}
@@ -383,9 +384,9 @@ func TestMasterKeyTrouble(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			k, _ := emptyRing(t, t.TempDir())
 			if c.env != "" {
-				t.Setenv(masterPassword, c.env)
+				t.Setenv(MasterPassword, c.env)
 			}
-			s, err := k.open(t.Context(), keyOptions{masterFiles: []string{c.file}})
+			s, err := k.Open(t.Context(), Options{MasterFiles: []string{c.file}})
 			if kindOf(err) != c.code || err != nil && !strings.Contains(err.Error(), c.text) {
 				t.Fatalf("exit code %d, %v, want %d, %q", kindOf(err), err, c.code, c.text)
 			}
@@ -402,19 +403,19 @@ func TestSecretsAreHandedOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := &secrets{Keys: [][32]byte{{1}, {2}}, Masters: [][]byte{der}}
+	in := &Secrets{Keys: [][32]byte{{1}, {2}}, Masters: [][]byte{der}}
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := in.write(w); err != nil { // fits into the pipe
+	if err := in.Write(w); err != nil { // fits into the pipe
 		t.Fatal(err)
 	}
-	out, err := readSecrets(r)
+	out, err := ReadSecrets(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, masters, err := out.open()
+	list, masters, err := out.Open()
 	if err != nil || len(list) != 2 || len(masters) != 1 {
 		t.Fatalf("got %d and %d keys, %v, want 2 and 1", len(list), len(masters), err)
 	}
@@ -424,7 +425,7 @@ func TestSecretsAreHandedOver(t *testing.T) {
 			t.Errorf("key %d: got %v, want %v", i, list[i], want)
 		}
 	}
-	if _, _, err := (&secrets{Masters: [][]byte{{1}}}).open(); err == nil {
+	if _, _, err := (&Secrets{Masters: [][]byte{{1}}}).Open(); err == nil {
 		t.Error("a master key that is none was opened")
 	}
 	r, w, err = os.Pipe()
@@ -432,7 +433,7 @@ func TestSecretsAreHandedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Close()
-	if s, err := readSecrets(r); err == nil {
+	if s, err := ReadSecrets(r); err == nil {
 		t.Errorf("read %+v from nothing", s)
 	}
 }
@@ -453,11 +454,11 @@ func masterOf(t *testing.T) *keys.Master {
 // Asking ends with the command, not only with an answer.
 func TestNobodyIsAskedWithoutATerminal(t *testing.T) {
 	for name, stdin := range map[string]*os.File{"a file": openDevNull(t), "nothing": nil} {
-		k := &keyring{stdin: stdin, stderr: &strings.Builder{}}
+		k := &Keyring{Stdin: stdin, Stderr: &strings.Builder{}}
 		if stdin == nil {
-			k.stdin = strings.NewReader(keyPass + "\n")
+			k.Stdin = strings.NewReader(keyPass + "\n")
 		}
-		p := &passphrases{keyring: k, name: keyPassword}
+		p := &Passphrases{Keyring: k, Name: KeyPassword}
 		if value, err := p.ask(context.Background(), "x"); !errors.Is(err, errNoPassphrase) {
 			t.Errorf("%s: got %q, %v, want errNoPassphrase", name, value, err)
 		}

@@ -1,4 +1,4 @@
-package main
+package unlock
 
 import (
 	"fmt"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guardMemory keeps the memory of a process with keys from being dumped or
+// GuardMemory keeps the memory of a process with keys from being dumped or
 // looked into by others.
-func guardMemory() error {
+func GuardMemory() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("keeping the keys from core dumps: %w", err)
 	}

@@ -1,0 +1,17 @@
+package usage
+
+import "fmt"
+
+// Error is what is wrong on the command line alone.
+type Error struct{ err error }
+
+func (e *Error) Error() string { return e.err.Error() }
+func (e *Error) Unwrap() error { return e.err }
+
+// New makes a usage error of another one.
+func New(err error) error { return &Error{err} }
+
+// Errorf makes a usage error of a text.
+func Errorf(format string, args ...any) error {
+	return &Error{fmt.Errorf(format, args...)}
+}
