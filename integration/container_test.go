@@ -80,8 +80,14 @@ func TestContainerTakesNothingAway(t *testing.T) {
 	must(t, err)
 	must(t, countedIn(m.host, m.process))
 	for _, args := range [][]string{
-		{"status"}, {"cat", tank, conf}, {"ls", tank}, {"maintenance", "show", tank}, {"datastore", "list"},
-		{"maintenance", "set", tank, "offline", "--wait", "0s"}, {"maintenance", "clear", tank}, {"datastore", "remove", tank},
+		{"status"},
+		{"cat", tank, conf},
+		{"ls", tank},
+		{"maintenance", "show", tank},
+		{"datastore", "list"},
+		{"maintenance", "set", tank, "offline", "--wait", "0s"},
+		{"maintenance", "clear", tank},
+		{"datastore", "remove", tank},
 	} {
 		got := m.host.runInside(args...)
 		if refused := slices.Contains(args, "set") || slices.Contains(args, "remove"); refused && got.code != 3 {

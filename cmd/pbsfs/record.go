@@ -153,8 +153,9 @@ func (r *mountRecord) alive() bool {
 		return true
 	case maint.Ended:
 		return false
+	default:
+		return r.listened()
 	}
-	return r.listened()
 }
 
 // records returns those of processes that run, our own and, for root, those of
