@@ -318,3 +318,13 @@ func (o *Operations) display() {
 		o.opts.Log.Warn("operations file is out of date for now", "datastore", o.opts.Store, "error", err)
 	}
 }
+
+// foundLost has the keeper look at once, and whoever begins wait for it.
+func (o *Operations) foundLost() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.phase == active {
+		o.lost, o.verifyAt = true, time.Time{}
+		o.notify()
+	}
+}

@@ -1,0 +1,112 @@
+package maint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// lockOperations takes the lock of an operations file.
+func lockOperations(ctx context.Context, host Host, file string) (*fileLock, error) {
+	if err := makeRunDir(host); err != nil {
+		return nil, err
+	}
+	if err := makeDir(filepath.Dir(file), host.files, 0o750); err != nil {
+		return nil, fmt.Errorf("create the directory of operations files: %w", err)
+	}
+	return lockFile(ctx, file+".lock", host.files, lockMode)
+}
+
+// makeRunDir creates the run directory: a user's is that user's alone.
+func makeRunDir(host Host) error {
+	mode := os.FileMode(0o755)
+	if host.uid != 0 && !host.pbs {
+		mode = 0o700
+	}
+	if err := makeDir(host.runDir, host.files, mode); err != nil {
+		return fmt.Errorf("create the run directory: %w", err)
+	}
+	return nil
+}
+
+// configLocks are the locks of every datastore.cfg that binds us.
+type configLocks struct {
+	held    []*fileLock
+	shared  map[string]*fileLock // those of held that root can take back, by path
+	missing []string             // lock files that were not there
+}
+
+func (c *configLocks) unlock() {
+	for _, l := range slices.Backward(c.held) {
+		l.unlock()
+	}
+}
+
+// incomplete says that a lock file is there now that was not, or another one in the
+// place of one that we have. Somebody may have set a mode under it without seeing
+// our entry, or seen our entry: either way the next attempt finds out.
+func (c *configLocks) incomplete() bool {
+	for path, l := range c.shared {
+		if !sameFile(l.f, path) {
+			return true
+		}
+	}
+	for _, path := range c.missing {
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
+// lockConfigs takes the config locks, our own first. file names the one that
+// was not to be had.
+func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file string, err error) {
+	locks = &configLocks{shared: map[string]*fileLock{}}
+	for _, place := range host.configs {
+		var l *fileLock
+		if place.shared {
+			l, err = shareLock(ctx, place.lock())
+			if errors.Is(err, os.ErrNotExist) {
+				locks.missing = append(locks.missing, place.lock())
+				continue
+			}
+		} else {
+			l, err = lockOwnConfig(ctx, host)
+		}
+		if err != nil {
+			locks.unlock()
+			return nil, place.lock(), err
+		}
+		locks.held = append(locks.held, l)
+		if place.shared {
+			locks.shared[place.lock()] = l
+		}
+	}
+	return locks, "", nil
+}
+
+// lockOwnConfig takes the lock of the datastore.cfg that we may change. Off PBS
+// hosts everybody may read the lock file, for users take it shared.
+func lockOwnConfig(ctx context.Context, host Host) (*fileLock, error) {
+	if len(host.configs) == 0 || host.configs[0].shared {
+		return nil, fmt.Errorf("no datastore.cfg of our own: %w", os.ErrPermission)
+	}
+	dirMode, mode := os.FileMode(0o755), os.FileMode(0o644)
+	switch {
+	case host.pbs:
+		mode = lockMode
+	case host.uid != 0:
+		dirMode, mode = 0o700, 0o600
+	}
+	if err := makeDir(host.ConfigDir(), host.files, dirMode); err != nil {
+		return nil, fmt.Errorf("create the configuration directory: %w", err)
+	}
+	if host.uid == 0 && !host.pbs {
+		return lockFromUsers(ctx, host.ConfigLock(), host.files, mode)
+	}
+	return lockFile(ctx, host.ConfigLock(), host.files, mode)
+}

@@ -1,0 +1,49 @@
+package maint
+
+import "sync"
+
+// shares adds up what several Operations of this process publish in one file,
+// where a process has one entry. A file's shares change only under its
+// operations lock.
+var shares = shareTable{files: map[string]map[*fileLedger]Counts{}}
+
+type shareTable struct {
+	mu    sync.Mutex // guards files; nothing is locked under it
+	files map[string]map[*fileLedger]Counts
+}
+
+// set notes one share and returns how to take that back.
+func (t *shareTable) set(path string, l *fileLedger, c Counts) (undo func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.files[path][l]
+	t.put(path, l, c)
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.put(path, l, old)
+	}
+}
+
+func (t *shareTable) put(path string, l *fileLedger, c Counts) {
+	if t.files[path] == nil {
+		t.files[path] = map[*fileLedger]Counts{}
+	}
+	t.files[path][l] = c
+	if c == (Counts{}) {
+		delete(t.files[path], l)
+	}
+	if len(t.files[path]) == 0 {
+		delete(t.files, path)
+	}
+}
+
+func (t *shareTable) sum(path string) Counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var sum Counts
+	for _, c := range t.files[path] {
+		sum = sum.and(c)
+	}
+	return sum
+}
