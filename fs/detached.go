@@ -21,7 +21,8 @@ const fsType = "fuse." + TypeName
 // place is the directory that a tree is mounted on.
 type place struct {
 	*maint.HeldPoint
-	before maint.MountTable // what was mounted before
+	before      maint.MountTable // what was mounted before
+	connections map[int]bool     // that this process had before
 }
 
 func openPlace(point string) (*place, error) {
@@ -33,7 +34,12 @@ func openPlace(point string) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &place{HeldPoint: held, before: before}, nil
+	connections, err := maint.Connections()
+	if err != nil {
+		held.Close()
+		return nil, err
+	}
+	return &place{HeldPoint: held, before: before, connections: connections}, nil
 }
 
 // find finds the mount that was made, and what it lies upon. It is the only new
@@ -44,8 +50,7 @@ func (p *place) find(source string) (at, under maint.Mount, err error) {
 		return at, under, err
 	}
 	i := slices.IndexFunc(table, func(m maint.Mount) bool {
-		_, old := p.before.Find(m)
-		return !old && m.FSType == fsType && m.Point == p.Point && m.Source == source && m.Root == "/"
+		return !slices.Contains(p.before, m) && m.FSType == fsType && m.Point == p.Point && m.Source == source && m.Root == "/"
 	})
 	if i < 0 {
 		return at, under, errors.New("the mount table does not show the mount")
@@ -114,6 +119,9 @@ func (m *Mount) left() ([]maint.Mount, error) {
 	table, err := maint.Mounts()
 	if err != nil {
 		return nil, fmt.Errorf("reading the mount table: %w", err)
+	}
+	if !m.conn.Lives() { // afterwards: then its device number was ours
+		return nil, nil
 	}
 	left := slices.DeleteFunc(table.OfDevice(m.at), func(e maint.Mount) bool { return e.FSType != fsType })
 	slices.Reverse(left)

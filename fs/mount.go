@@ -49,6 +49,7 @@ type Mount struct {
 	ended  chan struct{} // closed when the mount has ended
 	place  *place
 	at     maint.Mount // as it was when it was made
+	conn   *maint.Connection
 }
 
 // maxBackground is how many requests the kernel has under way that nobody
@@ -92,10 +93,15 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 		place.Close()
 		return nil, fmt.Errorf("mounting on %s: %w", mountpoint, err)
 	}
-	m := &Mount{server: server, fsys: fsys, root: root, place: place, ended: make(chan struct{})}
+	conn, err := maint.NewConnection(place.connections)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), place.withdraw(ref.Path()))
+	}
+	m := &Mount{server: server, fsys: fsys, root: root, place: place, conn: conn, ended: make(chan struct{})}
 	go func() {
 		defer close(m.ended)
 		server.Serve()
+		conn.Close()
 		fsys.releaseAll()
 	}()
 	if err := m.locate(ref.Path()); err != nil {

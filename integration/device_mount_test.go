@@ -260,15 +260,30 @@ func TestServersRemovableDatastore(t *testing.T) {
 		t.Errorf("got the datastore %s, want its name at the server, %s", m.name(), r.name)
 	}
 	m.show()
+	second := h.mountBy("--device", r.uuid, "--rescue")
+	// The server mounts what is plugged in, by its device or by its UUID.
+	at := tempDir(t)
+	for _, what := range []string{r.dev, "UUID=" + r.uuid} {
+		for _, options := range []string{"rw", "ro"} {
+			if out, err := exec.Command("mount", "-o", options, what, at).CombinedOutput(); err == nil {
+				t.Errorf("the server can mount %s %s: %s", what, options, out)
+				must(t, unix.Unmount(at, 0))
+			}
+		}
+	}
+	m.unmount()
+	second.show()
 	h.run("unmount", r.name).want(t, 0)
-	m.gone()
+	second.gone()
 	r.nothingLeft(h)
 	if r.sum() != before {
 		t.Error("the disk was changed")
 	}
+	if left, err := filepath.Glob("/sys/block/loop5[0-9][0-9]"); err != nil || len(left) > 0 {
+		t.Errorf("loop devices are left: %v, %v", left, err)
+	}
 	// The server has mounted it: then it is used there.
 	must(t, os.MkdirAll(r.place(), 0o755)) //nolint:gosec // as the server does
-	at := tempDir(t)
 	must(t, unix.Mount(r.dev, at, "ext4", 0, ""))
 	must(t, unix.Mount(filepath.Join(at, "store"), r.place(), "", unix.MS_BIND, ""))
 	must(t, unix.Unmount(at, 0))

@@ -37,6 +37,12 @@ func TestUnmountWhileTheProcessDoesNotAnswer(t *testing.T) {
 	a := startActor(t, "hold", m.path(conf)) // opened before
 	m.process.signal(t, syscall.SIGSTOP)
 	defer m.process.signal(t, syscall.SIGCONT)
+	eventually(t, "the process being stopped", func() error {
+		if state, _ := m.process.stat(); state != "T" {
+			return unlike("its state is %s", state)
+		}
+		return nil
+	})
 	waiting := make(chan error, 1)
 	go func() { // for a name that the kernel does not know
 		_, err := os.Stat(m.path("host/nobody/knows/this"))

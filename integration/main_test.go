@@ -6,14 +6,47 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // program is the program under test.
 var program string //nolint:gochecknoglobals // set once, by TestMain
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+func TestMain(m *testing.M) {
+	if code, ran := inOwnSpace(); ran {
+		os.Exit(code)
+	}
+	os.Exit(buildAndRun(m))
+}
+
+// spaceEnv says that this process has a mount table of its own.
+const spaceEnv = "PBSFS_INTEGRATION_SPACE"
+
+// inOwnSpace runs the tests once more, by a process with a mount table of its own:
+// other tests on this machine make copies of all mounts that they see, and such a
+// copy is in the way of an unmount.
+func inOwnSpace() (code int, ran bool) {
+	if os.Geteuid() != 0 || os.Getenv(spaceEnv) != "" {
+		return 0, false
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), spaceEnv+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // whose death would be the parent's
+	defer runtime.UnlockOSThread()
+	if err := cmd.Start(); err != nil {
+		return 0, false // not allowed here
+	}
+	_ = cmd.Wait()
+	return cmd.ProcessState.ExitCode(), true
+}
 
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "pbsfs-integration-")

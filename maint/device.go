@@ -220,13 +220,13 @@ func mountedDevices() ([]mountedDevice, error) {
 	}
 	out := make([]mountedDevice, 0, len(all))
 	for _, m := range all {
-		md := mountedDevice{Mount: m}
+		md := mountedDevice{Mount: m, loop: m.loopOver()}
 		// Whatever else a source may be, it is not looked at: it may hang.
 		if strings.HasPrefix(m.Source, "/dev/") {
 			var st unix.Stat_t
 			if unix.Stat(m.Source, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK {
 				md.rdev = st.Rdev
-				md.loop = sysText(sysDevice(st.Rdev), "loop/backing_file")
+				md.loop = cmp.Or(md.loop, sysText(sysDevice(st.Rdev), "loop/backing_file"))
 			}
 		}
 		out = append(out, md)

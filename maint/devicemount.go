@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -208,19 +209,27 @@ func readOnlyLoop(device string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		config := unix.LoopConfig{Fd: uint32(backing.Fd())}
-		config.Info.Flags = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR
-		copy(config.Info.File_name[:len(config.Info.File_name)-1], device)
-		err = unix.IoctlLoopConfigure(int(loop.Fd()), &config)
+		err = configureLoop(loop, backing)
 		if err == nil {
 			return loop, nil
 		}
 		loop.Close()
 		if !errors.Is(err, unix.EBUSY) { // else somebody was faster
-			return nil, fmt.Errorf("setting up %s: %w", loop.Name(), err)
+			return nil, err
 		}
 	}
 	return nil, errors.New("no loop device is free")
+}
+
+// configureLoop has a loop device show what is open, and keep that open.
+func configureLoop(loop, backing *os.File) error {
+	config := unix.LoopConfig{Fd: uint32(backing.Fd())}
+	config.Info.Flags = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR
+	copy(config.Info.File_name[:len(config.Info.File_name)-1], backing.Name())
+	if err := unix.IoctlLoopConfigure(int(loop.Fd()), &config); err != nil {
+		return fmt.Errorf("setting up %s: %w", loop.Name(), err)
+	}
+	return nil
 }
 
 // beneath keeps a path on a device from leading anywhere else.
@@ -410,18 +419,35 @@ func UUIDUnder(path string) string {
 	if !ok || !strings.HasPrefix(on.Source, "/dev/") {
 		return ""
 	}
-	d, err := deviceAt(on.Source)
+	source := on.Source
+	if below := on.loopOver(); strings.HasPrefix(below, "/dev/") { // which cannot be read where it is hidden
+		source = below
+	}
+	d, err := deviceAt(source)
 	if err != nil {
 		return ""
 	}
 	return d.UUID
 }
 
+// loopOver returns what the loop device shows that is mounted, "" for any other
+// device.
+func (m Mount) loopOver() string {
+	if m.Major == 0 {
+		return ""
+	}
+	return sysText(sysDevice(unix.Mkdev(m.Major, m.Minor)), "loop/backing_file")
+}
+
 // deviceGone looks in /sys. File systems without a device number of their own are
 // known by their source.
 func (m Mount) deviceGone() bool {
 	if m.Major != 0 {
-		_, err := os.Stat(sysDevice(unix.Mkdev(m.Major, m.Minor)))
+		dir := sysDevice(unix.Mkdev(m.Major, m.Minor))
+		_, err := os.Stat(dir)
+		if below := sysText(dir, "loop/backing_file"); strings.HasPrefix(below, "/dev/") { // shown by a loop device
+			_, err = os.Stat(filepath.Join(sysBlock, strings.TrimPrefix(strings.TrimSuffix(below, " (deleted)"), "/dev/")))
+		}
 		return errors.Is(err, os.ErrNotExist)
 	}
 	if !strings.HasPrefix(m.Source, "/dev/") {

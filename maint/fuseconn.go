@@ -1,10 +1,12 @@
 package maint
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -110,4 +112,74 @@ func connection(fdinfo string) int {
 func Stopped(pid int) bool {
 	st, ok := readStat(pid)
 	return ok && (st.state == 'T' || st.state == 't')
+}
+
+// Connection is the connection of this process with the kernel for one mount of
+// FUSE. Its owner must Close it.
+type Connection struct {
+	mu sync.Mutex
+	fd int // guarded by mu; -1 when closed
+}
+
+// Connections returns the numbers of the descriptors of this process that are
+// connections.
+func Connections() (map[int]bool, error) {
+	fds, err := numericDirs("/proc/self/fd")
+	if err != nil {
+		return nil, err
+	}
+	open := make(map[int]bool)
+	for _, fd := range fds {
+		if to, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)); err == nil && strings.HasSuffix(to, "/fuse") {
+			open[fd] = true
+		}
+	}
+	return open, nil
+}
+
+// NewConnection returns the connection that was opened since before.
+func NewConnection(before map[int]bool) (*Connection, error) {
+	open, err := Connections()
+	if err != nil {
+		return nil, err
+	}
+	for fd := range open {
+		if before[fd] {
+			continue
+		}
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		return &Connection{fd: dup}, nil
+	}
+	return nil, fmt.Errorf("there is no new connection of FUSE: %w", os.ErrNotExist)
+}
+
+// Lives says whether the kernel has the file system of the connection. Once it
+// has not, another one may get its device number.
+func (c *Connection) Lives() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return false
+	}
+	p := []unix.PollFd{{Fd: int32(c.fd)}}
+	for {
+		_, err := unix.Poll(p, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		return err == nil && p[0].Revents&unix.POLLERR == 0
+	}
+}
+
+// Close gives the connection up, for this descriptor of it. It may be called twice.
+func (c *Connection) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd >= 0 {
+		unix.Close(c.fd)
+	}
+	c.fd = -1
 }

@@ -46,10 +46,6 @@ func (h Holder) String() string {
 	return text.Printable(fmt.Sprintf("process %d %s (%s): %s", h.PID, h.Name, h.How, h.Path))
 }
 
-// Printable replaces what could move the cursor of the terminal that a name, of
-// whatever origin, is shown on.
-func Printable(s string) string { return text.Printable(s) }
-
 // Holders finds who keeps the mount at point in use. Nothing on the mount is
 // opened or looked at: only the names and numbers that /proc and /sys give are
 // used, so the daemon that serves the mount may ask too. Processes that the

@@ -30,8 +30,11 @@ type Mount struct {
 }
 
 // SameMount says whether two lines, perhaps of different moments, are of one
-// mount. Numbers of mounts come again, so its device counts too.
-func (m Mount) SameMount(o Mount) bool { return m.ID == o.ID && m.sameDevice(o) }
+// mount, which may have been moved. Numbers of mounts and of devices come again at
+// once, so what is mounted counts too.
+func (m Mount) SameMount(o Mount) bool {
+	return m.ID == o.ID && m.sameDevice(o) && m.FSType == o.FSType && m.Root == o.Root && m.Source == o.Source
+}
 
 // Device is the number of the file system's device as text, "0:42".
 func (m Mount) Device() string { return fmt.Sprintf("%d:%d", m.Major, m.Minor) }

@@ -37,7 +37,7 @@ func TestWayThroughAMountTable(t *testing.T) {
 			t.Errorf("the way to %s: got the mounts %v, want %v", path, got, want)
 		}
 	}
-	tree, _ := table.Find(Mount{ID: 31, Minor: 31})
+	tree, hiddenTree := table[2], table[6]
 	if got := idsOf(table.Upon(tree)); !slices.Equal(got, []int{33, 34}) {
 		t.Errorf("upon the tree: got %v", got)
 	}
@@ -47,8 +47,7 @@ func TestWayThroughAMountTable(t *testing.T) {
 	if by, hidden := table.Hides(tree); hidden {
 		t.Errorf("the tree is hidden by %v", by)
 	}
-	hidden, _ := table.Find(Mount{ID: 40, Minor: 40})
-	if by, ok := table.Hides(hidden); !ok || by.ID != 41 {
+	if by, ok := table.Hides(hiddenTree); !ok || by.ID != 41 {
 		t.Errorf("got %v, %v, want that 41 hides 40", by, ok)
 	}
 	if m, ok := table.At("/a/b"); !ok || m.ID != 34 {
@@ -57,8 +56,15 @@ func TestWayThroughAMountTable(t *testing.T) {
 	if m, ok := table.At("/a/x"); ok {
 		t.Errorf("at /a/x: got %v", m)
 	}
-	if _, ok := table.Find(Mount{ID: 31, Minor: 7}); ok {
-		t.Error("a number that came again is taken for the same mount")
+	moved := tree
+	moved.Point, moved.Parent = "/elsewhere", 20
+	if now, ok := table.Find(moved); !ok || now.Point != "/a/b" {
+		t.Errorf("a mount that was moved: got %v, %v", now, ok)
+	}
+	another := tree
+	another.Source = "another tree"
+	if _, ok := table.Find(another); ok {
+		t.Error("a mount that got the number of one that has gone is taken for that")
 	}
 }
 

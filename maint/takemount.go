@@ -74,7 +74,7 @@ func reachMount(m Mount) (Mount, approach, error) {
 		return m, approach{}, err
 	}
 	now, ok := table.Find(m)
-	if !ok {
+	if !ok || now.Point != m.Point { // else another one may have got its numbers
 		return m, approach{}, fmt.Errorf("%s: %w", printable(m.Point), ErrNotMounted)
 	}
 	r := approach{path: now.Point, flags: unix.UMOUNT_NOFOLLOW, covered: len(table.Upon(now)) > 0}

@@ -34,6 +34,8 @@ type attached struct {
 	// to this process.
 	later   string
 	warning string
+	// server says that the server of this host would mount the device.
+	server bool
 }
 
 // attach finds the datastore that is to be mounted, and mounts its device.
@@ -218,9 +220,7 @@ func attachDevice(ctx context.Context, host maint.Host, o *mountOptions) (*attac
 		if !o.rescue && !host.IsPBS() {
 			return at, at.attachNamed(o.standby)
 		}
-		if host.IsPBS() && len(dev.Mounts) == 0 {
-			at.warning = fmt.Sprintf("pbsfs: warning: until the tree is unmounted, the Proxmox Backup Server cannot mount %s for datastore %s: a device cannot be mounted once read-only and once for writing\n", dev.Path, d.Name)
-		}
+		at.server = host.IsPBS()
 	}
 	return at, at.rescue(dev, rel)
 }
@@ -292,10 +292,11 @@ func (at *attached) rescue(dev maint.Device, rel string) error {
 	m, dir, ok := dev.MountOf(rel)
 	top := m.Point
 	if !ok || filepath.Dir(m.Point) == disksDir(at.host) {
-		point, err := useDisk(at.host, dev)
+		point, err := useDisk(at.host, dev, at.server)
 		if err != nil {
 			return err
 		}
+		at.warnOfServer(dev, point)
 		at.disk, top, dir = point, point, filepath.Join(point, rel)
 	}
 	below, err := filepath.Rel(top, dir)
@@ -315,6 +316,19 @@ func (at *attached) rescue(dev maint.Device, rel string) error {
 		at.name, at.id, at.removable = d.Name, found.ID, &d
 	}
 	return nil
+}
+
+// warnOfServer says what a rescue does to the server's own use of a device.
+func (at *attached) warnOfServer(dev maint.Device, point string) {
+	if !at.server {
+		return
+	}
+	mount := "'proxmox-backup-manager datastore mount " + at.name + "'"
+	if maint.Held(point) {
+		at.warning = fmt.Sprintf("pbsfs: warning: until the tree is unmounted, the Proxmox Backup Server cannot mount %s, and nothing can be backed up to datastore %s; then %s mounts it\n", dev.Path, at.name, mount)
+		return
+	}
+	at.warning = fmt.Sprintf("pbsfs: warning: the Proxmox Backup Server cannot mount %s for writing now; where it does mount it, that is read-only, and backups to datastore %s fail, also after the tree was unmounted, until 'proxmox-backup-manager datastore unmount %s' and %s\n", dev.Path, at.name, at.name, mount)
 }
 
 // end gives back what attach took: after a failure to mount the tree all of it,

@@ -25,6 +25,8 @@ type diskRecord struct {
 	Device string              `json:"device"`
 	UUID   string              `json:"uuid"`
 	Users  []maint.ProcessMark `json:"users"`
+	// Held says that the server of this host was kept from mounting it.
+	Held bool `json:"held,omitempty"`
 
 	key string // its name, and that of the mount point
 }
@@ -107,8 +109,9 @@ func (d *disks) write(r diskRecord) error {
 }
 
 // useDisk mounts a device in the run directory, if it is not mounted there yet,
-// for this process, and returns where. The caller must end its use.
-func useDisk(host maint.Host, dev maint.Device) (string, error) {
+// for this process, and returns where. With hold nobody else can mount it
+// meanwhile, if that is possible. The caller must end its use.
+func useDisk(host maint.Host, dev maint.Device, hold bool) (string, error) {
 	d, err := lockDisks(host, 0)
 	if err != nil {
 		return "", err
@@ -119,7 +122,7 @@ func useDisk(host maint.Host, dev maint.Device) (string, error) {
 		return "", err
 	}
 	r := d.read(diskKey(dev))
-	r.Device, r.UUID = dev.Path, dev.UUID
+	r.Device, r.UUID, r.Held = dev.Path, dev.UUID, r.Held || hold
 	r.Users = append(r.Users, self)
 	if err := d.write(r); err != nil { // first: whoever comes after a crash must know
 		return "", err
@@ -134,13 +137,22 @@ func useDisk(host maint.Host, dev maint.Device) (string, error) {
 		err = nil
 	}
 	if err == nil {
-		err = maint.MountDevice(dev, "", point)
+		err = mountDisk(dev, point, hold)
 	}
 	if err != nil {
 		return "", errors.Join(err, d.drop(r.without(self)))
 	}
 	fault("disk mounted")
 	return point, nil
+}
+
+func mountDisk(dev maint.Device, point string, hold bool) error {
+	if hold {
+		if err := maint.MountHeld(dev, point); !errors.Is(err, maint.ErrNotHeld) {
+			return err
+		}
+	}
+	return maint.MountDevice(dev, "", point)
 }
 
 func (r diskRecord) without(p maint.ProcessMark) diskRecord {
@@ -156,6 +168,11 @@ func (d *disks) drop(r diskRecord) error {
 	point := d.point(r.key)
 	if m, err := maint.FindMount(point); err == nil {
 		if err := unmountDisk(m); err != nil {
+			return errors.Join(err, d.write(r))
+		}
+	}
+	if r.Held {
+		if err := maint.EndHolds(); err != nil {
 			return errors.Join(err, d.write(r))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -121,13 +122,6 @@ func (r *mountRecord) restore() {
 	}
 }
 
-// at returns the mount that the record is of, as far as it says.
-func (r *mountRecord) at() maint.Mount {
-	m := maint.Mount{ID: r.MountID, Point: r.Mountpoint, Source: r.Path}
-	_, _ = fmt.Sscanf(r.Device, "%d:%d", &m.Major, &m.Minor)
-	return m
-}
-
 // of reports whether a mount shows the tree that the process of the record serves:
 // its own mount, wherever that is by now, or one that somebody has bound.
 func (r *mountRecord) of(m maint.Mount) bool {
@@ -179,8 +173,9 @@ func followMoved(known []*mountRecord) error {
 		return fmt.Errorf("reading the mount table: %w", err)
 	}
 	for _, r := range known {
-		if now, ok := table.Find(r.at()); ok && now.FSType == fuseType && r.of(now) {
-			r.Mountpoint = now.Point
+		i := slices.IndexFunc(table, func(m maint.Mount) bool { return m.ID == r.MountID && m.FSType == fuseType && r.of(m) })
+		if i >= 0 && r.Device != "" {
+			r.Mountpoint = table[i].Point
 		}
 	}
 	return nil

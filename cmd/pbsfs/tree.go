@@ -12,6 +12,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 const (
@@ -127,7 +128,7 @@ func isDead(m maint.Mount) bool {
 }
 
 // shown makes a name one that can be shown.
-func shown(name string) string { return maint.Printable(name) }
+func shown(name string) string { return text.Printable(name) }
 
 // inTheWay returns who keeps the mount from being taken away, or would keep the tree
 // in use after that.

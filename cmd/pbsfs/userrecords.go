@@ -29,7 +29,8 @@ func (a *app) trustedRecords(host maint.Host) ([]*mountRecord, error) {
 	}
 	users, problems := usersRecords(host)
 	a.complain(problems)
-	return append(own, users...), nil
+	all := append(own, users...)
+	return all, followMoved(all)
 }
 
 // warnOfUsers tells people which counts of other users are not believed.
