@@ -24,7 +24,7 @@ func (s *storeStatus) addUnrecorded(ctx context.Context, host maint.Host, of tar
 		r := recordOf(known, m)
 		if r == nil {
 			unknown = append(unknown, m)
-		} else if r.point() != m.Point {
+		} else if r.Mountpoint != m.Point {
 			s.Mounts = append(s.Mounts, mountStatus{Mountpoint: m.Point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked})
 		}
 	}

@@ -103,15 +103,3 @@ func (t target) servedAt(host maint.Host) ([]string, error) {
 	}
 	return at, nil
 }
-
-// point is where the mount of the record is now: it may have been moved.
-func (r *mountRecord) point() string {
-	table, err := maint.Mounts()
-	if err != nil {
-		return r.Mountpoint
-	}
-	if now, ok := table.Find(r.at()); ok {
-		return now.Point
-	}
-	return r.Mountpoint
-}

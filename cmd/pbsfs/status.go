@@ -273,7 +273,7 @@ func statusOf(ctx context.Context, host maint.Host, t target, known []*mountReco
 // addMount adds what is known of one mount. A process that does not answer is a
 // problem to be shown, not a reason to show nothing.
 func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked) {
-	point := r.point()
+	point := r.Mountpoint
 	s.Mounts = append(s.Mounts, mountStatus{
 		Mountpoint: point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away, Unlisted: state.Unlisted,
 	})
