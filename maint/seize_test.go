@@ -2,14 +2,13 @@ package maint
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,18 +69,20 @@ func TestRootTakesItsLockFromUsers(t *testing.T) {
 	for _, how := range []string{"-s", "-x"} {
 		p := newPlace(t)
 		lockAs(t, nobody, p.host.ConfigLock(), how)
-		p.setMode(t, Offline, SetOptions{})
-		p.clearMode(t)
+		synctest.Test(t, func(t *testing.T) {
+			p.setMode(t, Offline, SetOptions{})
+			p.clearMode(t)
+		})
 	}
 	p := newPlace(t)
 	lockAs(t, nobody, p.host.ConfigLock(), "-s")
 	lockAs(t, 0, p.host.ConfigLock(), "-s")
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-	defer cancel()
-	err := SetMode(ctx, p.host, testStore, Offline, SetOptions{})
-	if !errors.Is(err, ErrLocked) {
-		t.Errorf("a lock that root has, too: got %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{})
+		if !errors.Is(err, ErrLocked) {
+			t.Errorf("a lock that root has, too: got %v", err)
+		}
+	})
 }
 
 // Root's config lock is replaced while a user registers under it: the user does it
