@@ -104,6 +104,7 @@ func helpLock(args []string) {
 // operation is active it has a shared lock on WITNESS, which the kernel takes
 // back with the process.
 func helpChurn(args []string) {
+	contain()
 	ctx := context.Background()
 	ops := must(NewOperations(Options{Store: args[1], Host: must(dirsHost(args[0])), Linger: time.Millisecond}))
 	fmt.Println("ready")

@@ -109,6 +109,29 @@ func (m *model) clear() {
 	m.mode = None
 }
 
+// lose has somebody take our entry out of the file. What begins next, or else the
+// keeper, puts it back.
+func (m *model) lose() {
+	switch file := filepath.Join(m.p.dir, opsName); m.rnd.IntN(3) {
+	case 0:
+		_ = os.Remove(file)
+	case 1:
+		_ = os.RemoveAll(filepath.Dir(file))
+	default:
+		if _, err := os.Stat(file); err == nil {
+			m.p.write(m.t, opsName, "[]")
+		}
+	}
+	if m.rnd.IntN(2) == 0 {
+		m.begin()
+	}
+	m.ops.foundLost()
+	eventually(m.t, "what is active is counted again", func() bool {
+		sum := m.p.sum(m.t)
+		return (m.counts.Read == 0 || sum.Read > 0) && (m.counts.Write == 0 || sum.Write > 0)
+	})
+}
+
 func (m *model) check() {
 	if got := m.ops.Counts(); got != m.counts {
 		m.t.Fatalf("Counts: got %v, want %v", got, m.counts)
@@ -137,7 +160,7 @@ func TestModel(t *testing.T) {
 	acts := []struct {
 		weight int
 		do     func()
-	}{{40, m.begin}, {45, m.release}, {3, m.releaseAll}, {4, m.set}, {1, m.drain}, {5, m.clear}, {1, func() { time.Sleep(time.Millisecond) }}}
+	}{{40, m.begin}, {45, m.release}, {3, m.releaseAll}, {4, m.set}, {1, m.drain}, {5, m.clear}, {2, m.lose}, {1, func() { time.Sleep(time.Millisecond) }}}
 	total := 0
 	for _, a := range acts {
 		total += a.weight
@@ -248,7 +271,12 @@ func TestKilledProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer witness.Close()
-	start := func() *other { return startOther(t, "churn", p.dir, testStore, path) }
+	start := func() *other {
+		if os.Geteuid() == 0 && rnd.IntN(2) == 0 {
+			return startContained(t, true, "churn", p.dir, testStore, path)
+		}
+		return startOther(t, "churn", p.dir, testStore, path)
+	}
 	var churners []*other
 	for range processes {
 		churners = append(churners, start())
