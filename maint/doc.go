@@ -52,6 +52,10 @@
 // begins. A file that cannot be read is left alone, for it may hide the counts of
 // others; nothing begins then.
 //
+// Other processes' entries are kept byte for byte. PBS's own daemons are listed
+// before us, at zero, because a PBS before 4.0.21 would otherwise not list
+// itself at all; see reference "operations-and-maintenance", section 1.
+//
 // # Namespaces
 //
 // Pids mean something in one pid namespace. We are called what /proc calls us, with
@@ -65,11 +69,9 @@
 //
 // Of an ordinary user's files root believes what they say of that user's own live
 // processes. They are opened beneath the user's directory, if they are plain files
-// of that user's, and what is wrong with them is told with the [Tally].
-//
-// Other processes' entries are kept byte for byte. PBS's own daemons are listed
-// before us, at zero, because a PBS before 4.0.21 would otherwise not list
-// itself at all; see reference "operations-and-maintenance", section 1.
+// of that user's, and what is wrong with them is told with the [Tally]. A user who
+// does not give root's config lock back loses it after two seconds: there is
+// another lock file then, and who registers under the old one does it again.
 //
 // # Modes
 //
