@@ -23,7 +23,7 @@ func TestMountOutlivesItsLog(t *testing.T) {
 			read, write, err := os.Pipe()
 			must(t, err)
 			defer read.Close()
-			cmd := h.command("mount", store, m.dir, "--foreground", "--debug")
+			cmd := h.command("mount", store, m.dir, "--foreground", "--debug", "--stop-timeout", "100ms")
 			cmd.Stdout, cmd.Stderr = write, write
 			must(t, cmd.Start())
 			_ = write.Close()
@@ -53,6 +53,9 @@ func TestMountOutlivesItsLog(t *testing.T) {
 			case <-time.After(4 * patience):
 				t.Fatal("the mount does not answer any more")
 			}
+			f, err := os.Open(m.path(conf)) // so that there is something to complain about
+			must(t, err)
+			defer f.Close()
 			m.process.signal(t, syscall.SIGTERM)
 			select {
 			case <-done:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
@@ -77,9 +78,20 @@ func (a *app) report(err error) int {
 	if errors.Is(err, context.Canceled) {
 		text = "interrupted"
 	}
-	fmt.Fprintf(a.stderr, "pbsfs: %s\n", oneLine(text))
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		fmt.Fprintf(a.stderr, "pbsfs: %s\n", oneLine(text))
+	}()
+	select {
+	case <-told:
+	case <-time.After(lastWords): // nobody reads
+	}
 	return code
 }
+
+// lastWords bounds how long the end of a command waits for who reads what it says.
+const lastWords = 3 * time.Second
 
 // oneLine makes one line of a text that may have several, errors.Join's above
 // all. Lines after the first that are indented are a list, and stay.
