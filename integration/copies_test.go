@@ -165,3 +165,46 @@ func TestWhatKeepsADiskInUse(t *testing.T) {
 	r.unplug()
 	r.nothingLeft(h)
 }
+
+// A disk and its copy have one UUID: the one is not taken for the other.
+func TestUnmountOfOneOfTwoDisks(t *testing.T) {
+	needRoot(t)
+	r, h := newRemovable(t, "ext4"), newHost(t)
+	r.configure(h)
+	r.plug()
+	m := h.mountBy(r.name)
+	twin := &removable{t: t, fstype: r.fstype, file: r.file + ".twin", uuid: r.uuid, name: r.name + "-twin"}
+	tool(t, "cp", "--sparse=always", r.file, twin.file)
+	twin.plug()
+	second := h.mountBy("--device", twin.dev, "--path", "store", "--rescue")
+	h.run("unmount", r.name).want(t, 0)
+	m.gone()
+	second.show()
+	second.unmount()
+	twin.unplug()
+	r.unplug()
+	r.nothingLeft(h)
+}
+
+// A command is not in its own way through what it has inherited.
+func TestUnmountLetsGoOfWhatItInherited(t *testing.T) {
+	m := mountAt(t, copyFixture(t, "ds-basic"))
+	cmd := m.host.command("unmount", m.dir)
+	for range 2 {
+		f, err := os.Open(m.path(conf))
+		must(t, err)
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
+	in, err := os.Open(m.path(conf))
+	must(t, err)
+	cmd.Stdin = in
+	cmd.Dir = m.path("host")
+	must(t, cmd.Start())
+	for _, f := range append(cmd.ExtraFiles, in) {
+		must(t, f.Close())
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("unmount with files of the tree open, and its working directory there: %v", err)
+	}
+	m.gone()
+}

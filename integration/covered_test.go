@@ -193,3 +193,36 @@ func TestTreeBoundUponItself(t *testing.T) {
 		})
 	}
 }
+
+// An ordinary user has only fusermount3, which takes what is on top: what root has
+// mounted upon a user's tree stays, and root can unmount the tree below.
+func TestWhatLiesUponAUsersTreeStays(t *testing.T) {
+	user := newUserHost(t)
+	needUserMounts(t)
+	store := copyFixture(t, "ds-basic")
+	tool(t, "chown", "-R", fmt.Sprint(nobody), store)
+	root := newHost(t)
+
+	m := user.mount(store)
+	file := coverWith(t, m.dir)
+	got := user.run("unmount", m.dir, "--wait", "100ms")
+	got.want(t, 3)
+	got.says(t, "tmpfs", m.dir)
+	precious(t, file)
+	root.run("unmount", m.dir).want(t, 0)
+	eventually(t, "the serving process ending", m.process.ended)
+	precious(t, file)
+	must(t, unix.Unmount(m.dir, 0))
+
+	m = user.mount(store, "--stop-timeout", "100ms")
+	file = coverWith(t, m.dir)
+	m.process.signal(t, syscall.SIGTERM)
+	eventually(t, "the serving process ending", m.process.ended)
+	precious(t, file)
+	root.run("unmount", m.dir).want(t, 0) // a dead one by now
+	precious(t, file)
+	must(t, unix.Unmount(m.dir, 0))
+	if treesAt(t, m.dir) != 0 {
+		t.Error("the tree is left")
+	}
+}

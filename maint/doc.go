@@ -100,7 +100,13 @@
 //
 // # Holders
 //
-// [Holders] finds who keeps a mount in use, from /proc and /sys alone.
+// [Holders] finds who keeps a mount in use, from /proc and /sys alone, and [CopiesOf]
+// what would go on using its file system when the mount itself has gone.
+//
+// # Mounts
+//
+// A mount is told by its number in a [MountTable], and [UnmountOnly] takes away that
+// one, whatever lies upon it or above it; the kernel alone goes by paths.
 //
 // # Devices
 //

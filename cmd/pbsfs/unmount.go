@@ -97,6 +97,9 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 	if len(trees) == 0 {
 		return fmt.Errorf("%s: not mounted", arg)
 	}
+	if err := maint.LetGo(trees); err != nil {
+		return err
+	}
 	l := a.leaving(ctx, trees, known, o)
 	if err := l.unmount(ctx); err != nil {
 		return err

@@ -69,6 +69,13 @@ func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
 	if len(trees) == 0 && r.device.Point == "" {
 		return fmt.Errorf("%s: not mounted", r.t.name)
 	}
+	mounts := trees
+	if r.device.Point != "" {
+		mounts = append([]maint.Mount{r.device}, trees...)
+	}
+	if err := maint.LetGo(mounts); err != nil {
+		return err
+	}
 	r.leaving = a.leaving(ctx, trees, known, o)
 	r.until = until
 	return nil
