@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -24,7 +26,7 @@ func pbsDaemons(host Host) ([]Process, error) {
 			continue
 		}
 		p, running := LookProcess(pid)
-		if running && isDaemon(p) {
+		if running && isDaemon(p) && !isAnother(host, p) {
 			daemons = append(daemons, p)
 		} else if err := stopped(pid, running); err != nil {
 			unseen = fmt.Errorf("process %d of %s %w", pid, file, err)
@@ -47,6 +49,27 @@ func stopped(pid int, taken bool) error {
 		return fmt.Errorf("is in another pid namespace: here it is process %d", other)
 	}
 	return nil
+}
+
+// isAnother says whether a daemon that is found is that of another server, as when a
+// container with a server of its own is shown the directories of the host's: the
+// operations files then know one with its pid that began at another time.
+func isAnother(host Host, p Process) bool {
+	if v, err := around(); err != nil || v.namespace == initPIDNamespace {
+		return false
+	}
+	for _, name := range namesIn(host.OperationsDir()) {
+		if strings.HasSuffix(name, ".lock") {
+			continue
+		}
+		entries, err := readOperations(filepath.Join(host.OperationsDir(), name))
+		if err == nil && slices.ContainsFunc(entries, func(e opsEntry) bool {
+			return int64(e.pid) == int64(p.PID) && e.starttime != p.StartTime && e.counts.Total() > 0
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 func isDaemon(p Process) bool { return strings.HasPrefix(p.Name, daemonPrefix) }

@@ -201,6 +201,22 @@ func TestServerInTheSameContainer(t *testing.T) {
 	}
 }
 
+// A container with a server of its own that is shown the directories of the host's:
+// even where pid and name are the same, it is another server.
+func TestAnotherServerWithTheSamePID(t *testing.T) {
+	p := newPlace(t)
+	p.write(t, "run/proxy.pid", "1")
+	text := "[" + entryText(Process{PID: 1, StartTime: 12}, 3, 1) + "]"
+	p.write(t, opsName, text)
+	inside := startContained(t, true, "server", p.dir, testStore)
+	if got := inside.hear(t); !strings.Contains(got, "cannot be seen") {
+		t.Errorf("registering: got %s", got)
+	}
+	if got := p.read(t, opsName); got != text {
+		t.Errorf("the file is now %s", got)
+	}
+}
+
 // helpServer is a server's daemon that registers an operation: DIR STORE.
 func helpServer(args []string) {
 	contain()

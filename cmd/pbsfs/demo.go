@@ -163,7 +163,7 @@ func (d *demo) command(ctx context.Context, line string) *exec.Cmd {
 
 // run shows a line and what it prints, and complains unless it exits as it must.
 func (d *demo) run(ctx context.Context, line string, want int) error {
-	fmt.Fprintf(d.stdout, "$ %s\n", line)
+	fmt.Fprintf(d.out(), "$ %s\n", line)
 	return d.quietly(ctx, line, want)
 }
 
@@ -182,7 +182,7 @@ func (d *demo) quietly(ctx context.Context, line string, want int) error {
 }
 
 // say prints what the next lines are about.
-func (d *demo) say(text string) { fmt.Fprintf(d.stdout, "\n# %s\n", text) }
+func (d *demo) say(text string) { fmt.Fprintf(d.out(), "\n# %s\n", text) }
 
 // tell says what to do with what is left.
 func (d *demo) tell() {
@@ -194,7 +194,7 @@ func (d *demo) tell() {
 	if d.dir != filepath.Join(os.TempDir(), fmt.Sprintf("pbsfs-demo-%d", os.Geteuid())) {
 		arg = " " + d.dir
 	}
-	fmt.Fprintf(d.stdout, `
+	fmt.Fprintf(d.out(), `
 # The tree stays mounted. To try next:
   ls -lR %[1]s
   cat %[1]s/vm/100/latest/index.json
@@ -256,7 +256,7 @@ func (d *demo) show(ctx context.Context) error {
 // whileOpen shows what maintenance says while a file is open, and closes it.
 func (d *demo) whileOpen(ctx context.Context) error {
 	const line = "sleep 600 < mnt/host/laptop/latest/home.pxar/letter.txt"
-	fmt.Fprintf(d.stdout, "$ %s &\n", line)
+	fmt.Fprintf(d.out(), "$ %s &\n", line)
 	file, err := os.Open(d.at("mnt/host/laptop/latest/home.pxar/letter.txt"))
 	if err != nil {
 		return err
@@ -272,7 +272,7 @@ func (d *demo) whileOpen(ctx context.Context) error {
 		return err
 	}
 	err = d.run(ctx, "pbsfs maintenance set demo offline --wait 0s", exitActive)
-	fmt.Fprintln(d.stdout, "$ kill %1")
+	fmt.Fprintln(d.out(), "$ kill %1")
 	_ = holder.Process.Kill()
 	_ = holder.Wait() // killed, as it was to be
 	return err
