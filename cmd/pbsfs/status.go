@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -92,6 +91,8 @@ type mountStatus struct {
 	Elsewhere bool `json:"elsewhere,omitempty"`
 	// Unlisted: the datastore has gone from the configuration.
 	Unlisted bool `json:"unlisted,omitempty"`
+	// Namespace is that of the PID, where it is not the one that we see.
+	Namespace string `json:"pid_namespace,omitempty"`
 }
 
 // deviceStatus is the device of a removable datastore.
@@ -277,6 +278,9 @@ func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked)
 	s.Mounts = append(s.Mounts, mountStatus{
 		Mountpoint: point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away, Unlisted: state.Unlisted,
 	})
+	if r.Look() == maint.Unseen {
+		s.Mounts[len(s.Mounts)-1].Namespace = r.Namespace
+	}
 	if state.Unlisted && s.Mode == nil {
 		mode := string(maint.Unlisted)
 		s.Mode, s.Message = &mode, "no longer in datastore.cfg, so nothing new is done with it; unmount it, and mount it again"
@@ -293,51 +297,6 @@ func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked)
 		s.Locked = append(s.Locked, lockedStatus{l.Snapshot, point, l.Since})
 	}
 	s.Problems = append(s.Problems, state.Problems...)
-}
-
-// handlesOf says who has what open. Holders are found; what the serving process
-// has open and nobody is found to hold is told by who opened it.
-func handlesOf(mountpoint string, open []handleState, holders []maint.Holder) []handleStatus {
-	since := make(map[string]time.Time)
-	for _, h := range open {
-		path := filepath.Join(mountpoint, h.Path)
-		if old, ok := since[path]; !ok || h.Since.Before(old) {
-			since[path] = h.Since
-		}
-	}
-	var out []handleStatus
-	held := make(map[string]bool)
-	for _, h := range holders {
-		held[h.Path] = true
-		line := handleStatus{Path: h.Path, PID: h.PID, Name: h.Name, How: h.How}
-		if t, ok := since[h.Path]; ok {
-			age := time.Since(t).Seconds()
-			line.Age = &age
-		}
-		out = append(out, line)
-	}
-	for _, h := range open {
-		path := filepath.Join(mountpoint, h.Path)
-		if held[path] {
-			continue
-		}
-		age := time.Since(h.Since).Seconds()
-		name := h.Opener.Name
-		if name == "" && h.Opener.PID == 0 {
-			name = "somebody who cannot be seen from here"
-		}
-		out = append(out, handleStatus{Path: path, PID: h.Opener.PID, Name: name, How: howOpened(h.Opener.PID), Age: &age})
-	}
-	return out
-}
-
-// howOpened is how somebody has a file open of whom no more is known than that
-// the opener was process pid.
-func howOpened(pid int) string {
-	if _, running := maint.LookProcess(pid); running || pid == 0 {
-		return "opened by"
-	}
-	return "opened by (gone)"
 }
 
 // text returns the status for people.
@@ -362,6 +321,9 @@ func (s storeStatus) text() string {
 		if m.Since == nil {
 			fmt.Fprintf(&b, "  mounted: %q, %s\n", m.Mountpoint, m.unrecorded())
 			continue
+		}
+		if m.Namespace != "" {
+			note = " (the pid is of another namespace)" + note
 		}
 		fmt.Fprintf(&b, "  mounted: %q, by process %d since %s%s\n", m.Mountpoint, m.PID, m.Since.Local().Format(time.DateTime), note)
 	}

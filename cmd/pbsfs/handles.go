@@ -1,0 +1,53 @@
+package main
+
+import (
+	"path/filepath"
+	"time"
+
+	"github.com/pbsfs/pbsfs/maint"
+)
+
+// handlesOf says who has what open. Holders are found; what the serving process
+// has open and nobody is found to hold is told by who opened it.
+func handlesOf(mountpoint string, open []handleState, holders []maint.Holder) []handleStatus {
+	since := make(map[string]time.Time)
+	for _, h := range open {
+		path := filepath.Join(mountpoint, h.Path)
+		if old, ok := since[path]; !ok || h.Since.Before(old) {
+			since[path] = h.Since
+		}
+	}
+	var out []handleStatus
+	held := make(map[string]bool)
+	for _, h := range holders {
+		held[h.Path] = true
+		line := handleStatus{Path: h.Path, PID: h.PID, Name: h.Name, How: h.How}
+		if t, ok := since[h.Path]; ok {
+			age := time.Since(t).Seconds()
+			line.Age = &age
+		}
+		out = append(out, line)
+	}
+	for _, h := range open {
+		path := filepath.Join(mountpoint, h.Path)
+		if held[path] {
+			continue
+		}
+		age := time.Since(h.Since).Seconds()
+		name := h.Opener.Name
+		if name == "" && h.Opener.PID == 0 {
+			name = "somebody who cannot be seen from here"
+		}
+		out = append(out, handleStatus{Path: path, PID: h.Opener.PID, Name: name, How: howOpened(h.Opener.PID), Age: &age})
+	}
+	return out
+}
+
+// howOpened is how somebody has a file open of whom no more is known than that
+// the opener was process pid.
+func howOpened(pid int) string {
+	if _, running := maint.LookProcess(pid); running || pid == 0 {
+		return "opened by"
+	}
+	return "opened by (gone)"
+}
