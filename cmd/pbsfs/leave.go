@@ -53,15 +53,19 @@ func (l *leaving) ready(wait context.Context) error {
 			return fmt.Errorf("nothing was unmounted: %w; --force takes the mount away all the same", t.hangs)
 		}
 	}
+	for l.kernelRefuses() && pause(wait) { // which costs less than to look who it is
+	}
 	for {
 		err := l.busy(wait)
-		if !errors.Is(err, errActive) {
-			return err
-		}
-		if !pause(wait) {
+		if !errors.Is(err, errActive) || !pause(wait) {
 			return err
 		}
 	}
+}
+
+// kernelRefuses says whether the kernel knows of somebody in one of the trees.
+func (l *leaving) kernelRefuses() bool {
+	return slices.ContainsFunc(l.trees, func(t *mountedTree) bool { return !t.dead && errors.Is(t.unused(), unix.EBUSY) })
 }
 
 // nothingLost makes sure that a forced unmount takes nothing else with it that
@@ -140,7 +144,12 @@ func inUse(trees []*mountedTree, holders []maint.Holder) error {
 func (l *leaving) take(ctx, wait context.Context, t *mountedTree) error {
 	switch {
 	case t.dead:
-		return t.take(ctx, true)
+		inside := t.inside()
+		err := t.take(ctx, true)
+		if err == nil {
+			l.lost(inside)
+		}
+		return err
 	case l.o.force && t.hangs != nil:
 		return l.abort(ctx, t)
 	}
@@ -206,11 +215,16 @@ func (l *leaving) abort(ctx context.Context, t *mountedTree) error {
 		fmt.Fprintf(l.stderr, "pbsfs: warning: who waits for it goes on waiting: %v\n", err)
 	}
 	t.server.remove() // of no use any more, and another mount may get its numbers
-	for _, m := range inside {
-		fmt.Fprintf(l.stderr, "  with it went what was mounted inside: %s\n", nestedIn([]maint.Mount{m})[0])
-	}
+	l.lost(inside)
 	t.server = nil
 	return nil
+}
+
+// lost says what went with a tree that nobody could look into any more.
+func (l *leaving) lost(inside []maint.Mount) {
+	for _, h := range nestedIn(inside) {
+		fmt.Fprintf(l.stderr, "pbsfs: warning: what was mounted inside of the tree went with it: %s\n", h)
+	}
 }
 
 // ended waits until the processes that served the trees have ended. One that

@@ -138,17 +138,33 @@ func (t *mountedTree) inTheWay(ctx context.Context) ([]maint.Holder, error) {
 	if err != nil || len(copies) > 0 {
 		return copies, err
 	}
-	if os.Geteuid() == 0 && !t.covered() {
-		err := maint.Unused(t.Mount)
-		if !errors.Is(err, unix.EBUSY) {
-			return nil, err
-		}
+	refused := t.unused()
+	var hidden *maint.HiddenError
+	switch {
+	case errors.As(refused, &hidden):
+		return []maint.Holder{{Name: hidden.By.FSType, Path: hidden.By.Point, How: "mounted above it"}}, nil
+	case refused != nil && !errors.Is(refused, unix.EBUSY):
+		return nil, refused
+	case refused == nil && os.Geteuid() == 0 && !t.covered():
+		return nil, nil
 	}
 	holders, err := maint.HoldersOf(ctx, t.Mount)
-	if err == nil && len(holders) == 0 && os.Geteuid() == 0 && !t.covered() && errors.Is(maint.Unused(t.Mount), unix.EBUSY) {
+	if err == nil && len(holders) == 0 && refused != nil && errors.Is(t.unused(), unix.EBUSY) {
 		holders = []maint.Holder{{Name: "somebody who cannot be seen from here", How: "in use", Path: t.Point}}
 	}
 	return holders, err
+}
+
+// unused asks the kernel, if it can be asked, whether the mount could be taken away.
+func (t *mountedTree) unused() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	err := maint.Unused(t.Mount)
+	if errors.Is(err, maint.ErrNotMounted) {
+		return nil // somebody was faster
+	}
+	return err
 }
 
 // copies returns what would go on using the tree when the last mount of it here is
