@@ -79,6 +79,7 @@ func FindAt(ctx context.Context, host Host, list []Datastore, path string) (Foun
 		return Found{}, errNoHost
 	}
 	host.places.refresh()
+	host.places.spots.Forget(path)
 	host.places.lookFor(ctx, list, path)
 	at, err, known := host.places.at(path)
 	if err == nil && !known {

@@ -144,6 +144,13 @@ func (m *modeSource) counted() []string {
 	return m.last.counted(m.store)
 }
 
+// unsure are the entries that did not answer at the last reading.
+func (m *modeSource) unsure() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last.unsure
+}
+
 // identity is what the datastore was told by when it was last seen.
 func (m *modeSource) identity() identity.ID {
 	m.mu.Lock()

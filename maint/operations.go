@@ -73,6 +73,8 @@ type Operations struct {
 	wakeAt    time.Time    // when the keeper wakes by itself
 	keeping   bool         // a keeper runs
 
+	unsure []string // entries that do not answer, as they were told; the watcher's
+
 	wake    chan struct{} // capacity 1: there is news for the keeper
 	stop    context.Context
 	cancel  context.CancelFunc
@@ -353,6 +355,10 @@ func (o *Operations) Mode() Mode {
 
 // Identity is what the datastore was told by when it was last seen.
 func (o *Operations) Identity() identity.ID { return o.modes.identity() }
+
+// Names are what the datastore is called by those who count and lock, as far as was
+// last seen.
+func (o *Operations) Names() []string { return o.modes.counted() }
 
 // Untracked says whether others are not told of our operations.
 func (o *Operations) Untracked() bool { return o.opts.Untracked }

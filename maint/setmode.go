@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
 // conflictPoll is how often a refused change looks whether it could be made.
@@ -131,6 +133,9 @@ func newModeChange(host Host, store string, mode ModeType, opts SetOptions) *mod
 // registered, or refuses it.
 func (c *modeChange) try(ctx context.Context) error {
 	changed, err := c.locked(ctx, func(now Mode) (string, error) { return c.value, c.permit(now) })
+	if err == nil && len(c.bound.unsure) > 0 {
+		c.warn("these entries count by name alone", fmt.Errorf("%s: %w", strings.Join(c.bound.unsure, ", "), reach.ErrHangs))
+	}
 	if err == nil && changed {
 		c.announce(ctx)
 	}

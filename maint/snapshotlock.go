@@ -23,24 +23,40 @@ const (
 // on a file in its run directory. Older ones lock the snapshot's directory,
 // which is not ours to open. See reference "operations-and-maintenance",
 // section 5.
-type SnapshotLock struct{ f *os.File }
+type SnapshotLock struct{ files []*os.File }
 
 // Release gives the lock back. It may be called on nil.
 func (l *SnapshotLock) Release() {
-	if l != nil && l.f != nil {
-		_ = l.f.Close()
-		l.f = nil
+	if l == nil {
+		return
 	}
+	for _, f := range l.files {
+		_ = f.Close()
+	}
+	l.files = nil
 }
 
-// LockSnapshot takes the shared lock of a snapshot without waiting; when it is
-// held exclusively, the error matches [ErrLocked]. path is "type/id/time" and
-// namespace the components of its namespace. On a host without PBS there is
-// nobody to lock out in this way, and the lock is nil.
-func LockSnapshot(host Host, store string, namespace []string, path string) (*SnapshotLock, error) {
+// LockSnapshot takes the shared lock of a snapshot without waiting, under each name
+// of its datastore; when it is held exclusively, the error matches [ErrLocked]. path
+// is "type/id/time" and namespace the components of its namespace. On a host without
+// PBS there is nobody to lock out in this way, and the lock is nil.
+func LockSnapshot(host Host, stores []string, namespace []string, path string) (*SnapshotLock, error) {
 	if !host.IsPBS() {
 		return nil, nil
 	}
+	l := &SnapshotLock{}
+	for _, store := range stores {
+		f, err := lockSnapshotOf(host, store, namespace, path)
+		if err != nil {
+			l.Release()
+			return nil, err
+		}
+		l.files = append(l.files, f)
+	}
+	return l, nil
+}
+
+func lockSnapshotOf(host Host, store string, namespace []string, path string) (*os.File, error) {
 	if err := checkStore(store); err != nil {
 		return nil, err
 	}
@@ -57,7 +73,7 @@ func LockSnapshot(host Host, store string, namespace []string, path string) (*Sn
 		}
 		err = flock(f, unix.LOCK_SH|unix.LOCK_NB)
 		if err == nil && sameFile(f, file) {
-			return &SnapshotLock{f: f}, nil
+			return f, nil
 		}
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {

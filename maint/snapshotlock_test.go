@@ -56,11 +56,11 @@ func pbsHost(t *testing.T) Host {
 func TestSnapshotLockIsSharedAndKeepsOutAnExclusiveOne(t *testing.T) {
 	h := pbsHost(t)
 	const path = "host/x/2024-06-05T14:24:36Z"
-	a, err := LockSnapshot(h, "store", nil, path)
+	a, err := LockSnapshot(h, []string{"store"}, nil, path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := LockSnapshot(h, "store", nil, path)
+	b, err := LockSnapshot(h, []string{"store"}, nil, path)
 	if err != nil {
 		t.Fatalf("second shared lock: %v", err)
 	}
@@ -79,7 +79,7 @@ func TestSnapshotLockIsSharedAndKeepsOutAnExclusiveOne(t *testing.T) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		t.Errorf("exclusive lock after Release: %v", err)
 	}
-	if _, err := LockSnapshot(h, "store", nil, path); !errors.Is(err, ErrLocked) {
+	if _, err := LockSnapshot(h, []string{"store"}, nil, path); !errors.Is(err, ErrLocked) {
 		t.Errorf("shared lock beside an exclusive one: %v, want ErrLocked", err)
 	}
 }
@@ -87,7 +87,7 @@ func TestSnapshotLockIsSharedAndKeepsOutAnExclusiveOne(t *testing.T) {
 func TestSnapshotLockFileThatWasRemovedIsNotTrusted(t *testing.T) {
 	h := pbsHost(t)
 	const path = "vm/1/2024-06-05T14:24:36Z"
-	l, err := LockSnapshot(h, "store", nil, path)
+	l, err := LockSnapshot(h, []string{"store"}, nil, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,12 +96,12 @@ func TestSnapshotLockFileThatWasRemovedIsNotTrusted(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	again, err := LockSnapshot(h, "store", nil, path)
+	again, err := LockSnapshot(h, []string{"store"}, nil, path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer again.Release()
-	if !sameFile(again.f, file) {
+	if !sameFile(again.files[0], file) {
 		t.Error("lock is on a file that is no longer there")
 	}
 }

@@ -110,6 +110,7 @@ func (o *Operations) tell(last Mode) Mode {
 	if !slices.Equal(names, o.modes.counted()) {
 		o.displaySoon()
 	}
+	o.tellUnsure()
 	if mode == last {
 		return last
 	}
@@ -138,5 +139,17 @@ func (o *Operations) displaySoon() {
 	if o.phase == active {
 		o.displayAt = time.Now()
 		o.notify()
+	}
+}
+
+// tellUnsure says which entries do not answer, once.
+func (o *Operations) tellUnsure() {
+	unsure := o.modes.unsure()
+	if slices.Equal(unsure, o.unsure) {
+		return
+	}
+	o.unsure = unsure
+	if len(unsure) > 0 {
+		o.opts.Log.Warn("what these entries of datastore.cfg are about cannot be looked at; they count by name alone", "datastore", o.opts.Store, "entries", unsure)
 	}
 }

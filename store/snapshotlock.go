@@ -151,7 +151,7 @@ func (r *right) tryLocks(s name.Snapshot, l *snapshotLock) (err error) {
 	if !g.Namespace().IsRoot() {
 		namespace = strings.Split(g.Namespace().String(), "/")
 	}
-	l.file, err = maint.LockSnapshot(r.ds.host, r.ds.name, namespace, path)
+	l.file, err = maint.LockSnapshot(r.ds.host, r.ds.ops.Names(), namespace, path)
 	if errors.Is(err, maint.ErrLocked) {
 		return fmt.Errorf("datastore %s: snapshot %s: %w: %w", r.ds.name, s, ErrBusy, err)
 	}

@@ -158,8 +158,11 @@ func resolvePath(host maint.Host, configured []maint.Datastore, arg string) (tar
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		if _, err := reach.Resolve(ctx, path); err != nil {
+		switch _, err := reach.Resolve(ctx, path); {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 			return target{}, fmt.Errorf("%s: %w", arg, errNoDirectory)
+		case err != nil:
+			return target{}, err
 		}
 		return target{}, notDatastore(arg)
 	case errors.Is(err, reach.ErrHangs):

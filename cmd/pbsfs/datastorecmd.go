@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -127,6 +129,9 @@ func addDatastore(ctx context.Context, host maint.Host, d maint.Datastore, creat
 		if d.Path, err = filepath.Abs(d.Path); err != nil {
 			return err
 		}
+		if err := reach.Answers(ctx, d.Path); err != nil {
+			return err
+		}
 		if err := maint.CheckAdd(ctx, host, d); err != nil {
 			return err
 		}
@@ -135,7 +140,7 @@ func addDatastore(ctx context.Context, host maint.Host, d maint.Datastore, creat
 		}
 	}
 	if d.BackingDevice == "" {
-		if d.Path, err = datastoreDir(d.Path); err != nil {
+		if d.Path, err = datastoreDir(ctx, host, d.Path); err != nil {
 			return err
 		}
 	}
@@ -143,21 +148,19 @@ func addDatastore(ctx context.Context, host maint.Host, d maint.Datastore, creat
 }
 
 // datastoreDir returns the absolute path of a directory that holds a datastore.
-func datastoreDir(arg string) (string, error) {
+func datastoreDir(ctx context.Context, host maint.Host, arg string) (string, error) {
 	path, err := filepath.Abs(arg)
 	if err != nil {
 		return "", err
 	}
-	info, err := os.Stat(filepath.Join(path, ".chunks"))
+	_, err = maint.FindAt(ctx, host, nil, path)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return "", notDatastore(path)
-	case err != nil:
-		return "", err
-	case !info.IsDir():
+	case errors.Is(err, maint.ErrInTree):
+		return path, lookInTree(ctx, path)
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return "", notDatastore(path)
 	}
-	return path, nil
+	return path, err
 }
 
 func newDatastoreRemoveCommand(a *app) *cobra.Command {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
 const demoHelp = `Show in a minute what pbsfs does, with real commands and their real output.
@@ -56,6 +58,9 @@ func (a *app) demo(ctx context.Context, dir string, clean bool) error {
 	defer a.moment.allow(demoMoment)()
 	dir, err := filepath.Abs(dir)
 	if err != nil {
+		return err
+	}
+	if err := reach.Answers(ctx, dir); err != nil {
 		return err
 	}
 	d := &demo{app: a, dir: dir}

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
+	"github.com/pbsfs/pbsfs/maint/reach"
 	"golang.org/x/sys/unix"
 )
 
@@ -84,15 +85,15 @@ func (a *app) detach(ctx context.Context, o *mountOptions, s *unlock.Secrets) er
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	return a.answer(strings.TrimSuffix(line, "\x00"), o, cmd)
+	return a.answer(ctx, strings.TrimSuffix(line, "\x00"), o, cmd)
 }
 
 // answer reads what the serving process said.
-func (a *app) answer(line string, o *mountOptions, cmd *exec.Cmd) error {
+func (a *app) answer(ctx context.Context, line string, o *mountOptions, cmd *exec.Cmd) error {
 	if warning, ok := strings.CutPrefix(line, "ready"); ok {
 		fmt.Fprint(a.stderr, warning)
 		// The mount is there; ask it once, as every user will.
-		if _, err := os.Lstat(o.mountpoint); err != nil {
+		if err := reach.Answers(ctx, o.mountpoint); err != nil {
 			return fmt.Errorf("mounted, but it does not answer: %w", err)
 		}
 		return cmd.Process.Release()

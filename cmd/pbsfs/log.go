@@ -19,6 +19,7 @@ import (
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
@@ -68,6 +69,9 @@ func (a *app) findLog(o *mountOptions, host maint.Host) (io.Writer, func(), erro
 		return w, func() { _ = w.Close() }, nil
 	case "":
 		return a.defaultLog(o, host)
+	}
+	if err := reach.Answers(context.Background(), o.logTo); err != nil {
+		return nil, nil, fmt.Errorf("--log: %w", err)
 	}
 	f, err := os.OpenFile(o.logTo, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NONBLOCK, 0o600)
 	if err != nil {

@@ -316,10 +316,19 @@ clears an unmount that is stuck, and nothing else.`,
 			if err != nil {
 				return err
 			}
+			a.warnOfOthers(host, t)
 			return a.showSet(host, t, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "clear an unmount that is stuck")
 	cmd.Flags().BoolVar(&asJSON, "json", false, `print {"datastore","type","message"}`)
 	return cmd
+}
+
+// warnOfOthers says that the datastore is in maintenance all the same, by another
+// entry for it.
+func (a *app) warnOfOthers(host maint.Host, t target) {
+	if m, err := modeOf(host, t.name); err == nil && m.Via != "" {
+		fmt.Fprintf(a.stderr, "pbsfs: warning: datastore %s is still %s\n", t.name, m.text())
+	}
 }

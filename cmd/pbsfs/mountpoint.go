@@ -12,6 +12,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
 // fuseType is the type of our mounts in the mount table.
@@ -22,6 +23,9 @@ const fuseType = "fuse." + fs.TypeName
 func checkMountpoint(ctx context.Context, where, path string, nonempty bool) error {
 	if err := checkFree(ctx, where); err != nil { // before anything looks into what is mounted there
 		return err
+	}
+	if err := reach.Answers(ctx, where); err != nil {
+		return fmt.Errorf("cannot mount on %w", err)
 	}
 	info, err := os.Stat(where)
 	switch {

@@ -76,6 +76,21 @@ func formerNames(host maint.Host, t target) ([]string, error) {
 	return names, nil
 }
 
+// resolveServed is resolve for those who look at what is mounted: a name that is not
+// in the configuration, any more or at all, is that of a mount's record.
+func resolveServed(host maint.Host, arg string, known []*mountRecord) (target, error) {
+	t, err := resolve(host, arg)
+	if err == nil || isPath(arg) {
+		return t, err
+	}
+	for _, r := range known {
+		if r.Datastore == arg {
+			return target{name: arg, path: r.Path, id: maint.Present(r.Identity)}, nil
+		}
+	}
+	return t, err
+}
+
 // servedAt returns where something is mounted for a datastore: its trees, and its
 // device where that is mounted by name.
 func (t target) servedAt(host maint.Host) ([]string, error) {

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"regexp"
 	"syscall"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -213,7 +213,7 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 	if err != nil {
 		return err
 	}
-	if err := sources.outside(t.path); err != nil {
+	if err := sources.outside(ctx, t.path); err != nil {
 		return err
 	}
 	ref, err := t.open(ctx, host, openOptions{}, &unlock.Secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
@@ -238,8 +238,8 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 
 // isDatastore reports whether there is a datastore in a directory, or nobody may
 // know.
-func isDatastore(dir string) bool {
-	_, err := os.Lstat(filepath.Join(dir, ".chunks"))
+func isDatastore(ctx context.Context, dir string) bool {
+	_, err := reach.Resolve(ctx, dir+"/.chunks")
 	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
 }
 
@@ -247,7 +247,7 @@ func isDatastore(dir string) bool {
 // there is none.
 func (a *app) writable(ctx context.Context, host maint.Host, arg string, init bool) (target, error) {
 	t, err := resolve(host, arg)
-	if err != nil && isPath(arg) && !isDatastore(arg) {
+	if err != nil && isPath(arg) && !isDatastore(ctx, arg) {
 		if !init {
 			return t, fmt.Errorf("%w; --init makes an empty datastore there", err)
 		}

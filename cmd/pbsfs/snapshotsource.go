@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
+	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/blob"
 	"github.com/pbsfs/pbsfs/store/catalog"
@@ -69,6 +69,9 @@ func openSources(ctx context.Context, args []string, o snapshotOptions) (_ snaps
 }
 
 func (s *snapshotSource) open(ctx context.Context, kind string) (err error) {
+	if err := reach.Answers(ctx, s.path); err != nil {
+		return err
+	}
 	switch kind {
 	case "pxar":
 		s.tree, err = source.Open(s.path)
@@ -114,8 +117,8 @@ func (l snapshotSources) close() {
 
 // outside complains about a directory that lies in the datastore: it would grow
 // while it is read.
-func (l snapshotSources) outside(datastore string) error {
-	datastore, err := filepath.EvalSymlinks(datastore)
+func (l snapshotSources) outside(ctx context.Context, datastore string) error {
+	in, err := reach.Resolve(ctx, datastore)
 	if err != nil {
 		return err
 	}
@@ -123,14 +126,11 @@ func (l snapshotSources) outside(datastore string) error {
 		if s.tree == nil {
 			continue
 		}
-		path, err := filepath.Abs(s.path)
-		if err == nil {
-			path, err = filepath.EvalSymlinks(path)
-		}
+		at, err := reach.Resolve(ctx, s.path)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.stem, err)
 		}
-		if path == datastore || strings.HasPrefix(path, datastore+"/") {
+		if at.Path == in.Path || strings.HasPrefix(at.Path, in.Path+"/") {
 			return fmt.Errorf("%s: %s lies in the datastore that it is to be written to", s.stem, s.path)
 		}
 	}

@@ -208,7 +208,7 @@ func (a *app) showStatus(ctx context.Context, host maint.Host, args []string, as
 // configured or mounted.
 func statusTargets(host maint.Host, args []string, known []*mountRecord) ([]target, error) {
 	if len(args) == 1 {
-		t, err := resolve(host, args[0])
+		t, err := resolveServed(host, args[0], known)
 		return []target{t}, err
 	}
 	configured, err := configured(host)

@@ -83,7 +83,7 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 		return err
 	}
 	if len(trees) == 0 {
-		t, err := resolve(host, arg)
+		t, err := resolveServed(host, arg, known)
 		if err != nil {
 			return err
 		}

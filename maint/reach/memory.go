@@ -51,6 +51,9 @@ const (
 )
 
 func (l *look[T]) fresh(now time.Time) bool {
+	if l.err != nil && l.took < leastBelieved/10 {
+		return false // what is not there may be there in a moment
+	}
 	return !l.stale && now.Sub(l.started) < max(leastBelieved, believed*l.took)
 }
 
@@ -88,6 +91,15 @@ func (m *Memory[T]) Last(path string) (found T, err error, ok bool) { //nolint:r
 		return found, nil, false
 	}
 	return l.found, l.err, true
+}
+
+// Forget has a path looked at again the next time.
+func (m *Memory[T]) Forget(path string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.looks[path]; l != nil {
+		l.stale = true
+	}
 }
 
 // Look looks at paths, all at once, and waits for [Patience] at most, or until

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 )
 
@@ -49,4 +50,21 @@ func Resolve(ctx context.Context, path string) (Place, error) {
 		err = fmt.Errorf("%s: %w", path, ErrHangs)
 	}
 	return place, err
+}
+
+// Answers says whether what lies at a path can be asked without being caught, in
+// bounded time. A path that leads nowhere can. Unlike the rest of this package it
+// looks into a mounted tree of pbsfs, for those who were told to.
+func Answers(ctx context.Context, path string) error {
+	place, err := Resolve(ctx, path)
+	if err == nil && place.Tree {
+		_, err = Try(ctx, func() (os.FileInfo, error) { return os.Lstat(place.Path) })
+	}
+	switch {
+	case errors.Is(err, ErrHangs):
+		return fmt.Errorf("%s: what is mounted there %w", path, ErrHangs)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
+	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
@@ -281,7 +282,7 @@ func (k *Keyring) DefaultFiles() []string {
 			continue
 		}
 		file := filepath.Join(dir, "proxmox-backup", "encryption-key.json")
-		if _, err := os.Stat(file); err == nil {
+		if _, err := reach.Resolve(context.Background(), file); err == nil {
 			return []string{file}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/kballard/go-shellquote"
 	"golang.org/x/term"
 
+	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
@@ -184,6 +185,9 @@ func fromCommand(ctx context.Context, line string) ([]byte, error) {
 
 // readLimited reads a file of at most limit bytes.
 func readLimited(path string, limit int64) ([]byte, error) {
+	if err := reach.Answers(context.Background(), path); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
