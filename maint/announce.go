@@ -1,6 +1,8 @@
 package maint
 
 import (
+	"github.com/pbsfs/pbsfs/maint/text"
+
 	"bufio"
 	"context"
 	"encoding/binary"
@@ -105,7 +107,7 @@ func readAnswer(conn net.Conn) error {
 	if err != nil {
 		return fmt.Errorf("answer of PBS's proxy: %w", err)
 	}
-	if answer := printable(strings.TrimSpace(string(line))); !strings.HasPrefix(answer, "OK") {
+	if answer := text.Printable(strings.TrimSpace(string(line))); !strings.HasPrefix(answer, "OK") {
 		return fmt.Errorf("answer of PBS's proxy: %s", answer)
 	}
 	return nil

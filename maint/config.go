@@ -2,6 +2,7 @@ package maint
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -15,6 +16,9 @@ const (
 	sectionType = "datastore"
 	modeKey     = "maintenance-mode"
 )
+
+// ErrNotConfigured says that a datastore is not listed in datastore.cfg.
+var ErrNotConfigured = errors.New("not configured in datastore.cfg (first: pbsfs datastore add)")
 
 // config is a datastore.cfg as it stands: its lines, ends included, and what
 // they mean. Parsing never fails. It is tolerant where PBS is strict, except

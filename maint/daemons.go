@@ -93,3 +93,16 @@ func daemonInside(pid int) int {
 	}
 	return 0
 }
+
+// readPIDFile returns the pid in a pid file, 0 if there is none.
+func readPIDFile(path string) int {
+	data, err := readLimited(path, 64)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}

@@ -1,6 +1,8 @@
 package maint
 
 import (
+	"github.com/pbsfs/pbsfs/maint/text"
+
 	"bytes"
 	"context"
 	"errors"
@@ -49,6 +51,12 @@ func (d Datastore) Dir() string {
 		return filepath.Join(RemovableRoot, d.Name)
 	}
 	return d.Path
+}
+
+// On says whether a datastore is configured to be the one in the directory rel
+// of the device with that UUID.
+func (d Datastore) On(uuid, rel string) bool {
+	return d.Removable() && strings.EqualFold(d.BackingDevice, uuid) && filepath.Join("/", d.Path) == filepath.Join("/", rel)
 }
 
 // Datastores lists what is configured, our own datastore.cfg first. A name that
@@ -147,13 +155,13 @@ func (d Datastore) wrong() error {
 	switch {
 	case !nameRule.MatchString(d.Name) || strings.HasSuffix(d.Name, ".lock"):
 		return fmt.Errorf("%q is not a name for a datastore: 3 to 32 letters, digits, '.', '_', '-'", d.Name)
-	case d.Path == "" || len(d.Path) > 4096 || printable(d.Path) != d.Path || strings.TrimSpace(d.Path) != d.Path:
+	case d.Path == "" || len(d.Path) > 4096 || text.Printable(d.Path) != d.Path || strings.TrimSpace(d.Path) != d.Path:
 		return fmt.Errorf("%q cannot be written into %s as a path", d.Path, configName)
 	case !d.Removable() && !filepath.IsAbs(d.Path):
 		return fmt.Errorf("path %q is not absolute", d.Path)
 	case d.Removable() && !uuidRule.MatchString(d.BackingDevice):
 		return fmt.Errorf("%q is not the UUID of a file system", d.BackingDevice)
-	case printable(d.Comment) != d.Comment:
+	case text.Printable(d.Comment) != d.Comment:
 		return errors.New("control character in the comment")
 	}
 	return nil

@@ -1,6 +1,8 @@
 package maint
 
 import (
+	"github.com/pbsfs/pbsfs/maint/text"
+
 	"bufio"
 	"cmp"
 	"context"
@@ -189,8 +191,8 @@ func linkTo(dir, device string) string {
 func udevName(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) && s[i+1] == 'x' && hexAt(s, i+2) >= 0 && hexAt(s, i+3) >= 0 {
-			b.WriteByte(byte(hexAt(s, i+2)<<4 | hexAt(s, i+3)))
+		if s[i] == '\\' && i+3 < len(s) && s[i+1] == 'x' && text.HexAt(s, i+2) >= 0 && text.HexAt(s, i+3) >= 0 {
+			b.WriteByte(byte(text.HexAt(s, i+2)<<4 | text.HexAt(s, i+3)))
 			i += 3
 			continue
 		}
@@ -355,10 +357,4 @@ func kernelTypes() []string {
 		}
 	}
 	return types
-}
-
-// On says whether a datastore is configured to be the one in the directory rel
-// of a device.
-func (d Datastore) On(dev Device, rel string) bool {
-	return d.Removable() && strings.EqualFold(d.BackingDevice, dev.UUID) && filepath.Join("/", d.Path) == filepath.Join("/", rel)
 }

@@ -1,6 +1,7 @@
 package maint
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -68,7 +69,7 @@ func needLoop(t testing.TB) {
 func newImage(t testing.TB, fstype string, dirty bool) image {
 	t.Helper()
 	needLoop(t)
-	i := image{t: t, fstype: fstype, file: filepath.Join(t.TempDir(), "image"), name: "pbsfs" + strings.ToUpper(fstype)}
+	i := image{t: t, fstype: fstype, file: filepath.Join(t.TempDir(), "image"), name: rand.Text()[:8]} // a label that no other disk here has
 	f, err := os.Create(i.file)
 	check(t, err)
 	check(t, f.Truncate(imageSize(fstype)))

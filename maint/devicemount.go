@@ -1,6 +1,8 @@
 package maint
 
 import (
+	"github.com/pbsfs/pbsfs/maint/text"
+
 	"context"
 	"errors"
 	"fmt"
@@ -175,9 +177,9 @@ func kernelWords(fs int, err error) error {
 		if rerr != nil || n <= 0 {
 			break
 		}
-		_, text, ok := strings.Cut(string(buf[:n]), " ") // after "e", "w" or "i"
+		_, words, ok := strings.Cut(string(buf[:n]), " ") // after "e", "w" or "i"
 		if ok {
-			said = append(said, printable(strings.TrimSpace(text)))
+			said = append(said, text.Printable(strings.TrimSpace(words)))
 		}
 	}
 	if len(said) == 0 {

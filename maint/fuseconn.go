@@ -1,6 +1,8 @@
 package maint
 
 import (
+	"github.com/pbsfs/pbsfs/maint/text"
+
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +17,7 @@ import (
 // serves a mount of FUSE, which may hang: who waits for it gets an error.
 func AbortConnection(m Mount) error {
 	if m.Major != 0 || !strings.HasPrefix(m.FSType, "fuse") {
-		return fmt.Errorf("%s: not a mount of FUSE", printable(m.Point))
+		return fmt.Errorf("%s: not a mount of FUSE", text.Printable(m.Point))
 	}
 	dir, err := controlFS()
 	if err != nil {
@@ -24,7 +26,7 @@ func AbortConnection(m Mount) error {
 	defer unix.Close(dir)
 	fd, err := unix.Openat(dir, fmt.Sprintf("%d/abort", m.Minor), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("aborting the connection of %s: %w", printable(m.Point), err)
+		return fmt.Errorf("aborting the connection of %s: %w", text.Printable(m.Point), err)
 	}
 	defer unix.Close(fd)
 	_, err = unix.Write(fd, []byte("1"))

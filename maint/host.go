@@ -1,6 +1,8 @@
 package maint
 
 import (
+	"github.com/pbsfs/pbsfs/maint/text"
+
 	"errors"
 	"fmt"
 	"os"
@@ -69,13 +71,6 @@ type configPlace struct {
 
 func (p configPlace) file() string { return filepath.Join(p.dir, configName) }
 func (p configPlace) lock() string { return filepath.Join(p.dir, configLockName) }
-
-// owner is who files belong to that we create for others to share. The zero
-// value leaves them ours.
-type owner struct {
-	uid, gid int
-	set      bool
-}
 
 var errNoHost = errors.New("maint: the zero Host has no files")
 
@@ -350,7 +345,7 @@ func checkStore(store string) error {
 	switch {
 	case store == "" || store == "." || store == "..":
 		return fmt.Errorf("%q is not the name of a datastore", store)
-	case len(store) > 200 || strings.ContainsRune(store, '/') || store != printable(store):
+	case len(store) > 200 || strings.ContainsRune(store, '/') || store != text.Printable(store):
 		return fmt.Errorf("%q is not the name of a datastore", store)
 	case strings.HasSuffix(store, ".lock"):
 		// Its operations file would be another datastore's lock file.

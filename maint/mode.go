@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
 )
 
 // Operation is what somebody wants to do with a datastore. Lookups, which are
@@ -178,15 +177,4 @@ func (e *ModeError) Error() string {
 func (e *ModeError) Is(target error) bool {
 	s := e.Type.sentinel()
 	return s != nil && target == s
-}
-
-// printable replaces what could move the cursor of the terminal a text of
-// somebody else's is shown on.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
 }

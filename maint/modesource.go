@@ -12,9 +12,6 @@ import (
 	"github.com/pbsfs/pbsfs/maint/identity"
 )
 
-// ErrNotConfigured says that a datastore is not listed in datastore.cfg.
-var ErrNotConfigured = errors.New("not configured in datastore.cfg (first: pbsfs datastore add)")
-
 // stamp tells two states of a file apart without reading it. The zero stamp is
 // a file that is not there.
 type stamp struct {

@@ -1,6 +1,10 @@
 package maint
 
 import (
+	"slices"
+
+	"github.com/pbsfs/pbsfs/maint/text"
+
 	"bytes"
 	"os"
 	"path/filepath"
@@ -128,22 +132,30 @@ func processName(pid int) string {
 			name = full
 		}
 	}
-	return printable(name)
+	return text.Printable(name)
 }
 
 func procPath(pid int, name string) string {
 	return "/proc/" + strconv.Itoa(pid) + "/" + name
 }
 
-// readPIDFile returns the pid in a pid file, 0 if there is none.
-func readPIDFile(path string) int {
-	data, err := readLimited(path, 64)
+// numericDirs lists the entries of a directory of /proc that are numbers.
+func numericDirs(dir string) ([]int, error) {
+	d, err := os.Open(dir)
 	if err != nil {
-		return 0
+		return nil, err
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil || pid < 0 {
-		return 0
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
 	}
-	return pid
+	var numbers []int
+	for _, name := range names {
+		if n, err := strconv.Atoi(name); err == nil {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
 }

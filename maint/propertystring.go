@@ -1,6 +1,8 @@
 package maint
 
 import (
+	"github.com/pbsfs/pbsfs/maint/text"
+
 	"errors"
 	"fmt"
 	"strings"
@@ -120,7 +122,7 @@ func storedMessage(message string) (string, error) {
 func shownMessage(stored string) string {
 	var b strings.Builder
 	for i := 0; i < len(stored); i++ {
-		if hi, lo := hexAt(stored, i+1), hexAt(stored, i+2); stored[i] == '%' && hi >= 0 && lo >= 0 {
+		if hi, lo := text.HexAt(stored, i+1), text.HexAt(stored, i+2); stored[i] == '%' && hi >= 0 && lo >= 0 {
 			b.WriteByte(byte(hi<<4 | lo))
 			i += 2
 			continue
@@ -128,25 +130,9 @@ func shownMessage(stored string) string {
 		b.WriteByte(stored[i])
 	}
 	if s := b.String(); utf8.ValidString(s) {
-		return printable(s)
+		return text.Printable(s)
 	}
-	return printable(strings.ToValidUTF8(stored, "\uFFFD"))
-}
-
-// hexAt is the value of the hex digit at s[i], -1 if there is none.
-func hexAt(s string, i int) int {
-	if i >= len(s) {
-		return -1
-	}
-	switch c := s[i]; {
-	case '0' <= c && c <= '9':
-		return int(c - '0')
-	case 'a' <= c && c <= 'f':
-		return int(c-'a') + 10
-	case 'A' <= c && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
+	return text.Printable(strings.ToValidUTF8(stored, "\uFFFD"))
 }
 
 // parseMode reads the value of the property maintenance-mode. It never fails:

@@ -1,6 +1,8 @@
 package maint
 
 import (
+	"github.com/pbsfs/pbsfs/maint/text"
+
 	"errors"
 	"reflect"
 	"strings"
@@ -21,10 +23,10 @@ func TestParseMode(t *testing.T) {
 		{`offline,message=a=b`, Offline, "a=b"},
 		{`offline,message=say "hi"`, Offline, `say "hi"`},
 		{`offline,message="a\\b"`, Offline, `a\b`},
-		{`offline,message="a\nb"`, Offline, "a\uFFFDb"},
+		{`offline,message="a\nb"`, Offline, `a\nb`},
 		{`offline,message=100%25 %41%c3%a4`, Offline, "100% Aä"},
 		{`offline,message=50% off %zz %`, Offline, "50% off %zz %"},
-		{`offline,message=%1b[2J`, Offline, "\uFFFD[2J"},
+		{`offline,message=%1b[2J`, Offline, `\x1b[2J`},
 		{`offline,message=%ff`, Offline, "%ff"},
 		{`offline,message=`, Offline, ""},
 		{`offline,`, Offline, ""},
@@ -91,7 +93,7 @@ func FuzzPropertyString(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		m := parseMode(s)
-		if m.Type == None || printable(m.Message) != m.Message {
+		if m.Type == None || text.Printable(m.Message) != m.Message {
 			t.Fatalf("%q: %+v", s, m)
 		}
 		props, err := parseProperties(s)

@@ -1,6 +1,8 @@
 package maint
 
 import (
+	"github.com/pbsfs/pbsfs/maint/text"
+
 	"errors"
 	"fmt"
 	"os"
@@ -30,7 +32,7 @@ func UnmountOnly(m Mount, lazily bool) error {
 	}
 	upon, err := putAside(now, way)
 	if err != nil {
-		return fmt.Errorf("unmounting %s: %w", printable(now.Point), err)
+		return fmt.Errorf("unmounting %s: %w", text.Printable(now.Point), err)
 	}
 	if lazily {
 		err = way.detach(now)
@@ -38,7 +40,7 @@ func UnmountOnly(m Mount, lazily bool) error {
 		err = way.take(now)
 	}
 	if err := errors.Join(err, upon.putBack(way)); err != nil {
-		return fmt.Errorf("unmounting %s: %w", printable(now.Point), err)
+		return fmt.Errorf("unmounting %s: %w", text.Printable(now.Point), err)
 	}
 	return nil
 }
@@ -55,7 +57,7 @@ func Unused(m Mount) error {
 		return nil
 	}
 	if err := way.try(now); err != nil {
-		return fmt.Errorf("unmounting %s: %w", printable(now.Point), err)
+		return fmt.Errorf("unmounting %s: %w", text.Printable(now.Point), err)
 	}
 	return nil
 }
@@ -75,7 +77,7 @@ func reachMount(m Mount) (Mount, approach, error) {
 	}
 	now, ok := table.Find(m)
 	if !ok || now.Point != m.Point { // else another one may have got its numbers
-		return m, approach{}, fmt.Errorf("%s: %w", printable(m.Point), ErrNotMounted)
+		return m, approach{}, fmt.Errorf("%s: %w", text.Printable(m.Point), ErrNotMounted)
 	}
 	r := approach{path: now.Point, flags: unix.UMOUNT_NOFOLLOW, covered: len(table.Upon(now)) > 0}
 	by, hidden := table.Hides(now)
@@ -96,7 +98,7 @@ type HiddenError struct{ Mount, By Mount }
 // Error names both.
 func (e *HiddenError) Error() string {
 	return fmt.Sprintf("%s is hidden by what is mounted on %s (%s); unmount that first",
-		printable(e.Mount.Point), printable(e.By.Point), printable(e.By.FSType))
+		text.Printable(e.Mount.Point), text.Printable(e.By.Point), text.Printable(e.By.FSType))
 }
 
 // heldPoint finds a descriptor, of the process that serves the mount or of any
@@ -136,7 +138,7 @@ func (r approach) on(m Mount) error {
 		return ErrNotMounted
 	}
 	if upon := table.Upon(now); len(upon) > 0 {
-		return fmt.Errorf("%s was mounted upon it meanwhile: %w", printable(upon[0].FSType), unix.EBUSY)
+		return fmt.Errorf("%s was mounted upon it meanwhile: %w", text.Printable(upon[0].FSType), unix.EBUSY)
 	}
 	if _, hidden := table.Hides(now); now.Point != m.Point || now.Parent != m.Parent || hidden && r.flags&unix.UMOUNT_NOFOLLOW != 0 {
 		return fmt.Errorf("it was moved meanwhile: %w", unix.EBUSY)
@@ -217,7 +219,7 @@ func putAside(m Mount, r approach) (*asideMounts, error) {
 	}
 	if m.Peers > 0 {
 		return nil, fmt.Errorf("%s is mounted upon it, and cannot be moved aside because the mount is a shared one; unmount that first: %w",
-			printable(upon[len(upon)-1].FSType), unix.EBUSY)
+			text.Printable(upon[len(upon)-1].FSType), unix.EBUSY)
 	}
 	if err := a.makePlace(table, m); err != nil {
 		return nil, err
@@ -272,7 +274,7 @@ func (a *asideMounts) move(top Mount, r approach) error {
 	}
 	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		unix.Close(fd)
-		return fmt.Errorf("moving aside what is mounted upon it (%s): %w", printable(top.FSType), err)
+		return fmt.Errorf("moving aside what is mounted upon it (%s): %w", text.Printable(top.FSType), err)
 	}
 	a.moved = append(a.moved, fd)
 	return nil
@@ -319,7 +321,7 @@ func MakePrivate(m Mount) error {
 	}
 	defer unix.Close(fd)
 	if id, ok := mountIDOf(fd); !ok || id != m.ID {
-		return fmt.Errorf("%s: %w", printable(m.Point), ErrNotMounted)
+		return fmt.Errorf("%s: %w", text.Printable(m.Point), ErrNotMounted)
 	}
 	return unix.Mount("", "/proc/self/fd/"+strconv.Itoa(fd), "", unix.MS_PRIVATE, "")
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/reach"
-	"github.com/pbsfs/pbsfs/maint/superblock"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -213,7 +212,7 @@ func attachDevice(ctx context.Context, host maint.Host, o *mountOptions) (*attac
 	}
 	at := &attached{host: host}
 	for _, d := range list {
-		if !d.On(dev, rel) {
+		if !d.On(dev.UUID, rel) {
 			continue
 		}
 		at.target = targetOf(host, list, d)
@@ -237,7 +236,7 @@ func expectDevice(host maint.Host, o *mountOptions, missing error) (*attached, e
 		return nil, err
 	}
 	for _, d := range list {
-		if d.On(maint.Device{Contents: superblock.Contents{UUID: uuid}}, cmp.Or(o.path, d.Path)) && !host.IsPBS() && !o.rescue {
+		if d.On(uuid, cmp.Or(o.path, d.Path)) && !host.IsPBS() && !o.rescue {
 			return &attached{host: host, target: targetOf(host, list, d)}, nil
 		}
 	}

@@ -170,7 +170,7 @@ func datastoresOn(ctx context.Context, d maint.Device) ([]string, error) {
 // configured: with the device, or with a path that is mounted from it.
 func configuredName(host maint.Host, d maint.Device, rel string, configured []maint.Datastore) *string {
 	for _, c := range configured {
-		if c.On(d, rel) {
+		if c.On(d.UUID, rel) {
 			return &c.Name
 		}
 	}
