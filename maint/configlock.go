@@ -35,7 +35,7 @@ func makeRunDir(host Host) error {
 // configLocks are the locks of every datastore.cfg that binds us.
 type configLocks struct {
 	held    []*fileLock
-	shared  map[string]*fileLock // those of held that root can take back, by path
+	at      map[string]*fileLock // the same by path: root can take a lock back
 	missing []string             // lock files that were not there
 }
 
@@ -49,7 +49,7 @@ func (c *configLocks) unlock() {
 // place of one that we have. Somebody may have set a mode under it without seeing
 // our entry, or seen our entry: either way the next attempt finds out.
 func (c *configLocks) incomplete() bool {
-	for path, l := range c.shared {
+	for path, l := range c.at {
 		if !sameFile(l.f, path) {
 			return true
 		}
@@ -65,7 +65,7 @@ func (c *configLocks) incomplete() bool {
 // lockConfigs takes the config locks, our own first. file names the one that
 // was not to be had.
 func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file string, err error) {
-	locks = &configLocks{shared: map[string]*fileLock{}}
+	locks = &configLocks{at: map[string]*fileLock{}}
 	for _, place := range host.configs {
 		var l *fileLock
 		if place.shared {
@@ -82,9 +82,7 @@ func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file strin
 			return nil, place.lock(), err
 		}
 		locks.held = append(locks.held, l)
-		if place.shared {
-			locks.shared[place.lock()] = l
-		}
+		locks.at[place.lock()] = l
 	}
 	return locks, "", nil
 }
