@@ -152,11 +152,9 @@ func writeClaim(f *os.File, namespace string) error {
 	return err
 }
 
-// claimToCount is claimRun for who will count operations: a guest gets a directory.
+// claimToCount is claimRun for who will count operations in a run directory that is
+// there: a guest gets a directory.
 func claimToCount(ctx context.Context, host Host) (*runClaim, error) {
-	if err := makeRunDir(host); err != nil {
-		return nil, err
-	}
 	c, err := claimRun(host)
 	if err != nil || c.home {
 		return c, err

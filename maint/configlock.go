@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // lockOperations takes the lock of an operations file.
@@ -30,6 +32,26 @@ func makeRunDir(host Host) error {
 		return fmt.Errorf("create the run directory: %w", err)
 	}
 	return nil
+}
+
+// spare is the host with a user's spare run directory, which is made. It lies where
+// others may have put something before.
+func (h Host) spare() (Host, error) {
+	if h.spareRun == "" {
+		return h, os.ErrNotExist
+	}
+	if err := os.Mkdir(h.spareRun, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return h, err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(h.spareRun, &st); err != nil {
+		return h, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() {
+		return h, fmt.Errorf("%s is not ours: %w", h.spareRun, os.ErrPermission)
+	}
+	h.runDir = h.spareRun
+	return h, nil
 }
 
 // configLocks are the locks of every datastore.cfg that binds us.

@@ -71,7 +71,9 @@
 // processes. They are opened beneath the user's directory, if they are plain files
 // of that user's, and what is wrong with them is told with the [Tally]. A user who
 // does not give root's config lock back loses it after two seconds: there is
-// another lock file then, and who registers under the old one does it again.
+// another lock file then, and who registers under the old one does it again. Where
+// a user's run directory was taken away with the last session, the user's mounts
+// count in a spare one below /tmp, where root looks as well.
 //
 // # Modes
 //

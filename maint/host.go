@@ -22,6 +22,8 @@ const (
 	ownRunDir    = "/run/pbsfs"
 	usersRunGlob = "/run/user/*/pbsfs"
 	pbsUser      = "backup"
+	// spareRunPrefix begins the names of users' spare run directories.
+	spareRunPrefix = "/tmp/.pbsfs-run-"
 	// serverUsersDir is our directory in the server's run directory, where the
 	// server's user may make one.
 	serverUsersDir = "pbsfs"
@@ -55,6 +57,10 @@ type Host struct {
 	pbs      bool
 	files    owner  // of what we create beside PBS's files
 	usersRun string // glob of the users' run directories that root sums, or ""
+	// spareRun is where an ordinary user counts when the run directory was taken
+	// away, as at the end of the last session; "" for others. spareUsers is the glob
+	// of those that root looks at.
+	spareRun, spareUsers string
 	// serverUsersRun is where the server's user keeps what root keeps in ownRun, "" if
 	// that is nobody else.
 	serverUsersRun string
@@ -203,8 +209,11 @@ func (h *Host) placeRun(dir string, getenv func(string) string) error {
 		}
 	}
 	h.runDir, h.ownRun = own, own
-	if server {
+	switch {
+	case server:
 		h.runDir = pbsRunDir
+	case dir == "" && h.uid != 0:
+		h.spareRun = spareRunPrefix + strconv.Itoa(h.uid)
 	}
 	return nil
 }
@@ -245,7 +254,7 @@ func (h *Host) placeUsers(runDir, configDir string) {
 		return
 	}
 	if runDir == "" && configDir == "" {
-		h.usersRun = usersRunGlob
+		h.usersRun, h.spareUsers = usersRunGlob, spareRunPrefix+"*"
 	}
 	if h.besideServer() {
 		h.usersRun = usersRunGlob

@@ -122,6 +122,7 @@ func (l *fileLedger) missing(names []string) bool {
 
 // opsPlace is where a process publishes what it counts.
 type opsPlace struct {
+	host  Host // with the run directory that is used
 	claim *runClaim
 	dir   string // of the operations files
 }
@@ -136,15 +137,32 @@ func (l *fileLedger) place(ctx context.Context) (*opsPlace, error) {
 		}
 		l.close()
 	}
-	claim, err := claimToCount(ctx, l.host)
+	at, err := newPlaceToCount(ctx, l.host)
 	if err != nil {
 		return nil, err
 	}
-	at := &opsPlace{claim: claim, dir: l.host.OperationsDir()}
+	l.at.Store(at)
+	return at, nil
+}
+
+// newPlaceToCount finds where to publish: in the run directory, or where a user's was
+// taken away, in the spare one.
+func newPlaceToCount(ctx context.Context, host Host) (*opsPlace, error) {
+	if err := makeRunDir(host); err != nil {
+		spare, serr := host.spare()
+		if serr != nil {
+			return nil, err
+		}
+		host = spare
+	}
+	claim, err := claimToCount(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	at := &opsPlace{host: host, claim: claim, dir: host.OperationsDir()}
 	if claim.guest != "" {
 		at.dir = claim.guest
 	}
-	l.at.Store(at)
 	return at, nil
 }
 
@@ -229,7 +247,7 @@ func (l *fileLedger) update(ctx context.Context, counts Counts) error {
 		list = l.targets(l.modes.counted())
 	}
 	for i, n := range list {
-		if err := l.updateFile(ctx, at.file(n.name), me, counts, daemons); err != nil {
+		if err := l.updateFile(ctx, at.host, at.file(n.name), me, counts, daemons); err != nil {
 			if i > 0 {
 				l.written = l.written.max(counts)
 			}
@@ -242,8 +260,8 @@ func (l *fileLedger) update(ctx context.Context, counts Counts) error {
 }
 
 // updateFile publishes under one name.
-func (l *fileLedger) updateFile(ctx context.Context, path string, me Process, counts Counts, daemons []Process) error {
-	lock, err := lockOperations(ctx, l.host, path)
+func (l *fileLedger) updateFile(ctx context.Context, host Host, path string, me Process, counts Counts, daemons []Process) error {
+	lock, err := lockOperations(ctx, host, path)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package maint
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -103,6 +104,50 @@ func ownCount(t *testing.T, p place) Counts {
 		}
 	}
 	return Counts{}
+}
+
+// A user's run directory goes with the last session, and the user's mounts stay.
+func TestCountsWithoutARunDirectory(t *testing.T) {
+	user, root, p := userPlace(t)
+	p.write(t, "root/datastore.cfg", plainConfig)
+	user.spareRun, root.spareUsers = filepath.Join(p.dir, "spare-1"), filepath.Join(p.dir, "spare-*")
+	sum := func() Counts {
+		c, err := Sum(root, testStore)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	ops := p.operations(t, func(o *Options) { o.Host = user })
+	g := begin(t, ops, Read)
+	if err := os.RemoveAll(filepath.Join(p.dir, "users")); err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "users", "no directory") // which cannot be made again
+	eventually(t, "root counts the user again", func() bool { return sum() == Counts{Read: 1} })
+	begin(t, ops, Read).Release()
+	g.Release()
+	eventually(t, "nothing is counted", func() bool { return sum() == Counts{} })
+}
+
+func TestSpareDirectoryIsTheUsersOwn(t *testing.T) {
+	for what, put := range map[string]func(string) error{
+		"link": func(path string) error { return os.Symlink(t.TempDir(), path) },
+		"file": func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"another's": func(path string) error {
+			return errors.Join(os.Mkdir(path, 0o777), os.Chown(path, nobody, nobody))
+		},
+	} {
+		p := newPlace(t)
+		host := p.host
+		host.spareRun = filepath.Join(p.dir, "spare")
+		if err := put(host.spareRun); err != nil {
+			t.Skipf("%s: %v", what, err)
+		}
+		if _, err := host.spare(); err == nil {
+			t.Errorf("%s: taken", what)
+		}
+	}
 }
 
 func TestEntriesOfOthersSurviveALoss(t *testing.T) {

@@ -51,6 +51,13 @@ func (h Host) UserDirs() []UserDir {
 	for _, base := range bases {
 		dirs = append(dirs, UserDir{base, filepath.Base(h.usersRun)})
 	}
+	if h.spareUsers == "" {
+		return dirs
+	}
+	spares, _ := filepath.Glob(h.spareUsers)
+	for _, base := range spares {
+		dirs = append(dirs, UserDir{base, "."})
+	}
 	return dirs
 }
 
