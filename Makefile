@@ -84,7 +84,7 @@ test: setup
 	@if [ "$$(id -u)" = 0 ] && [ -c /dev/fuse ]; then \
 		mode=$$(stat -c %a /dev/fuse); trap "chmod $$mode /dev/fuse" EXIT; chmod 0666 /dev/fuse; \
 	fi; \
-	set -x; $(GO) test -race -timeout 20m $(if $(TESTS),-run '$(TESTS)') ./...
+	set -x; $(GO) test -race -p 1 -timeout 20m $(if $(TESTS),-run '$(TESTS)') ./...
 
 unit:
 	$(GO) test -count=1 $$($(GO) list ./... | grep -v /integration)
