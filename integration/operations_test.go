@@ -321,7 +321,7 @@ func TestKilledServerCountsNothing(t *testing.T) {
 // for, and then it is said.
 func TestMountThatCannotRegister(t *testing.T) {
 	store := fixture(t, "ds-basic")
-	h, proxy, _ := newServerHost(t, store)
+	h, _, _ := newServerHost(t, store)
 	must(t, os.WriteFile(filepath.Dir(h.operationsFile()), nil, 0o600)) // no directory
 	m := h.unmounted(store)
 	refused := m.run()
