@@ -166,14 +166,30 @@ func mountsInSpace(name, file string) (MountTable, error) {
 		table MountTable
 		err   error
 	}
-	got := make(chan answer)
-	go func() {
-		runtime.LockOSThread() // and never unlock
+	got := make(chan answer, 1)
+	onOwnThread(func() {
 		table, err := enterAndRead(fd)
 		got <- answer{table, err}
-	}()
+	})
 	a := <-got
 	return a.table, a.err
+}
+
+// onOwnThread calls fn on a thread that ends with it. The first thread of a process
+// cannot end, and what is in /proc/self is that thread's: it is not taken.
+func onOwnThread(fn func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() == os.Getpid() {
+			onOwnThread(fn) // while the first thread waits here
+			runtime.UnlockOSThread()
+			return
+		}
+		fn() // and never unlock
+	}()
+	<-done
 }
 
 func enterAndRead(fd int) (MountTable, error) {
