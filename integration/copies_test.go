@@ -141,6 +141,13 @@ func TestWhatKeepsADiskInUse(t *testing.T) {
 			return media, func() { must(t, unix.Unmount(media, 0)) }
 		},
 		"a namespace without a process": func() (string, func()) { return pinned(t) },
+		"a file of a lazy unmount": func() (string, func()) {
+			must(t, unix.Mount(r.dev, media, "ext4", unix.MS_RDONLY, ""))
+			f, err := os.Open(filepath.Join(media, "store"))
+			must(t, err)
+			must(t, unix.Unmount(media, unix.MNT_DETACH))
+			return fmt.Sprintf("process %d ", os.Getpid()), func() { must(t, f.Close()) }
+		},
 		"a mount that is nowhere": func() (string, func()) {
 			fd, err := unix.OpenTree(unix.AT_FDCWD, r.place(), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 			must(t, err)
@@ -165,6 +172,21 @@ func TestWhatKeepsADiskInUse(t *testing.T) {
 		m.show()
 		end()
 	}
+	// Unmounted lazily by somebody else, the disk itself is not seen any more.
+	f, err := os.Open(r.place())
+	must(t, err)
+	must(t, unix.Unmount(r.place(), unix.MNT_DETACH))
+	got := h.run("unmount", r.name, "--wait", "50ms")
+	got.want(t, 3)
+	got.says(t, fmt.Sprintf("process %d ", os.Getpid()))
+	if mountsAt(t, m.dir) != 1 {
+		t.Error("the tree was unmounted")
+	}
+	must(t, f.Close())
+	h.run("unmount", r.name).want(t, 0)
+	m.gone()
+
+	m = h.mountBy(r.name)
 	// What lies upon the place of the disk, or of the tree, stays.
 	onDisk, onTree := coverWith(t, r.place()), coverWith(t, m.dir)
 	h.run("unmount", r.name).want(t, 0)

@@ -2,6 +2,7 @@ package maint
 
 import (
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,15 @@ func LetGo(mounts []Mount) error {
 			ids[o.ID] = true
 		}
 	}
-	if id, ok := mountBehind("/proc/self/cwd"); ok && ids[id] {
+	there := func(link string) bool {
+		var st unix.Statx_t
+		if err := unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, 0, &st); err != nil {
+			return false
+		}
+		of := Mount{Major: st.Dev_major, Minor: st.Dev_minor}
+		return st.Mask&unix.STATX_MNT_ID != 0 && ids[int(st.Mnt_id)] || slices.ContainsFunc(mounts, of.sameDevice)
+	}
+	if there("/proc/self/cwd") {
 		if err := os.Chdir("/"); err != nil {
 			return err
 		}
@@ -31,7 +40,7 @@ func LetGo(mounts []Mount) error {
 		return err
 	}
 	for _, fd := range fds {
-		if id, ok := mountID("/proc/self/fdinfo/" + strconv.Itoa(fd)); !ok || !ids[id] {
+		if !there("/proc/self/fd/" + strconv.Itoa(fd)) {
 			continue
 		}
 		if err := letGoOf(fd); err != nil {

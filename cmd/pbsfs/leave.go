@@ -48,10 +48,8 @@ func (l *leaving) ready(wait context.Context) error {
 	if l.o.force {
 		return l.nothingLost()
 	}
-	for _, t := range l.trees {
-		if t.hangs != nil {
-			return fmt.Errorf("nothing was unmounted: %w; --force takes the mount away all the same", t.hangs)
-		}
+	if err := l.answering(); err != nil {
+		return err
 	}
 	for l.kernelRefuses() && pause(wait) { // which costs less than to look who it is
 	}
@@ -61,6 +59,16 @@ func (l *leaving) ready(wait context.Context) error {
 			return err
 		}
 	}
+}
+
+// answering refuses the unmount while a process does not answer, unless it is forced.
+func (l *leaving) answering() error {
+	for _, t := range l.trees {
+		if t.hangs != nil && !l.o.force {
+			return fmt.Errorf("nothing was unmounted: %w; --force takes the mount away all the same", t.hangs)
+		}
+	}
+	return nil
 }
 
 // kernelRefuses says whether the kernel knows of somebody in one of the trees.

@@ -38,6 +38,9 @@ func (a *app) unmountRemovable(ctx context.Context, host maint.Host, t target, o
 	if err := r.find(ctx, a, o); err != nil {
 		return err
 	}
+	if err := r.clearHung(ctx); err != nil {
+		return err
+	}
 	mode, err := maint.BeginUnmount(ctx, host, t.name, maint.SetOptions{Wait: o.wait})
 	if err != nil {
 		return withHolders(ctx, err, host, t)
@@ -63,8 +66,13 @@ func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
 	if r.device, err = deviceMount(*r.t.removable); err != nil {
 		return err
 	}
-	if filepath.Dir(r.device.Point) == disksDir(r.host) {
+	switch {
+	case filepath.Dir(r.device.Point) == disksDir(r.host):
 		r.device = maint.Mount{} // a rescue: the last of its trees unmounts it
+	case r.device.Point == "":
+		if err := r.unseen(ctx); err != nil {
+			return err
+		}
 	}
 	if len(trees) == 0 && r.device.Point == "" {
 		return fmt.Errorf("%s: not mounted", r.t.name)
@@ -79,6 +87,50 @@ func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
 	r.leaving = a.leaving(ctx, trees, known, o)
 	r.until = until
 	return nil
+}
+
+// clearHung takes care of trees whose process does not answer, before anything else
+// waits for it: with --force they are taken away.
+func (r *removal) clearHung(ctx context.Context) error {
+	if err := r.answering(); err != nil {
+		return err
+	}
+	var left []*mountedTree
+	for _, t := range r.trees {
+		if t.hangs == nil {
+			left = append(left, t)
+		} else if err := r.abort(ctx, t); err != nil {
+			return err
+		}
+	}
+	r.trees = left
+	return nil
+}
+
+// unseen refuses the unmount where the device is in use although no mount of it can
+// be seen: it was unmounted lazily, perhaps.
+func (r *removal) unseen(ctx context.Context) error {
+	dev, err := maint.FindDevice("UUID=" + r.t.removable.BackingDevice)
+	if err != nil || len(dev.Mounts) > 0 {
+		return nil //nolint:nilerr // it is not plugged in
+	}
+	m := maint.Mount{Major: dev.Major, Minor: dev.Minor, Source: dev.Path, Point: dev.Path}
+	if err := maint.LetGo([]maint.Mount{m}); err != nil {
+		return err
+	}
+	if err := maint.AwaitFree(ctx, m); !errors.Is(err, maint.ErrInUse) {
+		return err
+	}
+	return usedBy(ctx, m)
+}
+
+// usedBy says that a device is in use, and by whom.
+func usedBy(ctx context.Context, m maint.Mount) error {
+	holders, err := maint.HoldersOf(context.WithoutCancel(ctx), m)
+	if err != nil || len(holders) == 0 {
+		holders = []maint.Holder{{Name: "somebody who cannot be seen from here", How: "in use", Path: m.Source}}
+	}
+	return inUse([]*mountedTree{{Mount: m}}, holders)
 }
 
 // deviceMount returns the mount of a datastore's device: the one where it is
@@ -195,11 +247,7 @@ func (r *removal) free(ctx context.Context) error {
 	if !errors.Is(err, maint.ErrInUse) {
 		return err
 	}
-	holders, herr := maint.HoldersOf(context.WithoutCancel(ctx), r.device)
-	if herr != nil || len(holders) == 0 {
-		holders = []maint.Holder{{Name: "somebody who cannot be seen from here", How: "in use", Path: r.device.Source}}
-	}
-	refused := inUse([]*mountedTree{{Mount: r.device}}, holders)
+	refused := usedBy(ctx, r.device)
 	if err := maint.MountAgain(r.device); err != nil {
 		return fmt.Errorf("%w; and it could not be mounted again: %w", refused, err)
 	}
