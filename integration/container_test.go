@@ -22,7 +22,7 @@ func (h *host) inside(args ...string) *exec.Cmd {
 	path, err := exec.LookPath("unshare")
 	must(h.t, err)
 	cmd.Path = path
-	cmd.Args = append([]string{"unshare", "--pid", "--fork", "--mount-proc", "--kill-child", program}, args...)
+	cmd.Args = append([]string{"unshare", "--pid", "--fork", "--mount-proc", "--propagation", "slave", "--kill-child", program}, args...)
 	return cmd
 }
 
