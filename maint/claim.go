@@ -28,8 +28,10 @@ const (
 	guestsName = "guests"
 	aliveName  = "alive"
 
-	claimTries = 20
-	claimPause = 5 * time.Millisecond
+	// claimTries is how often a claim is tried that somebody else may be making in
+	// the same moment.
+	claimTries = 5
+	claimPause = 3 * time.Millisecond
 )
 
 // runClaim is this process's standing in a run directory.

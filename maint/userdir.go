@@ -22,10 +22,11 @@ import (
 
 const (
 	// userPatience bounds how long all users' directories together are looked at.
-	userPatience = 2 * time.Second
-	// maxUserFile and maxUserNames bound what is read of a user's.
-	maxUserFile  = 1 << 20
-	maxUserNames = 1024
+	userPatience = 5 * time.Second
+	// maxUserFile, maxUserNames and maxUserGuests bound what is read of a user's.
+	maxUserFile   = 1 << 20
+	maxUserNames  = 1024
+	maxUserGuests = 64
 )
 
 // UserDir is the run directory of an ordinary user.
@@ -246,10 +247,7 @@ func tallyOf(d UserDir, names nameSet) (t Tally) {
 	}
 	guests, err := o.Names(guestsName)
 	t.complain(err)
-	for _, g := range guests {
-		if strings.ContainsRune(g, '/') {
-			continue
-		}
+	for _, g := range guests[:min(len(guests), maxUserGuests)] {
 		pid := o.guest(filepath.Join(guestsName, g))
 		files, err := o.Names(filepath.Join(guestsName, g))
 		t.complain(err)
