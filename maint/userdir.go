@@ -27,6 +27,8 @@ const (
 	maxUserFile   = 1 << 20
 	maxUserNames  = 1024
 	maxUserGuests = 64
+	// maxUserComplaints is how much of what is wrong with one user's files is told.
+	maxUserComplaints = 8
 )
 
 // UserDir is the run directory of an ordinary user.
@@ -277,7 +279,7 @@ func (o *OpenedUserDir) guest(dir string) int {
 }
 
 func (t *Tally) complain(err error) {
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) && len(t.Problems) < maxUserComplaints {
 		t.Problems = append(t.Problems, err)
 	}
 }
