@@ -48,7 +48,7 @@ func entriesOf(host Host, files []configReading) []Datastore {
 
 // untouchable says whether the place of an entry must be left alone: its file
 // system may be about to be unmounted, and who looks at it is in the way.
-func (d Datastore) untouchable() bool {
+func untouchable(d Datastore) bool {
 	return d.Mode.Type == Unmount || d.Mode.Type == Delete || d.Mode.Type == Offline
 }
 
@@ -69,7 +69,7 @@ func (m *modeSource) look(ctx context.Context, files []configReading) {
 func (m *modeSource) seen(files []configReading) bool {
 	p := m.host.places
 	for _, e := range entriesOf(m.host, files) {
-		if e.Path == "" || e.untouchable() && (e.Removable() || p.lookedAt(e.Dir())) {
+		if e.Path == "" || untouchable(e) && (e.Removable() || p.lookedAt(e.Dir())) {
 			continue
 		}
 		if _, _, ok := p.at(e.Dir()); !ok {

@@ -17,6 +17,9 @@ const (
 	modeKey     = "maintenance-mode"
 )
 
+// configName is what the file is called, in whatever directory.
+const configName = "datastore.cfg"
+
 // ErrNotConfigured says that a datastore is not listed in datastore.cfg.
 var ErrNotConfigured = errors.New("not configured in datastore.cfg (first: pbsfs datastore add)")
 

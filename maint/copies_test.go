@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,7 +58,7 @@ func TestCopyInNamespaceWithoutProcess(t *testing.T) {
 	if err := unix.Unmount(file, 0); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the copy being gone", func() bool {
+	waitFor(t, "the copy being gone", func() bool {
 		found, err := CopiesOf(t.Context(), m)
 		return err == nil && !strings.Contains(holderTexts(found), file)
 	})
@@ -118,7 +119,17 @@ func TestUnmountOnly(t *testing.T) {
 	}
 	f.Close()
 	for range 3 {
-		eventually(t, "the mount being unused", func() bool { return Unused(m) == nil })
+		waitFor(t, "the mount being unused", func() bool { return Unused(m) == nil })
 	}
-	eventually(t, "the mount being taken away", func() bool { return UnmountOnly(m, false) == nil })
+	waitFor(t, "the mount being taken away", func() bool { return UnmountOnly(m, false) == nil })
+}
+
+// waitFor waits until a condition is met, for as long as a busy machine may take.
+func waitFor(t *testing.T, what string, met func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !met(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not met: %s", what)
+		}
+	}
 }

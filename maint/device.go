@@ -44,10 +44,8 @@ type Device struct {
 	loop string
 }
 
-const (
-	sysBlock   = "/sys/class/block"
-	sectorSize = 512 // of all sizes in /sys, whatever the device's own
-)
+// sectorSize is the unit of all sizes in /sys, whatever the device's own.
+const sectorSize = 512
 
 // Devices lists the block devices and partitions that hold something known, and
 // those of which that cannot be told because they cannot be read. A device that
@@ -130,15 +128,6 @@ func lookDevice(dir string) (Device, bool) {
 	d.held = len(holders) > 0
 	d.loop = sysText(dir, "loop/backing_file")
 	return d, true
-}
-
-// sysText returns the text of a file in /sys, "" if there is none.
-func sysText(dir, name string) string {
-	text, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSuffix(string(text), "\n")
 }
 
 // look fills in what lies on the device and where it is mounted.
@@ -236,10 +225,6 @@ func mountedDevices() ([]mountedDevice, error) {
 	return out, nil
 }
 
-func sysDevice(rdev uint64) string {
-	return fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(rdev), unix.Minor(rdev))
-}
-
 // FindDevice finds the device that is meant by a path in /dev, a UUID or a label;
 // the latter two may have "UUID=" or "LABEL=" before them. The error is
 // ErrNoDevice if there is none, and names them if there are several.
@@ -323,22 +308,6 @@ func (d Device) MountOf(rel string) (m Mount, dir string, ok bool) {
 		}
 	}
 	return Mount{}, "", false
-}
-
-// top is the directory of the device that is mounted. A subvolume of btrfs that
-// is mounted by default is the top of what one sees.
-func (m Mount) top() string {
-	if m.FSType != "btrfs" {
-		return m.Root
-	}
-	for opt := range strings.SplitSeq(m.SuperOptions, ",") {
-		if sub, ok := strings.CutPrefix(opt, "subvol="); ok {
-			if rest, err := filepath.Rel(unescapeMount(sub), m.Root); err == nil && !strings.HasPrefix(rest, "..") {
-				return filepath.Join("/", rest)
-			}
-		}
-	}
-	return m.Root
 }
 
 // kernelTypes are the types that the running kernel knows by now; modules are

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -376,43 +375,6 @@ func MountAgain(m Mount) error {
 	return moveMount(part, m.Point)
 }
 
-// attributes are the options of one mount as a new one takes them.
-func (m Mount) attributes() int {
-	attr := 0
-	for opt, flag := range map[string]int{
-		"ro": unix.MOUNT_ATTR_RDONLY, "nosuid": unix.MOUNT_ATTR_NOSUID, "nodev": unix.MOUNT_ATTR_NODEV,
-		"noexec": unix.MOUNT_ATTR_NOEXEC, "noatime": unix.MOUNT_ATTR_NOATIME,
-	} {
-		if hasOption(m.Options, opt) {
-			attr |= flag
-		}
-	}
-	return attr
-}
-
-func hasOption(list, opt string) bool { return slices.Contains(strings.Split(list, ","), opt) }
-
-// MediumGone says whether the block device under a path is no longer there: it
-// was unplugged while it was mounted. The path itself is not looked at.
-func MediumGone(path string) bool {
-	on, ok := mountUnder(path)
-	return ok && on.deviceGone()
-}
-
-// mountUnder returns the mount that a path lies on, told by names alone.
-func mountUnder(path string) (on Mount, ok bool) {
-	mounts, err := Mounts()
-	if err != nil {
-		return on, false
-	}
-	for _, m := range mounts {
-		if below(path, m.Point) && (!ok || len(m.Point) >= len(on.Point)) {
-			on, ok = m, true
-		}
-	}
-	return on, ok
-}
-
 // UUIDUnder returns the UUID that the device under a path has in its superblock,
 // "" where it cannot be read. The kernel gives btrfs another one as long as it
 // has a second disk of the same UUID.
@@ -430,38 +392,4 @@ func UUIDUnder(path string) string {
 		return ""
 	}
 	return d.UUID
-}
-
-// loopOver returns what the loop device shows that is mounted, "" for any other
-// device.
-func (m Mount) loopOver() string {
-	if m.Major == 0 {
-		return ""
-	}
-	return sysText(sysDevice(unix.Mkdev(m.Major, m.Minor)), "loop/backing_file")
-}
-
-// deviceGone looks in /sys. File systems without a device number of their own are
-// known by their source.
-func (m Mount) deviceGone() bool {
-	if m.Major != 0 {
-		dir := sysDevice(unix.Mkdev(m.Major, m.Minor))
-		_, err := os.Stat(dir)
-		if below := sysText(dir, "loop/backing_file"); strings.HasPrefix(below, "/dev/") { // shown by a loop device
-			_, err = os.Stat(filepath.Join(sysBlock, strings.TrimPrefix(strings.TrimSuffix(below, " (deleted)"), "/dev/")))
-		}
-		return errors.Is(err, os.ErrNotExist)
-	}
-	if !strings.HasPrefix(m.Source, "/dev/") {
-		return false
-	}
-	var st unix.Stat_t
-	switch err := unix.Stat(m.Source, &st); {
-	case errors.Is(err, unix.ENOENT):
-		return true
-	case err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK:
-		return false
-	}
-	_, err := os.Stat(sysDevice(st.Rdev))
-	return errors.Is(err, os.ErrNotExist)
 }

@@ -28,7 +28,6 @@ const (
 	// server's user may make one.
 	serverUsersDir = "pbsfs"
 
-	configName     = "datastore.cfg"
 	configLockName = ".datastore.lck"
 	operationsName = "active-operations"
 )

@@ -14,7 +14,7 @@ import (
 // makeStore makes what tells a datastore from others.
 func makeStore(t *testing.T, dir string) string {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Join(dir, chunksDir), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, ".chunks"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return dir

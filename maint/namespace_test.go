@@ -248,10 +248,10 @@ func TestUnmountInAnotherNamespaceGoesOn(t *testing.T) {
 	} {
 		u := unmounting{pid: p.PID, starttime: p.StartTime, place: place, readOnly: true}
 		m := Mode{Type: Unmount, Message: u.String()}
-		if back, ok := m.ours(); !ok || back != u || len(m.Message) > maxMessage {
+		if back, ok := ownUnmounting(m); !ok || back != u || len(m.Message) > maxMessage {
 			t.Errorf("%q: read as %+v, %v", m.Message, back, ok)
 		}
-		if got := m.Abandoned(); got != want {
+		if got := Abandoned(m); got != want {
 			t.Errorf("%q: abandoned: %v, want %v", m.Message, got, want)
 		}
 	}
@@ -280,23 +280,6 @@ func TestMarks(t *testing.T) {
 	} {
 		if got := tt.mark.Look(); got != tt.want {
 			t.Errorf("%s: got %v, want %v", tt.what, got, tt.want)
-		}
-	}
-}
-
-func TestBootOffset(t *testing.T) {
-	for text, want := range map[string]struct {
-		ticks int64
-		exact bool
-	}{
-		"monotonic           0         0\nboottime            0         0\n": {0, true},
-		"monotonic 5 0\nboottime 1000 0\n":                                   {100000, true},
-		"boottime -3 500000000\n":                                            {-250, true},
-		"boottime 1 1\n":                                                     {100, false},
-		"":                                                                   {0, true},
-	} {
-		if ticks, exact := parseBootOffset(text); ticks != want.ticks || exact != want.exact {
-			t.Errorf("%q: got %d, %v", text, ticks, exact)
 		}
 	}
 }

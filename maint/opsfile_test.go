@@ -193,22 +193,6 @@ func TestFilesGetPBSOwnerAndMode(t *testing.T) {
 	}
 }
 
-func TestParseStat(t *testing.T) {
-	line := "17 (a) R) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 3 18 987654 20 21"
-	got, ok := parseStat([]byte(line))
-	if want := (procStat{'Z', 3, 987654}); !ok || got != want {
-		t.Errorf("parseStat(%q): got %+v, %v, want %+v", line, got, ok, want)
-	}
-	for _, bad := range []string{"", "1 (x", "1 (x) R", "1 (x) R 1 2"} {
-		if _, ok := parseStat([]byte(bad)); ok {
-			t.Errorf("parseStat(%q) succeeded", bad)
-		}
-	}
-	if !(procStat{state: 'Z', threads: 2}).runs() || (procStat{state: 'Z', threads: 1}).runs() {
-		t.Error("a process ends with its last thread")
-	}
-}
-
 func FuzzDecodeOperations(f *testing.F) {
 	f.Add([]byte(`[]`))
 	f.Add([]byte(`[{"pid":1234,"starttime":987654,"active_operations":{"read":1,"write":0}}]`))

@@ -76,51 +76,6 @@ func findSpot(path string, entering func(mount uint64)) (spot, error) {
 	return s, nil
 }
 
-// mountByID returns the mount that has an ID.
-func mountByID(id uint64) (Mount, bool) {
-	mounts, err := Mounts()
-	if err != nil {
-		return Mount{}, false
-	}
-	for _, m := range mounts {
-		if uint64(m.ID) == id {
-			return m, true
-		}
-	}
-	return Mount{}, false
-}
-
-// pathOnTop returns a path below the mount as one from the top of the file system.
-func (m Mount) pathOnTop(path string) string {
-	rest, err := filepath.Rel(m.Point, path)
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(m.Root, rest)
-}
-
-// disk names what a file system lies on that has the number of its device: the
-// device, or where that is a loop device, what is behind.
-func (m Mount) disk() string {
-	if m.Major == 0 {
-		return ""
-	}
-	at := unix.Mkdev(m.Major, m.Minor)
-	for range 8 {
-		dir := sysDevice(at)
-		file := sysText(dir, "loop/backing_file")
-		var st unix.Stat_t
-		switch {
-		case file == "":
-			return fmt.Sprintf("%d:%d", unix.Major(at), unix.Minor(at))
-		case !strings.HasPrefix(file, "/dev/") || unix.Stat(file, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK:
-			return file + "@" + sysText(dir, "loop/offset")
-		}
-		at = st.Rdev
-	}
-	return ""
-}
-
 // present is what is left of an identity when the disk that it was seen on has been
 // unplugged: it comes back under another number.
 func present(id identity.ID) identity.ID {
@@ -170,7 +125,7 @@ func (p *places) lookFor(ctx context.Context, list []Datastore, dirs ...string) 
 	all, uuids := slices.Clone(dirs), slices.Clone(dirs)
 	removable := slices.ContainsFunc(list, Datastore.Removable)
 	for _, d := range list {
-		if d.Path == "" || d.untouchable() && (d.Removable() || p.lookedAt(d.Dir())) {
+		if d.Path == "" || untouchable(d) && (d.Removable() || p.lookedAt(d.Dir())) {
 			continue
 		}
 		all = append(all, d.Dir())

@@ -69,8 +69,8 @@ func (u unmounting) String() string {
 	return s
 }
 
-// ours reads the message of a mode that we set; ok is false for any other.
-func (m Mode) ours() (u unmounting, ok bool) {
+// ownUnmounting reads the message of a mode that we set; ok is false for any other.
+func ownUnmounting(m Mode) (u unmounting, ok bool) {
 	f := ourMessage.FindStringSubmatch(m.Message)
 	if m.Type != Unmount || f == nil {
 		return u, false
@@ -101,10 +101,10 @@ func (u unmounting) before() string {
 	return ""
 }
 
-// Abandoned says whether the mode is one that a command of ours set for an
+// Abandoned says whether a mode is one that a command of ours set for an
 // unmount and left behind when it was killed. See [FinishUnmount].
-func (m Mode) Abandoned() bool {
-	u, ok := m.ours()
+func Abandoned(m Mode) bool {
+	u, ok := ownUnmounting(m)
 	return ok && u.abandoned()
 }
 
@@ -115,7 +115,7 @@ func (m Mode) Abandoned() bool {
 func FinishUnmount(ctx context.Context, host Host, store string) error {
 	c := newModeChange(host, store, None, SetOptions{})
 	changed, err := c.locked(ctx, func(now Mode) (string, error) {
-		u, ok := now.ours()
+		u, ok := ownUnmounting(now)
 		if !ok || !u.abandoned() {
 			return "", errKept
 		}
@@ -208,7 +208,7 @@ func (u *Unmounting) End(ctx context.Context) error {
 		return nil
 	}
 	changed, err := u.change.locked(ctx, func(now Mode) (string, error) {
-		if at, ok := now.ours(); !ok || at != u.own {
+		if at, ok := ownUnmounting(now); !ok || at != u.own {
 			return "", errKept
 		}
 		return u.before, nil

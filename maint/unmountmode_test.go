@@ -27,7 +27,7 @@ func TestUnmountSetsAModeAndTakesItBack(t *testing.T) {
 			t.Fatalf("%q: %v", before, err)
 		}
 		m, err := ReadMode(p.host, testStore)
-		if err != nil || m.Type != Unmount || m.Abandoned() || utf8.RuneCountInString(m.Message) > maxMessage {
+		if err != nil || m.Type != Unmount || Abandoned(m) || utf8.RuneCountInString(m.Message) > maxMessage {
 			t.Errorf("%q: got the mode %+v, %v", before, m, err)
 		}
 		if _, err := BeginUnmount(t.Context(), p.host, testStore, SetOptions{}); !errors.Is(err, ErrUnmounting) {
@@ -124,7 +124,7 @@ func TestModeOfDeadUnmountIsTakenBack(t *testing.T) {
 		stuck := withMode("unmount,message=" + c.what.String())
 		p.writeConfig(t, stuck)
 		m, err := ReadMode(p.host, testStore)
-		if err != nil || m.Abandoned() != c.back {
+		if err != nil || Abandoned(m) != c.back {
 			t.Errorf("%s: got %+v, %v", c.what, m, err)
 		}
 		if err := FinishUnmount(t.Context(), p.host, testStore); err != nil {
@@ -164,7 +164,7 @@ func FuzzOurMessage(f *testing.F) {
 	f.Add("pbsfs unmount 1 2 0123456789abcdef ro")
 	f.Add("pbsfs unmount 99999999999999999999 2 0123456789abcdef")
 	f.Fuzz(func(t *testing.T, message string) {
-		u, ok := Mode{Type: Unmount, Message: message}.ours()
+		u, ok := ownUnmounting(Mode{Type: Unmount, Message: message})
 		if ok && fmt.Sprint(u) != message && !strings.Contains(message, " 0") {
 			t.Errorf("%q was read as %q", message, u)
 		}

@@ -124,9 +124,9 @@ func configured(host maint.Host) ([]maint.Datastore, error) {
 	if err != nil {
 		return nil, err
 	}
-	stuck := slices.ContainsFunc(list, func(d maint.Datastore) bool { return d.Mode.Abandoned() })
+	stuck := slices.ContainsFunc(list, func(d maint.Datastore) bool { return maint.Abandoned(d.Mode) })
 	for _, d := range list {
-		if !d.Mode.Abandoned() {
+		if !maint.Abandoned(d.Mode) {
 			continue
 		}
 		err := maint.FinishUnmount(context.Background(), host, d.Name)
