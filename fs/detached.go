@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
 // A mount that was taken away can live on: lazily unmounted, for those who have
@@ -20,21 +20,21 @@ const fsType = "fuse." + TypeName
 
 // place is the directory that a tree is mounted on.
 type place struct {
-	*maint.HeldPoint
-	before      maint.MountTable // what was mounted before
-	connections map[int]bool     // that this process had before
+	*mounts.HeldPoint
+	before      mounts.MountTable // what was mounted before
+	connections map[int]bool      // that this process had before
 }
 
 func openPlace(point string) (*place, error) {
-	before, err := maint.Mounts()
+	before, err := mounts.Mounts()
 	if err != nil {
 		return nil, err
 	}
-	held, err := maint.HoldPoint(point)
+	held, err := mounts.HoldPoint(point)
 	if err != nil {
 		return nil, err
 	}
-	connections, err := maint.Connections()
+	connections, err := mounts.Connections()
 	if err != nil {
 		held.Close()
 		return nil, err
@@ -44,19 +44,19 @@ func openPlace(point string) (*place, error) {
 
 // find finds the mount that was made, and what it lies upon. It is the only new
 // one of its kind there: others are locked out, or withdraw.
-func (p *place) find(source string) (at, under maint.Mount, err error) {
-	table, err := maint.Mounts()
+func (p *place) find(source string) (at, under mounts.Mount, err error) {
+	table, err := mounts.Mounts()
 	if err != nil {
 		return at, under, err
 	}
-	i := slices.IndexFunc(table, func(m maint.Mount) bool {
+	i := slices.IndexFunc(table, func(m mounts.Mount) bool {
 		return !slices.Contains(p.before, m) && m.FSType == fsType && m.Point == p.Point && m.Source == source && m.Root == "/"
 	})
 	if i < 0 {
 		return at, under, errors.New("the mount table does not show the mount")
 	}
 	at = table[i]
-	if i = slices.IndexFunc(table, func(m maint.Mount) bool { return m.ID == at.Parent }); i >= 0 {
+	if i = slices.IndexFunc(table, func(m mounts.Mount) bool { return m.ID == at.Parent }); i >= 0 {
 		under = table[i]
 	}
 	return at, under, nil
@@ -75,7 +75,7 @@ func (p *place) withdraw(source string) error {
 // watchPlace gives up the directory when nothing of the mount is left there.
 func (m *Mount) watchPlace() {
 	defer m.place.Close()
-	table, err := maint.WatchMounts()
+	table, err := mounts.WatchMounts()
 	if err != nil {
 		m.fsys.problems.log.Warn("mount table cannot be watched", "error", err)
 		return
@@ -115,15 +115,15 @@ const tablePoll = time.Second
 
 // left returns the mounts of the tree that this process sees, the last made
 // first: wherever they were moved, and those that somebody has bound.
-func (m *Mount) left() ([]maint.Mount, error) {
-	table, err := maint.Mounts()
+func (m *Mount) left() ([]mounts.Mount, error) {
+	table, err := mounts.Mounts()
 	if err != nil {
 		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
 	if !m.conn.Lives() { // afterwards: then its device number was ours
 		return nil, nil
 	}
-	left := slices.DeleteFunc(table.OfDevice(m.at), func(e maint.Mount) bool { return e.FSType != fsType })
+	left := slices.DeleteFunc(table.OfDevice(m.at), func(e mounts.Mount) bool { return e.FSType != fsType })
 	slices.Reverse(left)
 	return left, nil
 }

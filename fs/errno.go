@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -18,10 +19,10 @@ var errnos = []struct {
 }{
 	{context.Canceled, syscall.EINTR},
 	{context.DeadlineExceeded, syscall.EINTR},
-	{maint.ErrUnmounting, syscall.ENOMEDIUM},
-	{maint.ErrDeleted, syscall.ESTALE},
+	{cfg.ErrUnmounting, syscall.ENOMEDIUM},
+	{cfg.ErrDeleted, syscall.ESTALE},
 	{store.ErrReplaced, syscall.ESTALE}, // the kernel looks the path up again
-	{maint.ErrOffline, syscall.EHOSTDOWN},
+	{cfg.ErrOffline, syscall.EHOSTDOWN},
 	{maint.ErrUncounted, syscall.EIO},
 	{errStopping, syscall.EHOSTDOWN},
 	{store.ErrGone, syscall.ENOMEDIUM},
@@ -60,7 +61,7 @@ var errStopping = errors.New("mount is ending")
 // memoryMayAnswer reports whether err is about reading as such, not about the
 // thing that was asked for: then what was seen before still holds.
 func memoryMayAnswer(err error) bool {
-	for _, e := range []error{maint.ErrUnmounting, maint.ErrOffline, maint.ErrUncounted, errStopping, store.ErrGone} {
+	for _, e := range []error{cfg.ErrUnmounting, cfg.ErrOffline, maint.ErrUncounted, errStopping, store.ErrGone} {
 		if errors.Is(err, e) {
 			return true
 		}

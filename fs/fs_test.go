@@ -17,6 +17,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/storetest"
@@ -59,11 +60,11 @@ func TestErrnos(t *testing.T) {
 		"cancelled":             {context.Canceled, syscall.EINTR},
 		"too late":              {context.DeadlineExceeded, syscall.EINTR},
 		"not there":             {fs.ErrNotExist, syscall.ENOENT},
-		"unmounting":            {&maint.ModeError{Type: maint.Unmount}, syscall.ENOMEDIUM},
-		"deleted":               {&maint.ModeError{Type: maint.Delete}, syscall.ESTALE},
-		"offline":               {&maint.ModeError{Type: maint.Offline}, syscall.EHOSTDOWN},
-		"s3 refresh":            {&maint.ModeError{Type: maint.S3Refresh}, syscall.EHOSTDOWN},
-		"unknown mode":          {&maint.ModeError{Type: maint.Unknown}, syscall.EHOSTDOWN},
+		"unmounting":            {&cfg.ModeError{Type: cfg.Unmount}, syscall.ENOMEDIUM},
+		"deleted":               {&cfg.ModeError{Type: cfg.Delete}, syscall.ESTALE},
+		"offline":               {&cfg.ModeError{Type: cfg.Offline}, syscall.EHOSTDOWN},
+		"s3 refresh":            {&cfg.ModeError{Type: cfg.S3Refresh}, syscall.EHOSTDOWN},
+		"unknown mode":          {&cfg.ModeError{Type: cfg.Unknown}, syscall.EHOSTDOWN},
 		"not to be counted":     {&maint.RegisterError{Err: fs.ErrNotExist}, syscall.EIO},
 		"stopping":              {errStopping, syscall.EHOSTDOWN},
 		"gone":                  {store.ErrGone, syscall.ENOMEDIUM},
@@ -78,7 +79,7 @@ func TestErrnos(t *testing.T) {
 		"no descriptors at all": {syscall.ENFILE, syscall.ENFILE},
 		"the disk":              {&fs.PathError{Op: "read", Path: "x", Err: syscall.EIO}, syscall.EIO},
 		"no permission":         {&fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, syscall.EIO},
-		"read-only":             {&maint.ModeError{Type: maint.ReadOnly}, syscall.EIO},
+		"read-only":             {&cfg.ModeError{Type: cfg.ReadOnly}, syscall.EIO},
 		"released":              {store.ErrReleased, syscall.EIO},
 		"unknown":               {errors.New("something"), syscall.EIO},
 		"no function":           {syscall.ENOSYS, syscall.EIO},
@@ -113,8 +114,8 @@ func join(err error) error {
 
 func TestMemoryMayAnswer(t *testing.T) {
 	for err, want := range map[error]bool{
-		&maint.ModeError{Type: maint.Offline}: true, &maint.ModeError{Type: maint.Unmount}: true, store.ErrGone: true, errStopping: true,
-		&maint.RegisterError{}: true, &maint.ModeError{Type: maint.Delete}: false, fs.ErrNotExist: false, store.ErrCorrupt: false, context.Canceled: false,
+		&cfg.ModeError{Type: cfg.Offline}: true, &cfg.ModeError{Type: cfg.Unmount}: true, store.ErrGone: true, errStopping: true,
+		&maint.RegisterError{}: true, &cfg.ModeError{Type: cfg.Delete}: false, fs.ErrNotExist: false, store.ErrCorrupt: false, context.Canceled: false,
 	} {
 		if got := memoryMayAnswer(wrap(err)); got != want {
 			t.Errorf("%v: %v, want %v", err, got, want)
@@ -145,7 +146,7 @@ func TestEachCauseIsReportedOnce(t *testing.T) {
 	if n := log.lines("cannot be served"); n != 4 {
 		t.Errorf("%d lines for four causes, want 4", n)
 	}
-	for _, err := range []error{fs.ErrNotExist, context.Canceled, &maint.ModeError{Type: maint.Offline}, &maint.ModeError{Type: maint.Delete}} {
+	for _, err := range []error{fs.ErrNotExist, context.Canceled, &cfg.ModeError{Type: cfg.Offline}, &cfg.ModeError{Type: cfg.Delete}} {
 		report(err)
 	}
 	if n := len(p.recent()); n != 4 {

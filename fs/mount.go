@@ -11,7 +11,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -48,8 +48,8 @@ type Mount struct {
 	root   *inode
 	ended  chan struct{} // closed when the mount has ended
 	place  *place
-	at     maint.Mount // as it was when it was made
-	conn   *maint.Connection
+	at     mounts.Mount // as it was when it was made
+	conn   *mounts.Connection
 }
 
 // maxBackground is how many requests the kernel has under way that nobody
@@ -93,7 +93,7 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 		place.Close()
 		return nil, fmt.Errorf("mounting on %s: %w", mountpoint, err)
 	}
-	conn, err := maint.NewConnection(place.connections)
+	conn, err := mounts.NewConnection(place.connections)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), place.withdraw(ref.Path()))
 	}
@@ -130,7 +130,7 @@ func (m *Mount) locate(source string) error {
 		return errors.Join(fmt.Errorf("%s %w", under.Source, ErrMounted), Unmount(context.Background(), at, true))
 	}
 	if os.Geteuid() == 0 {
-		if err := maint.MakePrivate(at); err != nil {
+		if err := mounts.MakePrivate(at); err != nil {
 			m.fsys.problems.log.Debug("what is mounted upon the tree is not private", "error", err)
 		}
 	}
@@ -141,7 +141,7 @@ func (m *Mount) locate(source string) error {
 var ErrMounted = errors.New("is mounted there already")
 
 // At returns the mount as it was when it was made.
-func (m *Mount) At() maint.Mount { return m.at }
+func (m *Mount) At() mounts.Mount { return m.at }
 
 // readFurtherAhead has the kernel read further ahead of who reads a file from its
 // beginning to its end: by its default, 128 KiB, it asks eight times as often.
@@ -150,7 +150,7 @@ func (m *Mount) readFurtherAhead(log *slog.Logger) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	if err := maint.SetReadAhead(m.at.Major, m.at.Minor, maxReadAhead>>10); err != nil {
+	if err := mounts.SetReadAhead(m.at.Major, m.at.Minor, maxReadAhead>>10); err != nil {
 		log.Debug("the kernel reads ahead by its default", "error", err)
 	}
 }

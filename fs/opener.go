@@ -7,7 +7,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // Opener is who opened a handle, as far as the kernel says: a thread, which may
@@ -63,10 +63,10 @@ func (o *openers) of(ctx context.Context) Opener {
 }
 
 func lookOpener(tid int) Opener {
-	if !maint.OwnNumbers() {
+	if !procfs.OwnNumbers() {
 		return Opener{} // in /proc another process may have that number
 	}
-	if p, ok := maint.LookProcess(maint.ProcessOf(tid)); ok {
+	if p, ok := procfs.LookProcess(procfs.ProcessOf(tid)); ok {
 		return Opener{PID: p.PID, Name: p.Name}
 	}
 	return Opener{PID: tid}

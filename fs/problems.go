@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -41,7 +41,7 @@ func (p *problems) report(err error, errno syscall.Errno) {
 	default:
 		return
 	}
-	if errors.Is(err, maint.ErrUnmounting) {
+	if errors.Is(err, cfg.ErrUnmounting) {
 		return
 	}
 	cause := err.Error()

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
 // drainPoll is how often Stop looks whether the last handle was closed.
@@ -72,8 +72,8 @@ func (m *Mount) takeAway(ctx context.Context, lazily bool) error {
 }
 
 // detach unmounts lazily, unless that would take something else away.
-func detach(ctx context.Context, m maint.Mount) error {
-	table, err := maint.Mounts()
+func detach(ctx context.Context, m mounts.Mount) error {
+	table, err := mounts.Mounts()
 	if err != nil {
 		return err
 	}
@@ -87,9 +87,9 @@ func detach(ctx context.Context, m maint.Mount) error {
 // there. An error that matches EBUSY says that somebody uses it; lazily, it is
 // taken away all the same. The mount is not looked into: its process may be dead
 // or hang.
-func Unmount(ctx context.Context, m maint.Mount, lazily bool) error {
+func Unmount(ctx context.Context, m mounts.Mount, lazily bool) error {
 	if os.Geteuid() == 0 {
-		return maint.UnmountOnly(m, lazily)
+		return mounts.UnmountOnly(m, lazily)
 	}
 	if err := onTop(m); err != nil {
 		return err
@@ -113,17 +113,17 @@ func Unmount(ctx context.Context, m maint.Mount, lazily bool) error {
 
 // onTop makes sure that fusermount3, which takes what is on top, takes the right
 // mount.
-func onTop(m maint.Mount) error {
-	table, err := maint.Mounts()
+func onTop(m mounts.Mount) error {
+	table, err := mounts.Mounts()
 	if err != nil {
 		return err
 	}
 	now, ok := table.Find(m)
 	if !ok {
-		return fmt.Errorf("%s: %w", m.Point, maint.ErrNotMounted)
+		return fmt.Errorf("%s: %w", m.Point, mounts.ErrNotMounted)
 	}
 	if by, hidden := table.Hides(now); hidden {
-		return &maint.HiddenError{Mount: now, By: by}
+		return &mounts.HiddenError{Mount: now, By: by}
 	}
 	if upon := table.Upon(now); len(upon) > 0 {
 		top := upon[len(upon)-1]

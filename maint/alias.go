@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/identity"
 )
 
@@ -68,13 +69,13 @@ type Found struct {
 	Dir string
 	ID  identity.ID
 	// Listed are the entries that are this datastore, in the order of the list.
-	Listed []Datastore
+	Listed []cfg.Datastore
 }
 
 // FindAt looks for the datastore in a directory, and for its entries in a list.
 // Places that do not answer are waited for a moment; the error is about the
 // directory alone, and Dir is set beside it.
-func FindAt(ctx context.Context, host Host, list []Datastore, path string) (Found, error) {
+func FindAt(ctx context.Context, host Host, list []cfg.Datastore, path string) (Found, error) {
 	if host.places == nil {
 		return Found{}, errNoHost
 	}
@@ -101,7 +102,7 @@ func Present(id identity.ID) identity.ID { return present(id) }
 
 // Identities looks at the places of all datastores in a list, and returns what is
 // known of them, in its order. Those that do not answer in time are not known.
-func Identities(ctx context.Context, host Host, list []Datastore) []identity.ID {
+func Identities(ctx context.Context, host Host, list []cfg.Datastore) []identity.ID {
 	out := make([]identity.ID, len(list))
 	if host.places == nil {
 		return out

@@ -1,8 +1,6 @@
 package maint
 
 import (
-	"github.com/pbsfs/pbsfs/maint/text"
-
 	"bufio"
 	"context"
 	"encoding/binary"
@@ -19,6 +17,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 // PBS's shared counters, see reference "operations-and-maintenance", section 3.
@@ -72,7 +73,7 @@ func bumpGeneration(host Host) error {
 // error.
 func tellProxy(ctx context.Context, host Host, store string) error {
 	pid := readPIDFile(host.proxyPIDFile())
-	if _, running := LookProcess(pid); !running {
+	if _, running := procfs.LookProcess(pid); !running {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, proxyTimeout)

@@ -6,15 +6,16 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
 // binding is what all datastore.cfg together say of one datastore, whatever it is
 // called in them.
 type binding struct {
-	mode Mode
+	mode cfg.Mode
 	// stated is the mode of the entry that it was asked for by.
-	stated Mode
+	stated cfg.Mode
 	// names are the entries that are the datastore.
 	names []string
 	// own is where it is, as far as it was seen.
@@ -34,12 +35,12 @@ func (b binding) counted(store string) []string {
 }
 
 // entriesOf lists the sections for datastores in all files.
-func entriesOf(host Host, files []configReading) []Datastore {
-	var out []Datastore
+func entriesOf(host Host, files []configReading) []cfg.Datastore {
+	var out []cfg.Datastore
 	for i, f := range files {
-		for _, s := range f.config.sections {
-			if s.kind == sectionType {
-				out = append(out, f.config.datastore(s, host.configs[i].file()))
+		for _, s := range f.config.Sections {
+			if s.Kind == cfg.SectionType {
+				out = append(out, f.config.Datastore(s, host.configs[i].file()))
 			}
 		}
 	}
@@ -48,15 +49,15 @@ func entriesOf(host Host, files []configReading) []Datastore {
 
 // untouchable says whether the place of an entry must be left alone: its file
 // system may be about to be unmounted, and who looks at it is in the way.
-func untouchable(d Datastore) bool {
-	return d.Mode.Type == Unmount || d.Mode.Type == Delete || d.Mode.Type == Offline
+func untouchable(d cfg.Datastore) bool {
+	return d.Mode.Type == cfg.Unmount || d.Mode.Type == cfg.Delete || d.Mode.Type == cfg.Offline
 }
 
 // look looks at the datastore, and at the places of all entries.
 func (m *modeSource) look(ctx context.Context, files []configReading) {
 	list := entriesOf(m.host, files)
 	m.mu.Lock()
-	quiet := m.last.mode.Type == Unmount && m.own.id.Seen()
+	quiet := m.last.mode.Type == cfg.Unmount && m.own.id.Seen()
 	m.mu.Unlock()
 	if m.path == "" || quiet {
 		m.host.places.lookFor(ctx, list)
@@ -85,8 +86,8 @@ func (m *modeSource) bind(files []configReading, epoch uint64) binding {
 	own := m.whereabouts(entries)
 	b := binding{own: own}
 	for i, f := range files {
-		if f.config.problem != "" {
-			b.mode = stricter(b.mode, Mode{Type: Unknown, Problem: m.host.configs[i].file() + ": " + f.config.problem})
+		if f.config.Problem != "" {
+			b.mode = stricter(b.mode, cfg.Mode{Type: cfg.Unknown, Problem: m.host.configs[i].file() + ": " + f.config.Problem})
 		}
 	}
 	for _, e := range entries {
@@ -103,7 +104,7 @@ func (m *modeSource) bind(files []configReading, epoch uint64) binding {
 			b.stated = stricter(b.stated, e.Mode)
 		}
 		mode := e.Mode
-		if e.Name != m.store && mode.Type != None {
+		if e.Name != m.store && mode.Type != cfg.None {
 			mode.Via = e.Name
 		}
 		b.mode = stricter(b.mode, mode)
@@ -123,7 +124,7 @@ func settled(files []configReading) bool {
 
 // isOwn says whether an entry is the datastore: one of the same name unless it is
 // known to be another one, and one of another name if it is known to be this one.
-func (m *modeSource) isOwn(e Datastore, own, at spot, hangs bool) bool {
+func (m *modeSource) isOwn(e cfg.Datastore, own, at spot, hangs bool) bool {
 	if e.Name == m.store {
 		return !own.id.Differs(at.id)
 	}
@@ -131,10 +132,10 @@ func (m *modeSource) isOwn(e Datastore, own, at spot, hangs bool) bool {
 }
 
 // whereabouts is where the datastore is, or was when it was last seen.
-func (m *modeSource) whereabouts(entries []Datastore) spot {
+func (m *modeSource) whereabouts(entries []cfg.Datastore) spot {
 	path := m.path
 	if path == "" {
-		i := slices.IndexFunc(entries, func(e Datastore) bool { return e.Name == m.store })
+		i := slices.IndexFunc(entries, func(e cfg.Datastore) bool { return e.Name == m.store })
 		if i < 0 {
 			return spot{}
 		}
@@ -168,13 +169,13 @@ func sameDisk(before, now spot) string {
 // unlessGone refuses what is new on a datastore that was configured and no longer
 // is: nobody would count it, and an offline would end by itself. Called with mu
 // held.
-func (m *modeSource) unlessGone(b binding, files []configReading) Mode {
+func (m *modeSource) unlessGone(b binding, files []configReading) cfg.Mode {
 	hidden := slices.ContainsFunc(files, func(f configReading) bool { return f.hidden })
 	switch {
 	case len(b.names) > 0:
 		m.listed = true
-	case m.path != "" && m.listed && !hidden && b.mode.Type == None:
-		return Mode{Type: Unlisted}
+	case m.path != "" && m.listed && !hidden && b.mode.Type == cfg.None:
+		return cfg.Mode{Type: cfg.Unlisted}
 	}
 	return b.mode
 }

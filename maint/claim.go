@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 // The pids in a run directory are those of one pid namespace: that of the server
@@ -36,9 +39,9 @@ const (
 
 // runClaim is this process's standing in a run directory.
 type runClaim struct {
-	home  bool      // pids in it mean what they mean here
-	held  *fileLock // nil where nothing has to be held
-	guest string    // the directory of a guest's own
+	home  bool            // pids in it mean what they mean here
+	held  *statefile.Lock // nil where nothing has to be held
+	guest string          // the directory of a guest's own
 }
 
 func (c *runClaim) release() {
@@ -48,27 +51,27 @@ func (c *runClaim) release() {
 	if c.guest != "" {
 		removeGuest(c.guest)
 	}
-	c.held.unlock()
+	c.held.Unlock()
 }
 
 // stands says whether what is held is still what others look at.
 func (c *runClaim) stands() bool {
-	return c.held == nil || sameFile(c.held.f, c.held.f.Name())
+	return c.held == nil || statefile.SameFile(c.held.File, c.held.File.Name())
 }
 
 // claimRun finds out whose pids the run directory has. The caller must release it.
 func claimRun(host Host) (*runClaim, error) {
-	v, err := around()
+	v, err := procfs.Around()
 	if err != nil {
 		return nil, err
 	}
 	if host.pbs {
 		daemons, err := pbsDaemons(host)
-		return &runClaim{home: err == nil && (v.namespace == initPIDNamespace || len(daemons) > 0)}, nil
+		return &runClaim{home: err == nil && (v.Namespace == procfs.InitPIDNamespace || len(daemons) > 0)}, nil
 	}
-	lock, err := claimNamespace(filepath.Join(host.runDir, claimName), v.namespace)
+	lock, err := claimNamespace(filepath.Join(host.runDir, claimName), v.Namespace)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		return &runClaim{home: v.namespace == initPIDNamespace}, nil // nothing to be shared, or not with us
+		return &runClaim{home: v.Namespace == procfs.InitPIDNamespace}, nil // nothing to be shared, or not with us
 	}
 	if err != nil {
 		return nil, fmt.Errorf("whose pids %s has: %w", host.runDir, err)
@@ -78,7 +81,7 @@ func claimRun(host Host) (*runClaim, error) {
 
 // claimNamespace takes the claim at path for a namespace. The answer is nil when
 // another one has it.
-func claimNamespace(path, namespace string) (*fileLock, error) {
+func claimNamespace(path, namespace string) (*statefile.Lock, error) {
 	if namespace == "" {
 		return nil, nil
 	}
@@ -94,7 +97,7 @@ func claimNamespace(path, namespace string) (*fileLock, error) {
 
 // tryClaim is one attempt; it is not settled where somebody else was at it in the
 // same moment.
-func tryClaim(path, namespace string) (l *fileLock, settled bool, err error) {
+func tryClaim(path, namespace string) (l *statefile.Lock, settled bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, false, err
@@ -105,12 +108,12 @@ func tryClaim(path, namespace string) (l *fileLock, settled bool, err error) {
 			f.Close()
 		}
 	}()
-	if err := flock(f, unix.LOCK_SH|unix.LOCK_NB); err != nil {
+	if err := statefile.Flock(f, unix.LOCK_SH|unix.LOCK_NB); err != nil {
 		return nil, false, unlessBusy(err)
 	}
 	if claimedBy(f) != namespace {
 		// Nobody of that namespace may be left.
-		err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
+		err := statefile.Flock(f, unix.LOCK_EX|unix.LOCK_NB)
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, false, nil
 		}
@@ -118,17 +121,17 @@ func tryClaim(path, namespace string) (l *fileLock, settled bool, err error) {
 			err = writeClaim(f, namespace)
 		}
 		if err == nil {
-			err = flock(f, unix.LOCK_SH|unix.LOCK_NB)
+			err = statefile.Flock(f, unix.LOCK_SH|unix.LOCK_NB)
 		}
 		if err != nil {
 			return nil, false, unlessBusy(err)
 		}
 	}
-	if claimedBy(f) != namespace || !sameFile(f, path) {
+	if claimedBy(f) != namespace || !statefile.SameFile(f, path) {
 		return nil, false, nil
 	}
 	keep = true
-	return &fileLock{f}, true, nil
+	return &statefile.Lock{File: f}, true, nil
 }
 
 func unlessBusy(err error) error {
@@ -164,7 +167,7 @@ func claimToCount(ctx context.Context, host Host) (*runClaim, error) {
 	if host.pbs {
 		return nil, fmt.Errorf("the server's processes cannot be seen from here (another pid namespace), so it cannot be told what is counted in %s", host.runDir)
 	}
-	m, err := MarkSelf()
+	m, err := procfs.MarkSelf()
 	if err != nil {
 		return nil, err
 	}
@@ -175,11 +178,11 @@ func claimToCount(ctx context.Context, host Host) (*runClaim, error) {
 	number := strings.Trim(strings.TrimPrefix(ns, "pid:"), "[]")
 	c.guest = filepath.Join(host.runDir, guestsName, fmt.Sprintf("%s-%d-%d", number, os.Getpid(), m.StartTime))
 	alive := filepath.Join(c.guest, aliveName)
-	c.held, err = waitLock(ctx, alive, unix.LOCK_SH, func() (*os.File, error) {
-		if err := makeDir(c.guest, host.files, 0o755); err != nil {
+	c.held, err = statefile.WaitLock(ctx, alive, unix.LOCK_SH, func() (*os.File, error) {
+		if err := statefile.MakeDir(c.guest, host.files, 0o755); err != nil {
 			return nil, err
 		}
-		return openLock(alive, host.files, 0o644)
+		return statefile.OpenLock(alive, host.files, 0o644)
 	}, nil)
 	if err != nil {
 		return nil, err
@@ -210,7 +213,7 @@ func guestLives(dir string) bool {
 		return !errors.Is(err, os.ErrNotExist)
 	}
 	defer f.Close()
-	return flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil
+	return statefile.Flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil
 }
 
 // removeGuest removes the directory of a guest, which holds but files.

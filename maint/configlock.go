@@ -9,17 +9,19 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 // lockOperations takes the lock of an operations file.
-func lockOperations(ctx context.Context, host Host, file string) (*fileLock, error) {
+func lockOperations(ctx context.Context, host Host, file string) (*statefile.Lock, error) {
 	if err := makeRunDir(host); err != nil {
 		return nil, err
 	}
-	if err := makeDir(filepath.Dir(file), host.files, 0o750); err != nil {
+	if err := statefile.MakeDir(filepath.Dir(file), host.files, 0o750); err != nil {
 		return nil, fmt.Errorf("create the directory of operations files: %w", err)
 	}
-	return lockFile(ctx, file+".lock", host.files, lockMode)
+	return statefile.LockFile(ctx, file+".lock", host.files, statefile.LockMode)
 }
 
 // makeRunDir creates the run directory: a user's is that user's alone.
@@ -28,7 +30,7 @@ func makeRunDir(host Host) error {
 	if host.uid != 0 && !host.pbs {
 		mode = 0o700
 	}
-	if err := makeDir(host.runDir, host.files, mode); err != nil {
+	if err := statefile.MakeDir(host.runDir, host.files, mode); err != nil {
 		return fmt.Errorf("create the run directory: %w", err)
 	}
 	return nil
@@ -56,14 +58,14 @@ func (h Host) spare() (Host, error) {
 
 // configLocks are the locks of every datastore.cfg that binds us.
 type configLocks struct {
-	held    []*fileLock
-	at      map[string]*fileLock // the same by path: root can take a lock back
-	missing []string             // lock files that were not there
+	held    []*statefile.Lock
+	at      map[string]*statefile.Lock // the same by path: root can take a lock back
+	missing []string                   // lock files that were not there
 }
 
 func (c *configLocks) unlock() {
 	for _, l := range slices.Backward(c.held) {
-		l.unlock()
+		l.Unlock()
 	}
 }
 
@@ -72,7 +74,7 @@ func (c *configLocks) unlock() {
 // our entry, or seen our entry: either way the next attempt finds out.
 func (c *configLocks) incomplete() bool {
 	for path, l := range c.at {
-		if !sameFile(l.f, path) {
+		if !statefile.SameFile(l.File, path) {
 			return true
 		}
 	}
@@ -87,11 +89,11 @@ func (c *configLocks) incomplete() bool {
 // lockConfigs takes the config locks, our own first. file names the one that
 // was not to be had.
 func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file string, err error) {
-	locks = &configLocks{at: map[string]*fileLock{}}
+	locks = &configLocks{at: map[string]*statefile.Lock{}}
 	for _, place := range host.configs {
-		var l *fileLock
+		var l *statefile.Lock
 		if place.shared {
-			l, err = shareLock(ctx, place.lock())
+			l, err = statefile.ShareLock(ctx, place.lock())
 			if errors.Is(err, os.ErrNotExist) {
 				locks.missing = append(locks.missing, place.lock())
 				continue
@@ -111,22 +113,22 @@ func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file strin
 
 // lockOwnConfig takes the lock of the datastore.cfg that we may change. Off PBS
 // hosts everybody may read the lock file, for users take it shared.
-func lockOwnConfig(ctx context.Context, host Host) (*fileLock, error) {
+func lockOwnConfig(ctx context.Context, host Host) (*statefile.Lock, error) {
 	if len(host.configs) == 0 || host.configs[0].shared {
 		return nil, fmt.Errorf("no datastore.cfg of our own: %w", os.ErrPermission)
 	}
 	dirMode, mode := os.FileMode(0o755), os.FileMode(0o644)
 	switch {
 	case host.pbs:
-		mode = lockMode
+		mode = statefile.LockMode
 	case host.uid != 0:
 		dirMode, mode = 0o700, 0o600
 	}
-	if err := makeDir(host.ConfigDir(), host.files, dirMode); err != nil {
+	if err := statefile.MakeDir(host.ConfigDir(), host.files, dirMode); err != nil {
 		return nil, fmt.Errorf("create the configuration directory: %w", err)
 	}
 	if host.uid == 0 && !host.pbs {
-		return lockFromUsers(ctx, host.ConfigLock(), host.files, mode)
+		return statefile.LockFromUsers(ctx, host.ConfigLock(), host.files, mode)
 	}
-	return lockFile(ctx, host.ConfigLock(), host.files, mode)
+	return statefile.LockFile(ctx, host.ConfigLock(), host.files, mode)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
 )
 
 // What Begin, Join and Close answer beside a [*ModeError] and a [*RegisterError].
@@ -61,15 +63,15 @@ func added(a, b int64) int64 {
 	return a + b
 }
 
-func (c Counts) of(op Operation) int64 {
-	if op == Write {
+func (c Counts) of(op cfg.Operation) int64 {
+	if op == cfg.Write {
 		return c.Write
 	}
 	return c.Read
 }
 
-func (c Counts) plus(op Operation, n int64) Counts {
-	if op == Write {
+func (c Counts) plus(op cfg.Operation, n int64) Counts {
+	if op == cfg.Write {
 		c.Write += n
 	} else {
 		c.Read += n

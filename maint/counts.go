@@ -4,6 +4,9 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 // ProcessCount is what one process does with a datastore.
@@ -116,11 +119,11 @@ func namesIn(dir string) []string {
 // what cannot be seen is not taken for dead.
 func (t *Tally) add(entries []opsEntry, home bool) {
 	for _, e := range entries {
-		sight := Unseen
+		sight := procfs.Unseen
 		if home || e.here {
 			sight = e.look()
 		}
-		if e.counts.Total() == 0 || sight == Ended {
+		if e.counts.Total() == 0 || sight == procfs.Ended {
 			continue
 		}
 		p := ProcessCount{
@@ -128,7 +131,7 @@ func (t *Tally) add(entries []opsEntry, home bool) {
 			Elsewhere: !home && !e.here, Name: elsewhereName,
 		}
 		if !p.Elsewhere {
-			p.Name = processName(p.PID)
+			p.Name = procfs.ProcessName(p.PID)
 		}
 		t.Processes = append(t.Processes, p)
 	}
@@ -137,7 +140,7 @@ func (t *Tally) add(entries []opsEntry, home bool) {
 // seenFromHere gives the entries of a guest the pid that it has here, if it has one:
 // it is the process that holds the guest's lock.
 func seenFromHere(dir string, entries []opsEntry) []opsEntry {
-	p := lockHolder(filepath.Join(dir, aliveName))
+	p := statefile.LockHolder(filepath.Join(dir, aliveName))
 	if p.PID == 0 || p.StartTime == 0 {
 		return entries
 	}

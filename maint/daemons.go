@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 // daemonPrefix begins the names of the server's daemons; it is all that fits into
@@ -17,15 +20,15 @@ const daemonPrefix = "proxmox-backup-"
 // pbsDaemons are the processes in PBS's pid files that run. Whatever else has such
 // a pid by now is not one of them. It is an error if we cannot tell: where PBS's
 // processes cannot be seen, neither can its operations.
-func pbsDaemons(host Host) ([]Process, error) {
-	var daemons []Process
+func pbsDaemons(host Host) ([]procfs.Process, error) {
+	var daemons []procfs.Process
 	var unseen error
 	for _, file := range host.PIDFiles() {
 		pid := readPIDFile(file)
 		if pid == 0 {
 			continue
 		}
-		p, running := LookProcess(pid)
+		p, running := procfs.LookProcess(pid)
 		if running && isDaemon(p) && !isAnother(host, p) {
 			daemons = append(daemons, p)
 		} else if err := stopped(pid, running); err != nil {
@@ -41,8 +44,8 @@ func pbsDaemons(host Host) ([]Process, error) {
 // stopped is nil where a daemon of the server's that is not found is one that does
 // not run. Some other process may have its pid.
 func stopped(pid int, taken bool) error {
-	v, err := around()
-	if err != nil || v.namespace != initPIDNamespace || !v.all && !taken {
+	v, err := procfs.Around()
+	if err != nil || v.Namespace != procfs.InitPIDNamespace || !v.All && !taken {
 		return errors.New("cannot be seen from here (another pid namespace, or hidepid)")
 	}
 	if other := daemonInside(pid); other != 0 {
@@ -54,8 +57,8 @@ func stopped(pid int, taken bool) error {
 // isAnother says whether a daemon that is found is that of another server, as when a
 // container with a server of its own is shown the directories of the host's: the
 // operations files then know one with its pid that began at another time.
-func isAnother(host Host, p Process) bool {
-	if v, err := around(); err != nil || v.namespace == initPIDNamespace {
+func isAnother(host Host, p procfs.Process) bool {
+	if v, err := procfs.Around(); err != nil || v.Namespace == procfs.InitPIDNamespace {
 		return false
 	}
 	for _, name := range namesIn(host.OperationsDir()) {
@@ -72,21 +75,21 @@ func isAnother(host Host, p Process) bool {
 	return false
 }
 
-func isDaemon(p Process) bool { return strings.HasPrefix(p.Name, daemonPrefix) }
+func isDaemon(p procfs.Process) bool { return strings.HasPrefix(p.Name, daemonPrefix) }
 
 // daemonInside returns the process of a server in a container that has that pid
 // there, 0 where there is none.
 func daemonInside(pid int) int {
-	pids, err := numericDirs("/proc")
+	pids, err := procfs.NumericDirs("/proc")
 	if err != nil {
 		return 0
 	}
 	for _, p := range pids {
-		comm, err := os.ReadFile(procPath(p, "comm"))
+		comm, err := os.ReadFile(procfs.ProcPath(p, "comm"))
 		if err != nil || !strings.HasPrefix(string(comm), daemonPrefix) {
 			continue
 		}
-		numbers := numbersOf(p)
+		numbers := procfs.NumbersOf(p)
 		if len(numbers) > 1 && numbers[len(numbers)-1] == strconv.Itoa(pid) {
 			return p
 		}
@@ -96,7 +99,7 @@ func daemonInside(pid int) int {
 
 // readPIDFile returns the pid in a pid file, 0 if there is none.
 func readPIDFile(path string) int {
-	data, err := readLimited(path, 64)
+	data, err := statefile.ReadLimited(path, 64)
 	if err != nil {
 		return 0
 	}

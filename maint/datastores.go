@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 // ErrPBSOwns says that datastore.cfg is PBS's, where datastores are added and
@@ -18,31 +21,31 @@ var ErrExists = errors.New("datastore exists")
 
 // Datastores lists what is configured, our own datastore.cfg first. A name that
 // is in two files is listed once, with the stricter mode.
-func Datastores(host Host) ([]Datastore, error) {
+func Datastores(host Host) ([]cfg.Datastore, error) {
 	if len(host.configs) == 0 {
 		return nil, errNoHost
 	}
-	var list []Datastore
+	var list []cfg.Datastore
 	for _, place := range host.configs {
 		data, _, err := readConfig(place.file())
 		if err != nil {
 			return nil, err
 		}
-		c := parseConfig(data)
-		if c.problem != "" && len(c.sections) == 0 {
-			return nil, fmt.Errorf("%s: %s", place.file(), c.problem)
+		c := cfg.ParseConfig(data)
+		if c.Problem != "" && len(c.Sections) == 0 {
+			return nil, fmt.Errorf("%s: %s", place.file(), c.Problem)
 		}
-		for _, s := range c.sections {
-			if s.kind == sectionType {
-				list = addListed(list, c.datastore(s, place.file()))
+		for _, s := range c.Sections {
+			if s.Kind == cfg.SectionType {
+				list = addListed(list, c.Datastore(s, place.file()))
 			}
 		}
 	}
 	return list, nil
 }
 
-func addListed(list []Datastore, d Datastore) []Datastore {
-	i := slices.IndexFunc(list, func(o Datastore) bool { return o.Name == d.Name })
+func addListed(list []cfg.Datastore, d cfg.Datastore) []cfg.Datastore {
+	i := slices.IndexFunc(list, func(o cfg.Datastore) bool { return o.Name == d.Name })
 	if i < 0 {
 		return append(list, d)
 	}
@@ -52,35 +55,35 @@ func addListed(list []Datastore, d Datastore) []Datastore {
 
 // AddDatastore lists a datastore in our own datastore.cfg: Name, Path,
 // BackingDevice and Comment. Whether there is one at the path is not looked at.
-func AddDatastore(ctx context.Context, host Host, d Datastore) error {
-	if err := d.check(); err != nil {
+func AddDatastore(ctx context.Context, host Host, d cfg.Datastore) error {
+	if err := d.Check(); err != nil {
 		return err
 	}
 	if err := isNew(ctx, host, d); err != nil {
 		return err
 	}
-	return editConfig(ctx, host, func(c *config) ([]byte, error) {
+	return editConfig(ctx, host, func(c *cfg.Config) ([]byte, error) {
 		if err := nameIsNew(host, d); err != nil {
 			return nil, err
 		}
-		return c.added(d), nil
+		return c.Added(d), nil
 	})
 }
 
 // CheckAdd says why [AddDatastore] would refuse a datastore, for who is about to
 // make one.
-func CheckAdd(ctx context.Context, host Host, d Datastore) error {
+func CheckAdd(ctx context.Context, host Host, d cfg.Datastore) error {
 	if host.IsPBS() {
 		return ErrPBSOwns
 	}
-	if err := d.check(); err != nil {
+	if err := d.Check(); err != nil {
 		return err
 	}
 	return isNew(ctx, host, d)
 }
 
 // isNew complains about a name or datastore that is listed already.
-func isNew(ctx context.Context, host Host, d Datastore) error {
+func isNew(ctx context.Context, host Host, d cfg.Datastore) error {
 	listed, err := Datastores(host)
 	if err != nil {
 		return err
@@ -99,7 +102,7 @@ func isNew(ctx context.Context, host Host, d Datastore) error {
 }
 
 // nameIsNew complains about a name that is listed already.
-func nameIsNew(host Host, d Datastore) error {
+func nameIsNew(host Host, d cfg.Datastore) error {
 	listed, err := Datastores(host)
 	if err != nil {
 		return err
@@ -125,27 +128,27 @@ func RemoveDatastore(ctx context.Context, host Host, name string, also ...string
 	if err != nil {
 		return err
 	}
-	return editConfig(ctx, host, func(c *config) ([]byte, error) {
-		s, err := c.find(name)
+	return editConfig(ctx, host, func(c *cfg.Config) ([]byte, error) {
+		s, err := c.Find(name)
 		if err != nil {
 			return nil, err
 		}
 		if s == nil {
-			return nil, fmt.Errorf("datastore %s: %w", name, ErrNotConfigured)
+			return nil, fmt.Errorf("datastore %s: %w", name, cfg.ErrNotConfigured)
 		}
-		procs, err := counted.conflictingUnder(names, Offline)
+		procs, err := counted.conflictingUnder(names, cfg.Offline)
 		if err != nil {
 			return nil, err
 		}
 		if len(procs) > 0 {
-			return nil, &ConflictError{Store: name, Type: Delete, Processes: procs}
+			return nil, &ConflictError{Store: name, Type: cfg.Delete, Processes: procs}
 		}
-		return c.removed(s), nil
+		return c.Removed(s), nil
 	})
 }
 
 // editConfig replaces our own datastore.cfg under its lock.
-func editConfig(ctx context.Context, host Host, edit func(*config) ([]byte, error)) error {
+func editConfig(ctx context.Context, host Host, edit func(*cfg.Config) ([]byte, error)) error {
 	if len(host.configs) == 0 {
 		return errNoHost
 	}
@@ -156,14 +159,14 @@ func editConfig(ctx context.Context, host Host, edit func(*config) ([]byte, erro
 	if err != nil {
 		return err
 	}
-	defer lock.unlock()
+	defer lock.Unlock()
 	data, _, err := readConfig(host.configs[0].file())
 	if err != nil {
 		return err
 	}
-	c := parseConfig(data)
-	if c.problem != "" {
-		return fmt.Errorf("%s: %s", host.configs[0].file(), c.problem)
+	c := cfg.ParseConfig(data)
+	if c.Problem != "" {
+		return fmt.Errorf("%s: %s", host.configs[0].file(), c.Problem)
 	}
 	out, err := edit(c)
 	if err != nil {
@@ -174,12 +177,12 @@ func editConfig(ctx context.Context, host Host, edit func(*config) ([]byte, erro
 
 // writeConfig replaces our own datastore.cfg. Called under its lock.
 func writeConfig(host Host, data []byte) error {
-	own, mode := owner{}, os.FileMode(0o644)
+	own, mode := statefile.Owner{}, os.FileMode(0o644)
 	switch {
 	case host.pbs:
-		own, mode = owner{gid: host.files.gid, set: host.files.set}, 0o640
+		own, mode = statefile.Owner{GID: host.files.GID, Set: host.files.Set}, 0o640
 	case host.uid != 0:
 		mode = 0o600
 	}
-	return replaceConfig(host.configs[0].file(), data, own, mode)
+	return statefile.ReplaceConfig(host.configs[0].file(), data, own, mode)
 }

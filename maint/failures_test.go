@@ -8,6 +8,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 func TestGarbledFileRefusesAndStays(t *testing.T) {
@@ -15,11 +18,11 @@ func TestGarbledFileRefusesAndStays(t *testing.T) {
 		p := newPlace(t)
 		p.write(t, opsName, text)
 		ops := p.operations(t, nil)
-		_, err := ops.Begin(t.Context(), Read)
+		_, err := ops.Begin(t.Context(), cfg.Read)
 		if !errors.Is(err, ErrUncounted) || !errors.Is(err, ErrGarbled) || !strings.Contains(err.Error(), p.host.OperationsFile(testStore)) {
 			t.Errorf("%q: got %v", text, err)
 		}
-		if err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{}); !errors.Is(err, ErrGarbled) {
+		if err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{}); !errors.Is(err, ErrGarbled) {
 			t.Errorf("%q: SetMode: %v", text, err)
 		}
 		if got := p.read(t, opsName); got != text {
@@ -41,28 +44,28 @@ func TestStuckLockNamesItsHolder(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { // ten seconds go by at once
 			ops := p.operations(t, nil)
 			start := time.Now()
-			_, err := ops.Begin(t.Context(), Read)
-			var stuck *LockError
+			_, err := ops.Begin(t.Context(), cfg.Read)
+			var stuck *statefile.LockError
 			if !errors.Is(err, ErrUncounted) || !errors.As(err, &stuck) {
 				t.Fatalf("Begin: got %v", err)
 			}
 			if stuck.File != lock || stuck.Holder.PID != holder.pid() {
 				t.Errorf("got %+v, want lock %s held by %d", stuck, lock, holder.pid())
 			}
-			if d := time.Since(start); d != lockTimeout {
+			if d := time.Since(start); d != statefile.LockTimeout {
 				t.Errorf("waited %v", d)
 			}
 		})
 		holder.end()
 		ops := p.operations(t, nil)
-		begin(t, ops, Read).Release()
+		begin(t, ops, cfg.Read).Release()
 	}
 }
 
 func TestRemovalThatFailsIsTriedAgain(t *testing.T) {
 	p := newPlace(t)
 	ops := p.operations(t, nil)
-	g := begin(t, ops, Read)
+	g := begin(t, ops, cfg.Read)
 	good := p.read(t, opsName)
 	p.write(t, opsName, "garbage")
 	g.Release()
@@ -83,5 +86,5 @@ func TestKilledProcessCountsNothing(t *testing.T) {
 	}
 	holder.cmd.Process.Kill()
 	eventually(t, "count goes with its process", func() bool { return p.sum(t) == Counts{} })
-	p.setMode(t, Offline, SetOptions{})
+	p.setMode(t, cfg.Offline, SetOptions{})
 }

@@ -1,6 +1,10 @@
 package maint
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+)
 
 // Guard is one counted operation. Whoever holds a descriptor below a
 // datastore holds a Guard: close the descriptor first, then Release.
@@ -8,7 +12,7 @@ import "sync/atomic"
 // A Guard must not be copied after Begin returned it; go vet reports copies.
 type Guard struct {
 	ops atomic.Pointer[Operations] // nil once released
-	op  Operation                  // never changes
+	op  cfg.Operation              // never changes
 }
 
 // Release gives the operation back. It may be called more than once, from any
@@ -27,7 +31,7 @@ func (g *Guard) Release() {
 func (g *Guard) Held() bool { return g != nil && g.ops.Load() != nil }
 
 // Operation returns what the Guard counts as, 0 for nil and the zero Guard.
-func (g *Guard) Operation() Operation {
+func (g *Guard) Operation() cfg.Operation {
 	if g == nil {
 		return 0
 	}

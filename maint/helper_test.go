@@ -19,6 +19,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 // The test binary is also the other processes of the tests: with helperEnv set
@@ -76,9 +80,9 @@ func dirsHost(dir string) (Host, error) {
 func helpHold(args []string) {
 	contain()
 	ops := must(NewOperations(Options{Store: args[1], Host: must(dirsHost(args[0]))}))
-	op := Read
+	op := cfg.Read
 	if args[2] == "write" {
-		op = Write
+		op = cfg.Write
 	}
 	guard := must(ops.Begin(context.Background(), op))
 	ready()
@@ -96,7 +100,7 @@ func helpTrack(args []string) {
 
 // helpLock holds a lock file.
 func helpLock(args []string) {
-	must(lockFile(context.Background(), args[0], owner{}, lockMode))
+	must(statefile.LockFile(context.Background(), args[0], statefile.Owner{}, statefile.LockMode))
 	ready()
 }
 
@@ -109,7 +113,7 @@ func helpChurn(args []string) {
 	ops := must(NewOperations(Options{Store: args[1], Host: must(dirsHost(args[0])), Linger: time.Millisecond}))
 	fmt.Println("ready")
 	for {
-		guard, err := ops.Begin(ctx, Operation(1+rand.IntN(2)))
+		guard, err := ops.Begin(ctx, cfg.Operation(1+rand.IntN(2)))
 		if err != nil {
 			time.Sleep(time.Millisecond)
 			continue
@@ -221,9 +225,9 @@ func (o *other) kill() {
 }
 
 // process is the helper as the operations file names it.
-func (o *other) process(t testing.TB) Process {
+func (o *other) process(t testing.TB) procfs.Process {
 	t.Helper()
-	p, ok := LookProcess(o.pid())
+	p, ok := procfs.LookProcess(o.pid())
 	if !ok {
 		t.Fatalf("helper %d does not run", o.pid())
 	}
@@ -330,7 +334,7 @@ func (p place) operations(t testing.TB, change func(*Options)) *Operations {
 	return ops
 }
 
-func begin(t testing.TB, ops *Operations, op Operation) *Guard {
+func begin(t testing.TB, ops *Operations, op cfg.Operation) *Guard {
 	t.Helper()
 	g, err := ops.Begin(context.Background(), op)
 	if err != nil {
@@ -349,7 +353,7 @@ func (p place) sum(t testing.TB) Counts {
 	return c
 }
 
-func (p place) setMode(t testing.TB, mode ModeType, opts SetOptions) {
+func (p place) setMode(t testing.TB, mode cfg.ModeType, opts SetOptions) {
 	t.Helper()
 	if err := SetMode(context.Background(), p.host, testStore, mode, opts); err != nil {
 		t.Fatalf("SetMode(%s): %v", mode, err)

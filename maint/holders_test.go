@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
 // testMount mounts a file system of its own, with a file in it.
@@ -43,25 +45,25 @@ func TestHolders(t *testing.T) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	find := func(t *testing.T) []Holder {
+	find := func(t *testing.T) []mounts.Holder {
 		t.Helper()
-		h, err := Holders(t.Context(), point)
+		h, err := mounts.Holders(t.Context(), point)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return h
 	}
 	for _, tt := range []struct{ helper, arg, how, path string }{
-		{"open", file, HowDescriptor, file},
-		{"open", point, HowDescriptor, point},
-		{"mmap", file, HowMapping, file},
-		{"cwd", dir, HowCwd, dir},
+		{"open", file, mounts.HowDescriptor, file},
+		{"open", point, mounts.HowDescriptor, point},
+		{"mmap", file, mounts.HowMapping, file},
+		{"cwd", dir, mounts.HowCwd, dir},
 	} {
 		t.Run(tt.how, func(t *testing.T) {
 			o := startOther(t, tt.helper, tt.arg)
 			p := o.process(t)
-			want := Holder{PID: p.PID, StartTime: p.StartTime, Name: p.Name, Path: tt.path, How: tt.how}
-			if got := find(t); !slices.Equal(got, []Holder{want}) {
+			want := mounts.Holder{PID: p.PID, StartTime: p.StartTime, Name: p.Name, Path: tt.path, How: tt.how}
+			if got := find(t); !slices.Equal(got, []mounts.Holder{want}) {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 			o.end()
@@ -77,7 +79,7 @@ func TestHolders(t *testing.T) {
 		}
 		o := startOther(t, "open", other)
 		os.Remove(other)
-		if got := find(t); len(got) != 1 || got[0].PID != o.pid() || got[0].How != HowDescriptor {
+		if got := find(t); len(got) != 1 || got[0].PID != o.pid() || got[0].How != mounts.HowDescriptor {
 			t.Errorf("got %+v", got)
 		}
 		o.end()
@@ -89,7 +91,7 @@ func TestHolders(t *testing.T) {
 		defer unix.Unmount(dir, unix.MNT_DETACH)
 		// What lies on the nested mount does not hold ours a second time.
 		startOther(t, "cwd", dir)
-		want := []Holder{{Name: "tmpfs", Path: dir, How: HowNested}}
+		want := []mounts.Holder{{Name: "tmpfs", Path: dir, How: mounts.HowNested}}
 		if got := find(t); !slices.Equal(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
@@ -101,7 +103,7 @@ func TestHolders(t *testing.T) {
 		}
 		device := strings.TrimSpace(string(out))
 		defer exec.Command("losetup", "-d", device).Run()
-		want := Holder{Name: device, Path: file, How: HowLoop}
+		want := mounts.Holder{Name: device, Path: file, How: mounts.HowLoop}
 		if got := find(t); !slices.Contains(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
@@ -116,8 +118,8 @@ func TestHolders(t *testing.T) {
 		defer cmd.Wait()
 		defer in.Close()
 		eventually(t, "holder in another namespace is found", func() bool {
-			return slices.ContainsFunc(find(t), func(h Holder) bool {
-				return h.PID == cmd.Process.Pid && h.How == HowDescriptor && h.Path == file
+			return slices.ContainsFunc(find(t), func(h mounts.Holder) bool {
+				return h.PID == cmd.Process.Pid && h.How == mounts.HowDescriptor && h.Path == file
 			})
 		})
 	})
@@ -130,12 +132,12 @@ func TestFindMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{point, point + "/", filepath.Join(link, filepath.Base(point))} {
-		if m, err := FindMount(path); err != nil || m.Point != point || m.FSType != "tmpfs" {
+		if m, err := mounts.FindMount(path); err != nil || m.Point != point || m.FSType != "tmpfs" {
 			t.Errorf("FindMount(%q): got %+v, %v", path, m, err)
 		}
 	}
 	for _, path := range []string{filepath.Dir(point), filepath.Join(point, "a file"), "/nowhere/at/all"} {
-		if _, err := FindMount(path); !errors.Is(err, ErrNotMounted) {
+		if _, err := mounts.FindMount(path); !errors.Is(err, mounts.ErrNotMounted) {
 			t.Errorf("FindMount(%q): got %v", path, err)
 		}
 	}

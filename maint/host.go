@@ -1,8 +1,6 @@
 package maint
 
 import (
-	"github.com/pbsfs/pbsfs/maint/text"
-
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +10,10 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/statefile"
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 // Where PBS and pbsfs keep things when nobody says otherwise.
@@ -54,8 +56,8 @@ type Host struct {
 	ownRun   string        // sockets, mount records, logs
 	uid      int
 	pbs      bool
-	files    owner  // of what we create beside PBS's files
-	usersRun string // glob of the users' run directories that root sums, or ""
+	files    statefile.Owner // of what we create beside PBS's files
+	usersRun string          // glob of the users' run directories that root sums, or ""
 	// spareRun is where an ordinary user counts when the run directory was taken
 	// away, as at the end of the last session; "" for others. spareUsers is the glob
 	// of those that root looks at.
@@ -74,7 +76,7 @@ type configPlace struct {
 	shared bool
 }
 
-func (p configPlace) file() string { return filepath.Join(p.dir, configName) }
+func (p configPlace) file() string { return filepath.Join(p.dir, cfg.FileName) }
 func (p configPlace) lock() string { return filepath.Join(p.dir, configLockName) }
 
 var errNoHost = errors.New("maint: the zero Host has no files")
@@ -111,7 +113,7 @@ func NewHost(opts HostOptions) (Host, error) {
 // the server's datastore.cfg, whatever links and mounts are on the way.
 func isServers(dir string) bool {
 	return dir != "" && (sameFiles(dir, pbsConfigDir) ||
-		sameFiles(filepath.Join(dir, configName), filepath.Join(pbsConfigDir, configName)))
+		sameFiles(filepath.Join(dir, cfg.FileName), filepath.Join(pbsConfigDir, cfg.FileName)))
 }
 
 func sameFiles(a, b string) bool {
@@ -227,7 +229,7 @@ func (h *Host) defaultOwnRun(server bool, getenv func(string) string) (string, e
 		return ownRunDir, nil
 	}
 	xdg := getenv("XDG_RUNTIME_DIR")
-	if server && h.uid == backupOwner().uid {
+	if server && h.uid == backupOwner().UID {
 		if own := filepath.Join(pbsRunDir, serverUsersDir); mayWrite(own) || !filepath.IsAbs(xdg) {
 			return own, nil
 		}
@@ -267,24 +269,24 @@ func (h *Host) placeOwner(runDir string) {
 	switch {
 	case !h.pbs:
 	case runDir != "" && h.runDir == runDir:
-		h.files = ownerOf(runDir)
+		h.files = statefile.OwnerOf(runDir)
 	default:
 		h.files = backupOwner()
 	}
 }
 
 // backupOwner is PBS's user and group; not set where there is none.
-func backupOwner() owner {
+func backupOwner() statefile.Owner {
 	u, err := user.Lookup(pbsUser)
 	if err != nil {
-		return owner{}
+		return statefile.Owner{}
 	}
 	uid, err1 := strconv.Atoi(u.Uid)
 	gid, err2 := strconv.Atoi(u.Gid)
 	if g, err := user.LookupGroup(pbsUser); err == nil {
 		gid, err2 = strconv.Atoi(g.Gid)
 	}
-	return owner{uid: uid, gid: gid, set: err1 == nil && err2 == nil}
+	return statefile.Owner{UID: uid, GID: gid, Set: err1 == nil && err2 == nil}
 }
 
 // ConfigDir is the directory whose datastore.cfg we may change.
@@ -331,7 +333,7 @@ func (h Host) IsPBS() bool { return h.pbs }
 
 // Owner returns the user and group that get what we create among PBS's files.
 // ok is false where it simply stays ours.
-func (h Host) Owner() (uid, gid int, ok bool) { return h.files.uid, h.files.gid, h.files.set }
+func (h Host) Owner() (uid, gid int, ok bool) { return h.files.UID, h.files.GID, h.files.Set }
 
 // UID is the user the Host was made for.
 func (h Host) UID() int { return h.uid }

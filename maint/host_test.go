@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
 )
 
 func env(vars ...string) func(string) string {
@@ -81,35 +83,35 @@ func TestUsersObeyRootAndRootCountsUsers(t *testing.T) {
 	user, root, p := userPlace(t)
 	p.write(t, "root/datastore.cfg", plainConfig)
 	ops := p.operations(t, func(o *Options) { o.Host = user; o.Linger = -1 })
-	g := begin(t, ops, Read) // root has no lock file yet
+	g := begin(t, ops, cfg.Read) // root has no lock file yet
 	ctx := t.Context()
-	if err := SetMode(ctx, root, testStore, Offline, SetOptions{}); !errors.Is(err, ErrConflict) {
+	if err := SetMode(ctx, root, testStore, cfg.Offline, SetOptions{}); !errors.Is(err, ErrConflict) {
 		t.Errorf("root, while the user reads: %v", err)
 	}
 	g.Release()
-	if err := SetMode(ctx, root, testStore, Offline, SetOptions{Wait: 5 * time.Second}); err != nil {
+	if err := SetMode(ctx, root, testStore, cfg.Offline, SetOptions{Wait: 5 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ops.Begin(ctx, Read); !errors.Is(err, ErrOffline) {
+	if _, err := ops.Begin(ctx, cfg.Read); !errors.Is(err, cfg.ErrOffline) {
 		t.Errorf("the user, in root's offline: %v", err)
 	}
 	if err := ClearMode(ctx, user, testStore, SetOptions{}); err != nil {
 		t.Errorf("clearing the own, absent mode: %v", err)
 	}
-	if _, err := ops.Begin(ctx, Read); !errors.Is(err, ErrOffline) {
+	if _, err := ops.Begin(ctx, cfg.Read); !errors.Is(err, cfg.ErrOffline) {
 		t.Errorf("the user cleared root's mode: %v", err)
 	}
 	if err := ClearMode(ctx, root, testStore, SetOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	begin(t, ops, Read)
+	begin(t, ops, cfg.Read)
 }
 
 func TestUserCannotChangeRootsDatastores(t *testing.T) {
 	user, _, p := userPlace(t)
 	p.write(t, "root/datastore.cfg", plainConfig)
 	p.writeConfig(t, "")
-	if err := SetMode(t.Context(), user, testStore, Offline, SetOptions{}); !errors.Is(err, os.ErrPermission) {
+	if err := SetMode(t.Context(), user, testStore, cfg.Offline, SetOptions{}); !errors.Is(err, os.ErrPermission) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -120,14 +122,14 @@ func TestLockThatAppearsIsTaken(t *testing.T) {
 	p.write(t, "root/datastore.cfg", plainConfig)
 	l := &fileLedger{host: user, store: testStore, modes: newModeSource(user, testStore, "", false)}
 	rounds := 0
-	plan := func(Mode) (Counts, bool) {
+	plan := func(cfg.Mode) (Counts, bool) {
 		if rounds++; rounds == 1 {
 			p.write(t, "root/.datastore.lck", "")
 		}
 		return Counts{Read: 1}, true
 	}
 	granted := 0
-	if err := l.register(t.Context(), plan, func(Mode, *Counts) { granted++ }); err != nil {
+	if err := l.register(t.Context(), plan, func(cfg.Mode, *Counts) { granted++ }); err != nil {
 		t.Fatal(err)
 	}
 	if rounds != 2 || granted != 1 {

@@ -3,6 +3,9 @@ package maint
 import (
 	"context"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 const (
@@ -98,7 +101,7 @@ func (o *Operations) due() time.Time {
 		return o.retryAt
 	}
 	if o.counts.Total() == 0 {
-		if !o.mode.allows(Read) {
+		if !o.mode.Allows(cfg.Read) {
 			return time.Time{}
 		}
 		return o.idleSince[0].Add(o.opts.Linger)
@@ -109,7 +112,7 @@ func (o *Operations) due() time.Time {
 // displayDue is when the file's counts have to be changed. Called with mu held.
 func (o *Operations) displayDue() time.Time {
 	at := o.displayAt
-	for _, op := range []Operation{Read, Write} {
+	for _, op := range []cfg.Operation{cfg.Read, cfg.Write} {
 		if o.covered[op] && o.counts.of(op) == 0 {
 			at = earlier(at, o.idleSince[op].Add(o.opts.Linger))
 		}
@@ -139,7 +142,7 @@ func (o *Operations) begin(now time.Time) step {
 	default:
 		o.displayAt = now.Add(displayEvery)
 		o.want = o.counts
-		for _, op := range []Operation{Read, Write} {
+		for _, op := range []cfg.Operation{cfg.Read, cfg.Write} {
 			// The file will no longer count one: who begins one from here
 			// on waits for a registration.
 			if o.counts.of(op) == 0 {
@@ -176,17 +179,17 @@ func (o *Operations) register() {
 
 // plan says what the file has to say for those who wait and may. news is
 // false when there is nobody to publish for.
-func (o *Operations) plan(mode Mode) (want Counts, news bool) {
+func (o *Operations) plan(mode cfg.Mode) (want Counts, news bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	want = o.counts
 	for _, w := range o.waiting {
-		if mode.allows(w.op) {
+		if mode.Allows(w.op) {
 			want = want.plus(w.op, 1)
 			news = true
 		}
 	}
-	for _, op := range []Operation{Read, Write} {
+	for _, op := range []cfg.Operation{cfg.Read, cfg.Write} {
 		if o.covered[op] && want.of(op) == 0 { // lingers
 			want = want.plus(op, 1)
 		}
@@ -197,7 +200,7 @@ func (o *Operations) plan(mode Mode) (want Counts, news bool) {
 // grant counts those whose operation the file now covers and refuses those the
 // mode forbids. It is called with the locks held under which mode was read and
 // published written; nil published means that nothing was.
-func (o *Operations) grant(mode Mode, published *Counts) {
+func (o *Operations) grant(mode cfg.Mode, published *Counts) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.mode = mode
@@ -207,8 +210,8 @@ func (o *Operations) grant(mode Mode, published *Counts) {
 	var still []*waiter
 	for _, w := range o.waiting {
 		switch {
-		case !mode.allows(w.op):
-			w.done <- mode.refusal(o.opts.Store)
+		case !mode.Allows(w.op):
+			w.done <- mode.Refusal(o.opts.Store)
 		case o.phase == active && o.covered[w.op]:
 			o.counts = o.counts.plus(w.op, 1)
 			w.done <- nil
@@ -227,8 +230,8 @@ func (o *Operations) nowActive(published Counts) {
 		o.idleSince = [3]time.Time{now, now, now}
 	}
 	o.phase, o.residue, o.lost, o.retryAt = active, false, false, time.Time{}
-	o.covered[Read] = published.Read > 0
-	o.covered[Write] = published.Write > 0
+	o.covered[cfg.Read] = published.Read > 0
+	o.covered[cfg.Write] = published.Write > 0
 	o.displayAt = now.Add(displayEvery)
 	o.verifyAt = now.Add(verifyEvery)
 }
@@ -266,7 +269,7 @@ func (o *Operations) tidy() {
 	final, timeout := o.closed, tidyTimeout
 	o.mu.Unlock()
 	if final {
-		timeout = lockTimeout
+		timeout = statefile.LockTimeout
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()

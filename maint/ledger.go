@@ -7,6 +7,10 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 // ledger is where an Operations publishes its counts. It is used by one
@@ -15,7 +19,7 @@ type ledger interface {
 	// register reads the mode, asks plan what to publish under it, publishes
 	// that and calls grant, all under the locks that keep the mode and the
 	// file from changing. grant is told nil when there was nothing to publish.
-	register(ctx context.Context, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) error
+	register(ctx context.Context, plan func(cfg.Mode) (Counts, bool), grant func(cfg.Mode, *Counts)) error
 	// update publishes other counts of an entry that is there; zero removes it.
 	update(ctx context.Context, counts Counts) error
 	// stale says that the file needs an update though our counts are the same.
@@ -24,7 +28,7 @@ type ledger interface {
 	said() Counts
 	// holds says whether the file counts an operation of that kind of ours at
 	// this moment. Unlike the rest it may be called by everybody.
-	holds(op Operation) bool
+	holds(op cfg.Operation) bool
 	// intact says whether the file still says of us what was published.
 	intact() bool
 	// close gives back what is held for as long as something may be published.
@@ -44,7 +48,7 @@ type unpublished struct {
 	modes *modeSource
 }
 
-func (u unpublished) register(ctx context.Context, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) error {
+func (u unpublished) register(ctx context.Context, plan func(cfg.Mode) (Counts, bool), grant func(cfg.Mode, *Counts)) error {
 	b, file, err := u.modes.current(ctx)
 	if err != nil {
 		return &RegisterError{Store: u.store, File: file, Err: err}
@@ -60,7 +64,7 @@ func (u unpublished) register(ctx context.Context, plan func(Mode) (Counts, bool
 func (unpublished) update(context.Context, Counts) error { return nil }
 func (unpublished) stale() bool                          { return false }
 func (unpublished) said() Counts                         { return Counts{} }
-func (unpublished) holds(Operation) bool                 { return true }
+func (unpublished) holds(cfg.Operation) bool             { return true }
 func (unpublished) intact() bool                         { return true }
 func (unpublished) close()                               {}
 
@@ -69,8 +73,8 @@ type fileLedger struct {
 	host    Host
 	store   string
 	modes   *modeSource
-	daemons []Process // PBS's, as of the last publication
-	written Counts    // our share, as of the last publication
+	daemons []procfs.Process // PBS's, as of the last publication
+	written Counts           // our share, as of the last publication
 	// names are those of the files that may have our share, each with what was
 	// seen in it. A list is never changed, only replaced.
 	names atomic.Pointer[[]*nameSight]
@@ -176,7 +180,7 @@ func (l *fileLedger) close() {
 }
 
 // register holds, in this order, the config locks and the operations lock.
-func (l *fileLedger) register(ctx context.Context, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) error {
+func (l *fileLedger) register(ctx context.Context, plan func(cfg.Mode) (Counts, bool), grant func(cfg.Mode, *Counts)) error {
 	for tries := 1; ; tries++ {
 		file, err := l.modes.prepare(ctx)
 		done := false
@@ -201,7 +205,7 @@ const enoughTries = 10
 
 // tryRegister is one attempt; file says where it went wrong. It is not done if
 // another lock came to exist meanwhile, which then has to be taken too.
-func (l *fileLedger) tryRegister(ctx context.Context, anyhow bool, plan func(Mode) (Counts, bool), grant func(Mode, *Counts)) (done bool, file string, err error) {
+func (l *fileLedger) tryRegister(ctx context.Context, anyhow bool, plan func(cfg.Mode) (Counts, bool), grant func(cfg.Mode, *Counts)) (done bool, file string, err error) {
 	locks, file, err := lockConfigs(ctx, l.host)
 	if err != nil {
 		return false, file, err
@@ -230,7 +234,7 @@ func (l *fileLedger) tryRegister(ctx context.Context, anyhow bool, plan func(Mod
 
 // update publishes under every name that the datastore has, one after the other.
 func (l *fileLedger) update(ctx context.Context, counts Counts) error {
-	me, err := Self()
+	me, err := procfs.Self()
 	if err != nil {
 		return err
 	}
@@ -260,19 +264,19 @@ func (l *fileLedger) update(ctx context.Context, counts Counts) error {
 }
 
 // updateFile publishes under one name.
-func (l *fileLedger) updateFile(ctx context.Context, host Host, path string, me Process, counts Counts, daemons []Process) error {
+func (l *fileLedger) updateFile(ctx context.Context, host Host, path string, me procfs.Process, counts Counts, daemons []procfs.Process) error {
 	lock, err := lockOperations(ctx, host, path)
 	if err != nil {
 		return err
 	}
-	defer lock.unlock()
+	defer lock.Unlock()
 	entries, err := readSettled(path)
 	if err != nil {
 		return err
 	}
 	undo := shares.set(path, l, counts)
 	data := encodeOperations(updateEntries(entries, me, shares.sum(path), daemons))
-	if err := replaceFile(path, data, l.host.files, lockMode); err != nil {
+	if err := statefile.ReplaceFile(path, data, l.host.files, statefile.LockMode); err != nil {
 		undo()
 		return fmt.Errorf("write operations file: %w", err)
 	}
@@ -281,7 +285,7 @@ func (l *fileLedger) updateFile(ctx context.Context, host Host, path string, me 
 
 func (l *fileLedger) said() Counts { return l.written }
 
-func (l *fileLedger) holds(op Operation) bool {
+func (l *fileLedger) holds(op cfg.Operation) bool {
 	at := l.at.Load()
 	if at == nil || at.claim.guest != "" && !at.claim.stands() {
 		return false

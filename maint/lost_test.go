@@ -9,11 +9,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // losses are ways in which our entry gets lost while operations are active.
 func losses(t *testing.T, p place) map[string]func() {
-	me, err := Self()
+	me, err := procfs.Self()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +38,7 @@ func losses(t *testing.T, p place) map[string]func() {
 		"replaced by another's entry": func() { p.write(t, opsName, "["+entryText(sleeper, 2, 0)+"]") },
 		"count changed":               func() { p.write(t, opsName, "["+entryText(me, 0, 0)+"]") },
 		"start time changed": func() {
-			p.write(t, opsName, "["+entryText(Process{PID: me.PID, StartTime: me.StartTime + 1}, 1, 0)+"]")
+			p.write(t, opsName, "["+entryText(procfs.Process{PID: me.PID, StartTime: me.StartTime + 1}, 1, 0)+"]")
 		},
 		"moved away": func() { do(os.Rename(at("run/active-operations"), at("run/elsewhere"))) },
 	}
@@ -46,7 +49,7 @@ func TestLostCountComesBack(t *testing.T) {
 	for what, lose := range losses(t, p) {
 		synctest.Test(t, func(t *testing.T) {
 			ops := p.operations(t, nil)
-			g := begin(t, ops, Read)
+			g := begin(t, ops, cfg.Read)
 			lose()
 			start := time.Now()
 			for ownCount(t, p) != (Counts{Read: 1}) {
@@ -68,13 +71,13 @@ func TestOpenRegistersFirstWhereTheCountWasLost(t *testing.T) {
 	for what, lose := range losses(t, p) {
 		t.Run(what, func(t *testing.T) {
 			ops := p.operations(t, nil)
-			g := begin(t, ops, Read)
+			g := begin(t, ops, cfg.Read)
 			// The keeper is kept from helping.
 			ops.mu.Lock()
 			ops.verifyAt, ops.displayAt = time.Now().Add(time.Hour), time.Now().Add(time.Hour)
 			ops.mu.Unlock()
 			lose()
-			second := begin(t, ops, Read)
+			second := begin(t, ops, cfg.Read)
 			if got := ownCount(t, p); got.Read == 0 {
 				t.Errorf("the operation has begun, and the file says %v", got)
 			}
@@ -90,7 +93,7 @@ func TestOpenRegistersFirstWhereTheCountWasLost(t *testing.T) {
 // ownCount is what the file says of this process.
 func ownCount(t *testing.T, p place) Counts {
 	t.Helper()
-	me, err := Self()
+	me, err := procfs.Self()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,13 +122,13 @@ func TestCountsWithoutARunDirectory(t *testing.T) {
 		return c
 	}
 	ops := p.operations(t, func(o *Options) { o.Host = user })
-	g := begin(t, ops, Read)
+	g := begin(t, ops, cfg.Read)
 	if err := os.RemoveAll(filepath.Join(p.dir, "users")); err != nil {
 		t.Fatal(err)
 	}
 	p.write(t, "users", "no directory") // which cannot be made again
 	eventually(t, "root counts the user again", func() bool { return sum() == Counts{Read: 1} })
-	begin(t, ops, Read).Release()
+	begin(t, ops, cfg.Read).Release()
 	g.Release()
 	eventually(t, "nothing is counted", func() bool { return sum() == Counts{} })
 }
@@ -154,9 +157,9 @@ func TestEntriesOfOthersSurviveALoss(t *testing.T) {
 	p := newPlace(t)
 	sleeper := startOther(t, "sleep").process(t)
 	ops := p.operations(t, nil)
-	begin(t, ops, Read)
+	begin(t, ops, cfg.Read)
 	p.write(t, opsName, "["+entryText(sleeper, 2, 1)+"]")
-	begin(t, ops, Read)
+	begin(t, ops, cfg.Read)
 	if got := p.sum(t); got.Read < 3 || got.Write != 1 {
 		t.Errorf("got %v, want both processes", got)
 	}
@@ -174,7 +177,7 @@ func TestUnreadableFileIsNotReplaced(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			p := newPlace(t)
 			ops := p.operations(t, nil)
-			g := begin(t, ops, Read)
+			g := begin(t, ops, cfg.Read)
 			path := p.host.OperationsFile(testStore)
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
@@ -186,7 +189,7 @@ func TestUnreadableFileIsNotReplaced(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := ops.Begin(t.Context(), Read); err == nil || !strings.Contains(fmt.Sprint(err), path) {
+			if _, err := ops.Begin(t.Context(), cfg.Read); err == nil || !strings.Contains(fmt.Sprint(err), path) {
 				t.Errorf("Begin: got %v, want an error that names %s", err, path)
 			}
 			after, err := os.Lstat(path)
@@ -196,7 +199,7 @@ func TestUnreadableFileIsNotReplaced(t *testing.T) {
 			if err := os.RemoveAll(path); err != nil {
 				t.Fatal(err)
 			}
-			begin(t, ops, Read)
+			begin(t, ops, cfg.Read)
 			if got := ownCount(t, p); got.Read == 0 {
 				t.Errorf("after it was removed, the file says %v", got)
 			}
@@ -217,7 +220,7 @@ func TestHugeCountsDoNotOverflow(t *testing.T) {
 	if got := p.sum(t); got != (Counts{most, most}) || got.Total() != most {
 		t.Errorf("got %v, total %d", got, got.Total())
 	}
-	if err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{}); err == nil {
+	if err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{}); err == nil {
 		t.Error("offline was set")
 	}
 }

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 var (
@@ -37,15 +40,15 @@ type model struct {
 	rnd    *rand.Rand
 	guards []*Guard
 	counts Counts
-	mode   ModeType
+	mode   cfg.ModeType
 	open   atomic.Int64 // descriptors: opened by operations, closed by Drop
 }
 
 func (m *model) begin() {
-	op := Operation(1 + m.rnd.IntN(2))
+	op := cfg.Operation(1 + m.rnd.IntN(2))
 	g, err := m.ops.Begin(m.t.Context(), op)
-	want := Mode{Type: m.mode}.Check(testStore, op)
-	if (err == nil) != (want == nil) || want != nil && !errors.Is(err, m.mode.sentinel()) {
+	want := cfg.Mode{Type: m.mode}.Check(testStore, op)
+	if (err == nil) != (want == nil) || want != nil && !errors.Is(err, m.mode.Sentinel()) {
 		m.t.Fatalf("Begin(%v) in mode %q: got %v", op, m.mode, err)
 	}
 	if err == nil {
@@ -78,8 +81,8 @@ func (m *model) releaseAll() {
 
 // set is refused exactly while the model has what the mode forbids.
 func (m *model) set() {
-	mode := []ModeType{ReadOnly, Offline}[m.rnd.IntN(2)]
-	conflict := m.counts.Write > 0 || mode == Offline && m.counts.Read > 0
+	mode := []cfg.ModeType{cfg.ReadOnly, cfg.Offline}[m.rnd.IntN(2)]
+	conflict := m.counts.Write > 0 || mode == cfg.Offline && m.counts.Read > 0
 	wait := 10 * time.Second // for what lingers
 	if conflict {
 		wait = 0
@@ -90,7 +93,7 @@ func (m *model) set() {
 		if err != nil {
 			m.t.Fatalf("SetMode(%s) with %v active: %v", mode, m.counts, err)
 		}
-		if mode == Offline && m.open.Load() != 0 {
+		if mode == cfg.Offline && m.open.Load() != 0 {
 			m.t.Fatalf("offline with %d open descriptors", m.open.Load())
 		}
 		m.mode = mode
@@ -100,13 +103,13 @@ func (m *model) set() {
 }
 
 func (m *model) drain() {
-	m.p.setMode(m.t, Offline, SetOptions{Drain: true})
-	m.mode = Offline
+	m.p.setMode(m.t, cfg.Offline, SetOptions{Drain: true})
+	m.mode = cfg.Offline
 }
 
 func (m *model) clear() {
 	m.p.clearMode(m.t)
-	m.mode = None
+	m.mode = cfg.None
 }
 
 // lose has somebody take our entry out of the file. What begins next, or else the
@@ -149,7 +152,7 @@ func TestModel(t *testing.T) {
 	m := &model{t: t, p: newPlace(t), rnd: random(t)}
 	m.ops = m.p.operations(t, func(o *Options) {
 		o.Linger = time.Millisecond
-		o.Changed = func(Mode) {}
+		o.Changed = func(cfg.Mode) {}
 		o.Drop = func() {
 			if c := m.ops.Counts(); c.Total() != 0 {
 				t.Errorf("Drop with %v active", c)
@@ -208,13 +211,13 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	offlines := 0
 	for range 60 {
-		err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{Drain: rnd.IntN(4) == 0})
+		err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{Drain: rnd.IntN(4) == 0})
 		if errors.Is(err, ErrConflict) {
 			time.Sleep(time.Duration(rnd.IntN(3)) * time.Millisecond)
 			continue
 		}
 		if err == nil {
-			err = WaitIdle(t.Context(), p.host, testStore, Offline, nil)
+			err = WaitIdle(t.Context(), p.host, testStore, cfg.Offline, nil)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -242,9 +245,9 @@ func one(t *testing.T, ops *Operations, rnd *rand.Rand, held, open *atomic.Int64
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(rnd.IntN(500))*time.Microsecond)
 		defer cancel()
 	}
-	g, err := ops.Begin(ctx, Operation(1+rnd.IntN(2)))
+	g, err := ops.Begin(ctx, cfg.Operation(1+rnd.IntN(2)))
 	if err != nil {
-		if !errors.Is(err, ErrOffline) && !errors.Is(err, context.DeadlineExceeded) {
+		if !errors.Is(err, cfg.ErrOffline) && !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Begin: %v", err)
 		}
 		time.Sleep(100 * time.Microsecond)
@@ -285,19 +288,19 @@ func TestKilledProcesses(t *testing.T) {
 		i := rnd.IntN(processes)
 		churners[i].cmd.Process.Kill()
 		drain := rnd.IntN(2) == 0
-		err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{Drain: drain, Wait: 20 * time.Millisecond})
+		err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{Drain: drain, Wait: 20 * time.Millisecond})
 		if err == nil {
-			err = WaitIdle(t.Context(), p.host, testStore, Offline, nil)
+			err = WaitIdle(t.Context(), p.host, testStore, cfg.Offline, nil)
 		}
 		if err != nil && !errors.Is(err, ErrConflict) {
 			t.Fatal(err)
 		}
 		if err == nil {
-			if err := flock(witness, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			if err := statefile.Flock(witness, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 				t.Fatalf("offline (drain %v) with an active operation: %v", drain, err)
 			}
 			time.Sleep(time.Duration(rnd.IntN(2000)) * time.Microsecond)
-			flock(witness, unix.LOCK_UN)
+			statefile.Flock(witness, unix.LOCK_UN)
 			p.clearMode(t)
 		}
 		killed(t, churners[i])
@@ -325,10 +328,10 @@ func killed(t *testing.T, o *other) {
 func BenchmarkBegin(b *testing.B) {
 	p := newPlace(b)
 	ops := p.operations(b, nil)
-	begin(b, ops, Read)
+	begin(b, ops, cfg.Read)
 	time.Sleep(50 * time.Millisecond) // datastore.cfg is no longer brand new
 	for b.Loop() {
-		g, err := ops.Begin(context.Background(), Read)
+		g, err := ops.Begin(context.Background(), cfg.Read)
 		if err != nil {
 			b.Fatal(err)
 		}

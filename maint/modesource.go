@@ -9,7 +9,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 // stamp tells two states of a file apart without reading it. The zero stamp is
@@ -56,7 +59,7 @@ type modeSource struct {
 	// lenient: a file that may not be read holds no mode. Only for those who
 	// do not count either.
 	lenient bool
-	watch   *MountWatch // nil: the mount table is compared
+	watch   *mounts.MountWatch // nil: the mount table is compared
 
 	// mu guards the memory of the last reading; it is never held across I/O
 	// and nothing is locked under it.
@@ -72,7 +75,7 @@ type modeSource struct {
 // configReading is what was read of one file.
 type configReading struct {
 	stamp   stamp
-	config  *config
+	config  *cfg.Config
 	settled bool // the stamp shows every change
 	hidden  bool // it may not be read
 }
@@ -85,7 +88,7 @@ func newModeSource(host Host, store, path string, lenient bool) *modeSource {
 }
 
 // watchMounts makes it cheap to see that the mounts have not changed.
-func (m *modeSource) watchMounts() { m.watch, _ = WatchMounts() }
+func (m *modeSource) watchMounts() { m.watch, _ = mounts.WatchMounts() }
 
 func (m *modeSource) close() {
 	if m.watch != nil {
@@ -213,24 +216,24 @@ func (m *modeSource) reread(known configReading, path string, again bool) (confi
 	}
 	data, at, err := readConfig(path)
 	if err != nil && m.lenient && errors.Is(err, os.ErrPermission) {
-		return configReading{config: &config{}, hidden: true}, nil
+		return configReading{config: &cfg.Config{}, hidden: true}, nil
 	}
 	if err != nil {
 		return configReading{}, err
 	}
-	return configReading{stamp: at, config: parseConfig(data), settled: at.settled(time.Now())}, nil
+	return configReading{stamp: at, config: cfg.ParseConfig(data), settled: at.settled(time.Now())}, nil
 }
 
 // stricter of two modes is the one that forbids more.
-func stricter(a, b Mode) Mode {
+func stricter(a, b cfg.Mode) cfg.Mode {
 	if strictness(b.Type) > strictness(a.Type) {
 		return b
 	}
 	return a
 }
 
-func strictness(t ModeType) int {
-	for i, u := range []ModeType{None, ReadOnly, Offline, S3Refresh, Unlisted, Unknown, Unmount} {
+func strictness(t cfg.ModeType) int {
+	for i, u := range []cfg.ModeType{cfg.None, cfg.ReadOnly, cfg.Offline, cfg.S3Refresh, cfg.Unlisted, cfg.Unknown, cfg.Unmount} {
 		if t == u {
 			return i
 		}
@@ -263,7 +266,7 @@ func readBetween(path string) (data []byte, before, after stamp, err error) {
 	}
 	defer f.Close()
 	if before, err = fileStamp(f); err == nil {
-		data, err = readOpen(f, maxConfig)
+		data, err = statefile.ReadOpen(f, cfg.MaxConfig)
 	}
 	if err == nil {
 		after, err = fileStamp(f)
@@ -282,13 +285,13 @@ func fileStamp(f *os.File) (stamp, error) {
 // ReadMode is the mode of a datastore at this moment, from every datastore.cfg
 // that binds us: the strictest of all its entries. One that is not listed has
 // none.
-func ReadMode(host Host, store string) (Mode, error) {
+func ReadMode(host Host, store string) (cfg.Mode, error) {
 	if len(host.configs) == 0 {
-		return Mode{}, errNoHost
+		return cfg.Mode{}, errNoHost
 	}
 	b, file, err := newTally(host, store).modes.current(context.Background())
 	if err != nil {
-		return Mode{}, fmt.Errorf("read the maintenance mode of datastore %s from %s: %w", store, file, err)
+		return cfg.Mode{}, fmt.Errorf("read the maintenance mode of datastore %s from %s: %w", store, file, err)
 	}
 	return b.mode, nil
 }

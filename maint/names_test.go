@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
 )
 
 // makeStore makes what tells a datastore from others.
@@ -84,24 +86,24 @@ func TestOneDatastoreByManyPaths(t *testing.T) {
 			t.Run(name+", "+other, func(t *testing.T) {
 				p.writeConfig(t, "")
 				ops := p.operations(t, func(o *Options) { o.Store, o.Path = "other-name", at })
-				first := begin(t, ops, Read)
+				first := begin(t, ops, cfg.Read)
 				p.writeConfig(t, entry(path, ""))
-				second := begin(t, ops, Read) // after the entry was made
-				if err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{}); !errors.Is(err, ErrConflict) {
+				second := begin(t, ops, cfg.Read) // after the entry was made
+				if err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{}); !errors.Is(err, ErrConflict) {
 					t.Fatalf("offline under open handles: %v", err)
 				}
 				first.Release()
 				second.Release()
-				p.setMode(t, Offline, SetOptions{Wait: time.Minute})
-				if _, err := ops.Begin(t.Context(), Read); !errors.Is(err, ErrOffline) {
+				p.setMode(t, cfg.Offline, SetOptions{Wait: time.Minute})
+				if _, err := ops.Begin(t.Context(), cfg.Read); !errors.Is(err, cfg.ErrOffline) {
 					t.Errorf("Begin in offline, set while it served: %v", err)
 				}
 				late := p.operations(t, func(o *Options) { o.Store, o.Path = "late", at })
-				if _, err := late.Begin(t.Context(), Read); !errors.Is(err, ErrOffline) {
+				if _, err := late.Begin(t.Context(), cfg.Read); !errors.Is(err, cfg.ErrOffline) {
 					t.Errorf("Begin in offline, set before: %v", err)
 				}
 				p.clearMode(t)
-				g := begin(t, late, Read)
+				g := begin(t, late, cfg.Read)
 				if got := p.sum(t); got.Read != 1 {
 					t.Errorf("counted: %v", got)
 				}
@@ -116,18 +118,18 @@ func TestTwoDatastoresStayTwo(t *testing.T) {
 	one, two := makeStore(t, filepath.Join(p.dir, "one/store")), makeStore(t, filepath.Join(p.dir, "two/store"))
 	p.writeConfig(t, "datastore: one\n\tpath "+one+"\n\ndatastore: two\n\tpath "+two+"\n\tmaintenance-mode offline\n")
 	ops := p.operations(t, func(o *Options) { o.Store, o.Path = "one", one })
-	begin(t, ops, Write)
+	begin(t, ops, cfg.Write)
 	unlisted := p.operations(t, func(o *Options) {
 		o.Store, o.Path = "store-00000000", makeStore(t, filepath.Join(p.dir, "three/store"))
 	})
-	begin(t, unlisted, Read)
+	begin(t, unlisted, cfg.Read)
 	if sum, err := Sum(p.host, "two"); err != nil || sum != (Counts{}) {
 		t.Errorf("counted for the other one: %v, %v", sum, err)
 	}
 	if sum, err := Sum(p.host, "one"); err != nil || sum != (Counts{Write: 1}) {
 		t.Errorf("counted: %v, %v", sum, err)
 	}
-	if mode, err := ReadMode(p.host, "one"); err != nil || mode.Type != None {
+	if mode, err := ReadMode(p.host, "one"); err != nil || mode.Type != cfg.None {
 		t.Errorf("mode: %v, %v", mode, err)
 	}
 }
@@ -138,7 +140,7 @@ func TestModeSaysWhoseItIs(t *testing.T) {
 	store := makeStore(t, filepath.Join(p.dir, "store"))
 	symlink(t, "store", filepath.Join(p.dir, "link"))
 	p.writeConfig(t, "datastore: one\n\tpath "+store+"\n\ndatastore: two\n\tpath "+p.dir+"/link\n\tmaintenance-mode offline,message=\"why\"\n")
-	want := Mode{Type: Offline, Message: "why", Via: "two"}
+	want := cfg.Mode{Type: cfg.Offline, Message: "why", Via: "two"}
 	if mode, err := ReadMode(p.host, "one"); err != nil || mode != want {
 		t.Errorf("got %+v, %v, want %+v", mode, err, want)
 	}
@@ -162,18 +164,18 @@ func TestEntryThatHasGoneRefuses(t *testing.T) {
 			t.Run(name+", mounted as "+by, func(t *testing.T) {
 				p.writeConfig(t, listed)
 				ops := p.operations(t, func(o *Options) { o.Store, o.Path = by, store })
-				g := begin(t, ops, Read)
+				g := begin(t, ops, cfg.Read)
 				p.writeConfig(t, gone)
-				if _, err := ops.Begin(t.Context(), Read); !errors.Is(err, ErrOffline) {
+				if _, err := ops.Begin(t.Context(), cfg.Read); !errors.Is(err, cfg.ErrOffline) {
 					t.Errorf("Begin beside another: %v", err)
 				}
 				g.Release()
 				eventually(t, "it is idle", func() bool { return p.anyCount(t) == (Counts{}) })
-				if _, err := ops.Begin(t.Context(), Read); !errors.Is(err, ErrOffline) {
+				if _, err := ops.Begin(t.Context(), cfg.Read); !errors.Is(err, cfg.ErrOffline) {
 					t.Errorf("Begin after all: %v", err)
 				}
 				p.writeConfig(t, "datastore: lake\n\tpath "+store+"\n")
-				g = begin(t, ops, Read)
+				g = begin(t, ops, cfg.Read)
 				if sum, err := Sum(p.host, "lake"); err != nil || sum.Read != 1 {
 					t.Errorf("counted under the new name: %v, %v", sum, err)
 				}
@@ -211,8 +213,8 @@ func TestOpenOperationsGetNewNames(t *testing.T) {
 	p := newPlace(t)
 	store := makeStore(t, filepath.Join(p.dir, "store"))
 	p.writeConfig(t, "")
-	ops := p.operations(t, func(o *Options) { o.Store, o.Path, o.Changed = "store-00000000", store, func(Mode) {} })
-	begin(t, ops, Read)
+	ops := p.operations(t, func(o *Options) { o.Store, o.Path, o.Changed = "store-00000000", store, func(cfg.Mode) {} })
+	begin(t, ops, cfg.Read)
 	p.writeConfig(t, "datastore: lake\n\tpath "+store+"\n")
 	eventually(t, "it is counted by its new name", func() bool { return len(p.entries(t, "lake")) == 1 })
 }

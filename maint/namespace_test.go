@@ -13,6 +13,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // containedEnv has a helper mount a /proc of its own.
@@ -47,7 +50,7 @@ func startContained(t *testing.T, proc bool, what string, args ...string) *other
 // helpSet sets a mode and says how that went: DIR STORE MODE.
 func helpSet(args []string) {
 	contain()
-	err := SetMode(context.Background(), must(dirsHost(args[0])), args[1], ModeType(args[2]), SetOptions{})
+	err := SetMode(context.Background(), must(dirsHost(args[0])), args[1], cfg.ModeType(args[2]), SetOptions{})
 	fmt.Println("ready")
 	switch {
 	case errors.Is(err, ErrConflict):
@@ -60,7 +63,7 @@ func helpSet(args []string) {
 func TestContainerTakesNothingAway(t *testing.T) {
 	p := newPlace(t)
 	ops := p.operations(t, nil)
-	begin(t, ops, Read)
+	begin(t, ops, cfg.Read)
 	before := p.read(t, opsName)
 	inside := startContained(t, true, "hold", p.dir, testStore, "read")
 	if got := p.read(t, opsName); got != before {
@@ -86,15 +89,15 @@ func TestContainerThatCameFirstIsCounted(t *testing.T) {
 	p := newPlace(t)
 	inside := startContained(t, true, "hold", p.dir, testStore, "write")
 	ops := p.operations(t, nil)
-	g := begin(t, ops, Read)
+	g := begin(t, ops, cfg.Read)
 	if got := p.sum(t); got != (Counts{1, 1}) {
 		t.Errorf("got %v, want ours and the container's", got)
 	}
-	if err := SetMode(t.Context(), p.host, testStore, ReadOnly, SetOptions{}); !errors.Is(err, ErrConflict) {
+	if err := SetMode(t.Context(), p.host, testStore, cfg.ReadOnly, SetOptions{}); !errors.Is(err, ErrConflict) {
 		t.Errorf("read-only while the container writes: %v", err)
 	}
 	inside.kill()
-	p.setMode(t, ReadOnly, SetOptions{})
+	p.setMode(t, cfg.ReadOnly, SetOptions{})
 	p.clearMode(t)
 	if got := p.sum(t); got != (Counts{Read: 1}) {
 		t.Errorf("after the container was killed: %v", got)
@@ -103,7 +106,7 @@ func TestContainerThatCameFirstIsCounted(t *testing.T) {
 	if err := ops.Close(); err != nil {
 		t.Fatal(err)
 	}
-	begin(t, p.operations(t, nil), Read)
+	begin(t, p.operations(t, nil), cfg.Read)
 	if got := ownCount(t, p); got.Read != 1 {
 		t.Errorf("who comes after the container is not at home: %v", got)
 	}
@@ -113,7 +116,7 @@ func TestGuestsCountComesBack(t *testing.T) {
 	p := newPlace(t)
 	startContained(t, true, "hold", p.dir, testStore, "read")
 	ops := p.operations(t, nil)
-	begin(t, ops, Read)
+	begin(t, ops, cfg.Read)
 	for _, what := range []string{guestsName, guestsName + "/*", guestsName + "/*/" + aliveName, guestsName + "/*/" + testStore} {
 		all, err := filepath.Glob(filepath.Join(p.dir, "run", what))
 		if err != nil || len(all) == 0 {
@@ -135,7 +138,7 @@ func TestNumbersAreThoseOfProc(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	inside.kill()
-	p.setMode(t, Offline, SetOptions{})
+	p.setMode(t, cfg.Offline, SetOptions{})
 }
 
 func TestServerThatCannotBeSeenIsNotDisturbed(t *testing.T) {
@@ -178,9 +181,9 @@ func TestServerInAContainerIsFound(t *testing.T) {
 	if err := CheckTracking(t.Context(), p.host, testStore); !errors.Is(err, ErrUncounted) {
 		t.Errorf("CheckTracking: %v", err)
 	}
-	text := "[" + entryText(Process{PID: 1, StartTime: 1}, 2, 0) + "]" // of the server's
+	text := "[" + entryText(procfs.Process{PID: 1, StartTime: 1}, 2, 0) + "]" // of the server's
 	p.write(t, opsName, text)
-	if err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{}); !errors.Is(err, ErrConflict) {
+	if err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{}); !errors.Is(err, ErrConflict) {
 		t.Errorf("SetMode while the server reads: %v", err)
 	}
 	if got := p.read(t, opsName); got != text {
@@ -207,7 +210,7 @@ func TestServerInTheSameContainer(t *testing.T) {
 func TestAnotherServerWithTheSamePID(t *testing.T) {
 	p := newPlace(t)
 	p.write(t, "run/proxy.pid", "1")
-	text := "[" + entryText(Process{PID: 1, StartTime: 12}, 3, 1) + "]"
+	text := "[" + entryText(procfs.Process{PID: 1, StartTime: 12}, 3, 1) + "]"
 	p.write(t, opsName, text)
 	inside := startContained(t, true, "server", p.dir, testStore)
 	if got := inside.hear(t); !strings.Contains(got, "cannot be seen") {
@@ -225,7 +228,7 @@ func helpServer(args []string) {
 	ops := must(NewOperations(Options{Store: args[1], Host: must(dirsHost(args[0])), Linger: -1}))
 	cmd := exec.Command("sleep", "1000") // another process of the container
 	must(0, cmd.Start())
-	_, err := ops.Begin(context.Background(), Read)
+	_, err := ops.Begin(context.Background(), cfg.Read)
 	fmt.Println("ready")
 	fmt.Println(err)
 	io.Copy(io.Discard, os.Stdin)
@@ -247,8 +250,8 @@ func TestUnmountInAnotherNamespaceGoesOn(t *testing.T) {
 		"0123456789abcdef":      true,
 	} {
 		u := unmounting{pid: p.PID, starttime: p.StartTime, place: place, readOnly: true}
-		m := Mode{Type: Unmount, Message: u.String()}
-		if back, ok := ownUnmounting(m); !ok || back != u || len(m.Message) > maxMessage {
+		m := cfg.Mode{Type: cfg.Unmount, Message: u.String()}
+		if back, ok := ownUnmounting(m); !ok || back != u || len(m.Message) > cfg.MaxMessage {
 			t.Errorf("%q: read as %+v, %v", m.Message, back, ok)
 		}
 		if got := Abandoned(m); got != want {
@@ -258,7 +261,7 @@ func TestUnmountInAnotherNamespaceGoesOn(t *testing.T) {
 }
 
 func TestMarks(t *testing.T) {
-	me, err := MarkSelf()
+	me, err := procfs.MarkSelf()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,14 +272,14 @@ func TestMarks(t *testing.T) {
 	elsewhere.Namespace, unknown.Namespace = "pid:[1]", "unknown"
 	for _, tt := range []struct {
 		what string
-		mark ProcessMark
-		want Sight
+		mark procfs.ProcessMark
+		want procfs.Sight
 	}{
-		{"this process", me, Runs},
-		{"one that has ended", ProcessMark{PID: gone.PID, StartTime: gone.StartTime, Namespace: me.Namespace}, Ended},
-		{"another with its pid", ProcessMark{PID: me.PID, StartTime: me.StartTime + 5, Namespace: me.Namespace}, Ended},
-		{"another namespace", elsewhere, Unseen},
-		{"one that was not known", unknown, Unseen},
+		{"this process", me, procfs.Runs},
+		{"one that has ended", procfs.ProcessMark{PID: gone.PID, StartTime: gone.StartTime, Namespace: me.Namespace}, procfs.Ended},
+		{"another with its pid", procfs.ProcessMark{PID: me.PID, StartTime: me.StartTime + 5, Namespace: me.Namespace}, procfs.Ended},
+		{"another namespace", elsewhere, procfs.Unseen},
+		{"one that was not known", unknown, procfs.Unseen},
 	} {
 		if got := tt.mark.Look(); got != tt.want {
 			t.Errorf("%s: got %v, want %v", tt.what, got, tt.want)
@@ -292,7 +295,7 @@ func TestTimeNamespace(t *testing.T) {
 	p := newPlace(t)
 	startOtherBy(t, []string{"unshare", "--time", "--boottime", "100000", "--fork", "--kill-child"}, "hold", p.dir, testStore, "read")
 	ops := p.operations(t, nil)
-	begin(t, ops, Read)
+	begin(t, ops, cfg.Read)
 	if got := p.sum(t); got != (Counts{Read: 2}) {
 		t.Errorf("got %v, want ours and the other's: %s", got, p.read(t, opsName))
 	}

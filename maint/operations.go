@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/identity"
 )
 
@@ -36,7 +37,7 @@ type Options struct {
 	// operations may still be active: drop what memory holds for nobody.
 	DropCaches func()
 	// Changed is called with the new mode within a second of a change.
-	Changed func(Mode)
+	Changed func(cfg.Mode)
 	// Linger is how long count and descriptors stay after the last
 	// operation, 100 ms at most. Zero is 100 ms, less than zero is not at all.
 	Linger time.Duration
@@ -59,7 +60,7 @@ type Operations struct {
 	covered [3]bool   // by Operation: the file is known to count one; Begin needs no lock
 	phase   phase     //
 	waiting []*waiter // Begins that wait for a publication, oldest first
-	mode    Mode      // last seen
+	mode    cfg.Mode  // last seen
 	closed  bool
 	residue bool // the file may still count us although nothing is open
 	lost    bool // the file does not count us although something is open
@@ -92,7 +93,7 @@ const (
 
 // waiter is a Begin that waits for its operation to be published.
 type waiter struct {
-	op   Operation
+	op   cfg.Operation
 	done chan error // capacity 1; nil once the operation is counted
 }
 
@@ -133,8 +134,8 @@ func NewOperations(opts Options) (*Operations, error) {
 // Begin counts one operation, or says why it may not be done: a [*ModeError],
 // a [*RegisterError], ErrClosed, or the context's error. When it returns, other
 // processes know of the operation and no maintenance mode stands against it.
-func (o *Operations) Begin(ctx context.Context, op Operation) (*Guard, error) {
-	if op != Read && op != Write {
+func (o *Operations) Begin(ctx context.Context, op cfg.Operation) (*Guard, error) {
+	if op != cfg.Read && op != cfg.Write {
 		return nil, fmt.Errorf("datastore %s: %v is not an operation", o.opts.Store, op)
 	}
 	if ctx.Err() != nil {
@@ -160,7 +161,7 @@ var errLost = errors.New("our entry is missing in the operations file")
 
 // count counts one operation: beside others that the file has, or published
 // together with the waiting ones.
-func (o *Operations) count(ctx context.Context, op Operation) error {
+func (o *Operations) count(ctx context.Context, op cfg.Operation) error {
 	w, err := o.enter(op)
 	switch {
 	case err != nil:
@@ -174,7 +175,7 @@ func (o *Operations) count(ctx context.Context, op Operation) error {
 // Join is [Operations.Begin] for work that nobody waits for: it counts one more
 // operation where others of the kind are counted, or were a moment ago, and
 // publishes nothing. Otherwise its answer is ErrIdle.
-func (o *Operations) Join(op Operation) (*Guard, error) {
+func (o *Operations) Join(op cfg.Operation) (*Guard, error) {
 	if !o.another(op) {
 		return nil, fmt.Errorf("datastore %s: %w", o.opts.Store, ErrIdle)
 	}
@@ -189,15 +190,15 @@ func (o *Operations) Join(op Operation) (*Guard, error) {
 }
 
 // another counts an operation that others of the kind go before.
-func (o *Operations) another(op Operation) bool {
+func (o *Operations) another(op cfg.Operation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return !o.closed && o.mode.allows(op) && o.countBeside(op)
+	return !o.closed && o.mode.Allows(op) && o.countBeside(op)
 }
 
 // countBeside counts an operation if the file covers it, and says whether.
 // Called with mu held.
-func (o *Operations) countBeside(op Operation) bool {
+func (o *Operations) countBeside(op cfg.Operation) bool {
 	if o.phase != active || !o.covered[op] || o.lost {
 		return false
 	}
@@ -206,7 +207,7 @@ func (o *Operations) countBeside(op Operation) bool {
 }
 
 // guard returns what gives back an operation that was counted.
-func (o *Operations) guard(op Operation) *Guard {
+func (o *Operations) guard(op cfg.Operation) *Guard {
 	g := &Guard{op: op}
 	g.ops.Store(o)
 	return g
@@ -214,9 +215,9 @@ func (o *Operations) guard(op Operation) *Guard {
 
 // unlessRefused keeps operations that the mode last seen refuses from being
 // counted even for a moment: a crowd of them would keep the count from zero.
-func (o *Operations) unlessRefused(op Operation) error {
+func (o *Operations) unlessRefused(op cfg.Operation) error {
 	o.mu.Lock()
-	refused, closed := !o.mode.allows(op), o.closed
+	refused, closed := !o.mode.Allows(op), o.closed
 	o.mu.Unlock()
 	if closed {
 		return ErrClosed
@@ -229,7 +230,7 @@ func (o *Operations) unlessRefused(op Operation) error {
 
 // check compares op with the mode in datastore.cfg, which is read again only
 // when the file is another one.
-func (o *Operations) check(op Operation) error {
+func (o *Operations) check(op cfg.Operation) error {
 	b, file, err := o.modes.current(o.stop)
 	if err != nil {
 		return &RegisterError{Store: o.opts.Store, File: file, Err: err}
@@ -239,21 +240,21 @@ func (o *Operations) check(op Operation) error {
 }
 
 // sawMode notes the mode. One that forbids reading ends the linger.
-func (o *Operations) sawMode(mode Mode) {
+func (o *Operations) sawMode(mode cfg.Mode) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.mode == mode {
 		return
 	}
 	o.mode = mode
-	if !mode.allows(Read) && o.phase == active {
+	if !mode.Allows(cfg.Read) && o.phase == active {
 		o.notify()
 	}
 }
 
 // enter counts an operation that the file covers already, and otherwise
 // returns a waiter for the keeper to serve.
-func (o *Operations) enter(op Operation) (*waiter, error) {
+func (o *Operations) enter(op cfg.Operation) (*waiter, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -272,7 +273,7 @@ func (o *Operations) enter(op Operation) (*waiter, error) {
 // recheck is the second half of a Begin that took no lock: the operation is
 // counted, and a mode that was set meanwhile takes it back. Either we see the
 // mode here, or who sets it sees our count, as long as the file has it.
-func (o *Operations) recheck(op Operation) error {
+func (o *Operations) recheck(op cfg.Operation) error {
 	err := o.check(op)
 	if err == nil && !o.ledger.holds(op) {
 		o.foundLost()
@@ -313,7 +314,7 @@ func (o *Operations) abandon(w *waiter) bool {
 }
 
 // release takes one operation back.
-func (o *Operations) release(op Operation) {
+func (o *Operations) release(op cfg.Operation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.counts = o.counts.plus(op, -1)
@@ -325,7 +326,7 @@ func (o *Operations) release(op Operation) {
 	if o.counts.Total() == 0 {
 		o.idleSince[0] = now
 	}
-	if !o.mode.allows(Read) || now.Add(o.opts.Linger).Before(o.wakeAt) {
+	if !o.mode.Allows(cfg.Read) || now.Add(o.opts.Linger).Before(o.wakeAt) {
 		o.notify()
 	}
 }
@@ -347,7 +348,7 @@ func (o *Operations) Counts() Counts {
 
 // Mode is the mode last seen: by an operation, or by the watcher when there is
 // one (see [Options]).
-func (o *Operations) Mode() Mode {
+func (o *Operations) Mode() cfg.Mode {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.mode

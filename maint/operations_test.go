@@ -11,6 +11,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 func TestBeginPublishesAndReleaseRemoves(t *testing.T) {
@@ -18,8 +21,8 @@ func TestBeginPublishesAndReleaseRemoves(t *testing.T) {
 	p := newPlace(t)
 	var drops atomic.Int32
 	ops := p.operations(t, func(o *Options) { o.Drop = func() { drops.Add(1) } })
-	g := begin(t, ops, Read)
-	me, err := Self()
+	g := begin(t, ops, cfg.Read)
+	me, err := procfs.Self()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +30,7 @@ func TestBeginPublishesAndReleaseRemoves(t *testing.T) {
 	if got := p.read(t, opsName); got != want {
 		t.Errorf("operations file: got %s, want %s", got, want)
 	}
-	second := begin(t, ops, Read)
+	second := begin(t, ops, cfg.Read)
 	if got, want := ops.Counts(), (Counts{Read: 2}); got != want {
 		t.Errorf("Counts: got %v, want %v", got, want)
 	}
@@ -63,13 +66,13 @@ func TestModesRefuse(t *testing.T) {
 		read, write error
 	}{
 		{"", nil, nil},
-		{"read-only", nil, ErrReadOnly},
-		{"offline", ErrOffline, ErrOffline},
-		{"delete", ErrDeleted, ErrDeleted},
-		{"unmount", ErrUnmounting, ErrUnmounting},
-		{"s3-refresh", ErrOffline, ErrOffline},
-		{"from-the-future", ErrOffline, ErrOffline},
-		{`offline,message="broken`, ErrOffline, ErrOffline},
+		{"read-only", nil, cfg.ErrReadOnly},
+		{"offline", cfg.ErrOffline, cfg.ErrOffline},
+		{"delete", cfg.ErrDeleted, cfg.ErrDeleted},
+		{"unmount", cfg.ErrUnmounting, cfg.ErrUnmounting},
+		{"s3-refresh", cfg.ErrOffline, cfg.ErrOffline},
+		{"from-the-future", cfg.ErrOffline, cfg.ErrOffline},
+		{`offline,message="broken`, cfg.ErrOffline, cfg.ErrOffline},
 	}
 	p := newPlace(t)
 	ops := p.operations(t, nil)
@@ -82,10 +85,10 @@ func TestModesRefuse(t *testing.T) {
 			var keep *Guard
 			if holding { // the mode is then forced on an active process
 				p.writeConfig(t, plainConfig)
-				keep = begin(t, ops, Read)
+				keep = begin(t, ops, cfg.Read)
 			}
 			p.writeConfig(t, text)
-			for op, want := range map[Operation]error{Read: tt.read, Write: tt.write} {
+			for op, want := range map[cfg.Operation]error{cfg.Read: tt.read, cfg.Write: tt.write} {
 				g, err := ops.Begin(t.Context(), op)
 				g.Release()
 				if !errors.Is(err, want) {
@@ -105,23 +108,23 @@ func TestNoConfigurationIsNoMode(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(p.dir, "etc")); err != nil {
 		t.Fatal(err)
 	}
-	begin(t, p.operations(t, nil), Write)
+	begin(t, p.operations(t, nil), cfg.Write)
 }
 
 func TestFirstWriteAmongReadsIsPublished(t *testing.T) {
 	p := newPlace(t)
 	ops := p.operations(t, nil)
-	begin(t, ops, Read)
-	w := begin(t, ops, Write)
+	begin(t, ops, cfg.Read)
+	w := begin(t, ops, cfg.Write)
 	if got := p.sum(t); got.Write != 1 {
 		t.Errorf("published: got %v, want one write", got)
 	}
-	err := SetMode(t.Context(), p.host, testStore, ReadOnly, SetOptions{})
+	err := SetMode(t.Context(), p.host, testStore, cfg.ReadOnly, SetOptions{})
 	if !errors.Is(err, ErrConflict) {
 		t.Errorf("read-only while a write is active: got %v", err)
 	}
 	w.Release()
-	p.setMode(t, ReadOnly, SetOptions{Wait: 5 * time.Second})
+	p.setMode(t, cfg.ReadOnly, SetOptions{Wait: 5 * time.Second})
 	if got := ops.Counts(); got != (Counts{Read: 1}) {
 		t.Errorf("Counts: got %v", got)
 	}
@@ -133,7 +136,7 @@ func TestLinger(t *testing.T) {
 		var drops atomic.Int32
 		ops := p.operations(t, func(o *Options) { o.Drop = func() { drops.Add(1) } })
 		for range 5 { // each within the linger of the one before
-			begin(t, ops, Read).Release()
+			begin(t, ops, cfg.Read).Release()
 			time.Sleep(maxLinger - time.Millisecond)
 			synctest.Wait()
 			if drops.Load() != 0 || p.sum(t).Read == 0 {
@@ -157,19 +160,19 @@ func TestJoinNeedsAnother(t *testing.T) {
 		ops := p.operations(t, nil)
 		join := func(want error) *Guard {
 			t.Helper()
-			g, err := ops.Join(Read)
+			g, err := ops.Join(cfg.Read)
 			if !errors.Is(err, want) {
 				t.Errorf("Join: %v, want %v", err, want)
 			}
 			return g
 		}
 		join(ErrIdle)
-		first := begin(t, ops, Read)
+		first := begin(t, ops, cfg.Read)
 		second := join(nil)
 		if got := ops.Counts(); got != (Counts{Read: 2}) {
 			t.Errorf("Counts beside another: %v", got)
 		}
-		if _, err := ops.Join(Write); !errors.Is(err, ErrIdle) {
+		if _, err := ops.Join(cfg.Write); !errors.Is(err, ErrIdle) {
 			t.Errorf("Join as the first that writes: %v", err)
 		}
 		first.Release()
@@ -178,8 +181,8 @@ func TestJoinNeedsAnother(t *testing.T) {
 		}
 		second.Release()
 		join(nil).Release() // while the count lingers
-		p.setMode(t, Offline, SetOptions{Drain: true})
-		join(ErrOffline)
+		p.setMode(t, cfg.Offline, SetOptions{Drain: true})
+		join(cfg.ErrOffline)
 		time.Sleep(maxLinger)
 		synctest.Wait()
 		if got := p.sum(t); got != (Counts{}) {
@@ -194,7 +197,7 @@ func TestPublishedCountsFollow(t *testing.T) {
 		ops := p.operations(t, nil)
 		var guards []*Guard
 		for range 7 {
-			guards = append(guards, begin(t, ops, Read))
+			guards = append(guards, begin(t, ops, cfg.Read))
 		}
 		time.Sleep(displayEvery + time.Millisecond)
 		synctest.Wait()
@@ -218,9 +221,9 @@ func TestForcedModeEndsTheLingerAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := make(chan time.Time, 1)
 		ops := p.operations(t, func(o *Options) { o.Drop = func() { dropped <- time.Now() } })
-		g := begin(t, ops, Read)
-		p.setMode(t, Offline, SetOptions{Drain: true})
-		if _, err := ops.Begin(t.Context(), Read); !errors.Is(err, ErrOffline) {
+		g := begin(t, ops, cfg.Read)
+		p.setMode(t, cfg.Offline, SetOptions{Drain: true})
+		if _, err := ops.Begin(t.Context(), cfg.Read); !errors.Is(err, cfg.ErrOffline) {
 			t.Fatalf("Begin: %v", err)
 		}
 		start := time.Now()
@@ -238,14 +241,14 @@ func TestDropRunsBeforeZeroIsPublishedAndAlone(t *testing.T) {
 		o.Linger = -1
 		o.Drop = func() { inDrop <- true; <-goOn }
 	})
-	begin(t, ops, Read).Release()
+	begin(t, ops, cfg.Read).Release()
 	<-inDrop
 	if got := p.sum(t); got.Read == 0 {
 		t.Error("zero was published before Drop returned")
 	}
 	began := make(chan *Guard)
 	go func() {
-		g, err := ops.Begin(context.Background(), Read)
+		g, err := ops.Begin(context.Background(), cfg.Read)
 		if err != nil {
 			t.Error(err)
 		}
@@ -254,7 +257,7 @@ func TestDropRunsBeforeZeroIsPublishedAndAlone(t *testing.T) {
 	// One that does not want to wait that long leaves.
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := ops.Begin(ctx, Read); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := ops.Begin(ctx, cfg.Read); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Begin during Drop: %v", err)
 	}
 	select {
@@ -275,22 +278,22 @@ func TestDropRunsBeforeZeroIsPublishedAndAlone(t *testing.T) {
 func TestWatcherTellsAndIdleMountsReact(t *testing.T) {
 	checkLeaks(t)
 	p := newPlace(t)
-	modes, caches := make(chan Mode, 9), make(chan bool, 9)
+	modes, caches := make(chan cfg.Mode, 9), make(chan bool, 9)
 	ops := p.operations(t, func(o *Options) {
-		o.Changed = func(m Mode) { modes <- m }
+		o.Changed = func(m cfg.Mode) { modes <- m }
 		o.DropCaches = func() { caches <- true }
 	})
-	p.setMode(t, Offline, SetOptions{Message: "disk, swap"})
+	p.setMode(t, cfg.Offline, SetOptions{Message: "disk, swap"})
 	start := time.Now()
-	if m := <-modes; m.Type != Offline || m.Message != "disk, swap" || time.Since(start) > 2*time.Second {
+	if m := <-modes; m.Type != cfg.Offline || m.Message != "disk, swap" || time.Since(start) > 2*time.Second {
 		t.Errorf("got %+v after %v", m, time.Since(start))
 	}
 	<-caches
 	p.clearMode(t)
-	if m := <-modes; m.Type != None {
+	if m := <-modes; m.Type != cfg.None {
 		t.Errorf("got %+v", m)
 	}
-	if got := ops.Mode(); got != (Mode{}) {
+	if got := ops.Mode(); got != (cfg.Mode{}) {
 		t.Errorf("Mode: %+v", got)
 	}
 }
@@ -298,11 +301,11 @@ func TestWatcherTellsAndIdleMountsReact(t *testing.T) {
 func TestCloseRefusesWhileActive(t *testing.T) {
 	p := newPlace(t)
 	ops := p.operations(t, nil)
-	g := begin(t, ops, Read)
+	g := begin(t, ops, cfg.Read)
 	if err := ops.Close(); !errors.Is(err, ErrActive) {
 		t.Fatalf("Close while active: %v", err)
 	}
-	begin(t, ops, Read).Release()
+	begin(t, ops, cfg.Read).Release()
 	g.Release()
 	if err := ops.Close(); err != nil {
 		t.Fatal(err)
@@ -310,7 +313,7 @@ func TestCloseRefusesWhileActive(t *testing.T) {
 	if got := p.read(t, opsName); got != "[]" {
 		t.Errorf("after Close: %s", got)
 	}
-	if _, err := ops.Begin(t.Context(), Read); !errors.Is(err, ErrClosed) {
+	if _, err := ops.Begin(t.Context(), cfg.Read); !errors.Is(err, ErrClosed) {
 		t.Errorf("Begin after Close: %v", err)
 	}
 }
@@ -319,8 +322,8 @@ func TestUntracked(t *testing.T) {
 	p := newPlace(t)
 	var drops atomic.Int32
 	ops := p.operations(t, func(o *Options) { o.Untracked = true; o.Drop = func() { drops.Add(1) } })
-	g := begin(t, ops, Read)
-	begin(t, ops, Read).Release()
+	g := begin(t, ops, cfg.Read)
+	begin(t, ops, cfg.Read).Release()
 	if ops.Counts() != (Counts{Read: 1}) {
 		t.Errorf("Counts: %v", ops.Counts())
 	}
@@ -329,8 +332,8 @@ func TestUntracked(t *testing.T) {
 	}
 	g.Release()
 	eventually(t, "drop", func() bool { return drops.Load() == 1 })
-	p.setMode(t, Offline, SetOptions{})
-	if _, err := ops.Begin(t.Context(), Read); !errors.Is(err, ErrOffline) {
+	p.setMode(t, cfg.Offline, SetOptions{})
+	if _, err := ops.Begin(t.Context(), cfg.Read); !errors.Is(err, cfg.ErrOffline) {
 		t.Errorf("Begin in offline: %v", err)
 	}
 }
@@ -338,7 +341,7 @@ func TestUntracked(t *testing.T) {
 func TestTwoOperationsOfOneProcessShareTheEntry(t *testing.T) {
 	p := newPlace(t)
 	a, b := p.operations(t, nil), p.operations(t, nil)
-	ga, gb := begin(t, a, Read), begin(t, b, Read)
+	ga, gb := begin(t, a, cfg.Read), begin(t, b, cfg.Read)
 	if got := p.sum(t); got.Read != 2 {
 		t.Errorf("published: %v", got)
 	}
@@ -357,17 +360,17 @@ func TestTwoOperationsOfOneProcessShareTheEntry(t *testing.T) {
 func TestCountedAsTheContextEnds(t *testing.T) {
 	p := newPlace(t)
 	ops := p.operations(t, nil)
-	begin(t, ops, Read)
+	begin(t, ops, cfg.Read)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 100 {
 		ops.mu.Lock()
 		ops.counts.Read++
 		ops.mu.Unlock()
-		w := &waiter{op: Read, done: make(chan error, 1)}
+		w := &waiter{op: cfg.Read, done: make(chan error, 1)}
 		w.done <- nil
 		if ops.await(ctx, w) == nil {
-			ops.release(Read)
+			ops.release(cfg.Read)
 		}
 		if got := ops.Counts(); got != (Counts{Read: 1}) {
 			t.Fatalf("Counts: %v", got)

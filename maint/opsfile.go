@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"math"
 	"os"
+
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 // maxOperations bounds how much of an operations file is read.
@@ -35,7 +38,7 @@ type opsActives struct {
 	Write *int64 `json:"write"`
 }
 
-func newEntry(p Process, c Counts) opsEntry {
+func newEntry(p procfs.Process, c Counts) opsEntry {
 	e := opsEntry{pid: uint32(p.PID), starttime: p.StartTime, counts: c}
 	raw, err := json.Marshal(opsJSON{&e.pid, &e.starttime, &opsActives{&c.Read, &c.Write}})
 	if err != nil {
@@ -46,13 +49,13 @@ func newEntry(p Process, c Counts) opsEntry {
 }
 
 // is says whether the entry is of this very process.
-func (e opsEntry) is(p Process) bool {
+func (e opsEntry) is(p procfs.Process) bool {
 	return int64(e.pid) == int64(p.PID) && e.starttime == p.StartTime
 }
 
 // look says whether the process of the entry runs, which is called here as it is
 // there.
-func (e opsEntry) look() Sight { return lookAt(int(e.pid), e.starttime) }
+func (e opsEntry) look() procfs.Sight { return procfs.LookAt(int(e.pid), e.starttime) }
 
 // decodeOperations reads an operations file. Anything that is not what PBS
 // writes is an error: a count that is not understood is not zero.
@@ -108,7 +111,7 @@ func encodeOperations(entries []opsEntry) []byte {
 
 // readOperations reads an operations file; a missing one has no entries.
 func readOperations(path string) ([]opsEntry, error) {
-	data, err := readLimited(path, maxOperations)
+	data, err := statefile.ReadLimited(path, maxOperations)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -151,7 +154,7 @@ func (e *GarbledError) Is(target error) bool { return target == ErrGarbled }
 // The daemons are listed because a PBS before 4.0.21 records a process that is
 // not yet listed only in an empty list: our entry alone would keep its readers
 // and writers from being counted.
-func updateEntries(entries []opsEntry, me Process, counts Counts, daemons []Process) []opsEntry {
+func updateEntries(entries []opsEntry, me procfs.Process, counts Counts, daemons []procfs.Process) []opsEntry {
 	var out []opsEntry
 	mine := -1
 	for _, e := range entries {
@@ -161,7 +164,7 @@ func updateEntries(entries []opsEntry, me Process, counts Counts, daemons []Proc
 				mine = len(out)
 				out = append(out, e)
 			}
-		case int64(e.pid) != int64(me.PID) && e.look() != Ended:
+		case int64(e.pid) != int64(me.PID) && e.look() != procfs.Ended:
 			out = append(out, e)
 		}
 	}
@@ -185,7 +188,7 @@ func updateEntries(entries []opsEntry, me Process, counts Counts, daemons []Proc
 	return out
 }
 
-func listed(entries []opsEntry, p Process) bool {
+func listed(entries []opsEntry, p procfs.Process) bool {
 	for _, e := range entries {
 		if e.is(p) {
 			return true

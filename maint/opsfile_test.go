@@ -6,9 +6,13 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
-func entryText(p Process, read, write int) string {
+func entryText(p procfs.Process, read, write int) string {
 	return fmt.Sprintf(`{"pid":%d,"starttime":%d,"active_operations":{"read":%d,"write":%d}}`, p.PID, p.StartTime, read, write)
 }
 
@@ -17,7 +21,7 @@ func TestForeignEntries(t *testing.T) {
 	dead := startOther(t, "sleep")
 	gone := dead.process(t)
 	dead.end()
-	reused := Process{PID: sleeper.PID, StartTime: sleeper.StartTime - 1}
+	reused := procfs.Process{PID: sleeper.PID, StartTime: sleeper.StartTime - 1}
 	odd := fmt.Sprintf(`{ "starttime": %d,"pid":%d , "new":[1, {"a":"\u0041<>"}],"active_operations":{"write":0, "read":7,"x":null}}`, sleeper.StartTime, sleeper.PID)
 	tests := []struct {
 		name, file string
@@ -44,8 +48,8 @@ func TestForeignEntries(t *testing.T) {
 				t.Errorf("Sum of %s: got %v, want %v", tt.file, got, tt.sum)
 			}
 			ops := p.operations(t, nil)
-			g := begin(t, ops, Read)
-			me, _ := Self()
+			g := begin(t, ops, cfg.Read)
+			me, _ := procfs.Self()
 			list := []string{entryText(me, 1, 0)}
 			left := "[]"
 			if tt.kept != "" {
@@ -62,9 +66,9 @@ func TestForeignEntries(t *testing.T) {
 
 func TestOwnStaleEntryIsReplaced(t *testing.T) {
 	p := newPlace(t)
-	me, _ := Self()
-	p.write(t, opsName, "["+entryText(Process{PID: me.PID, StartTime: me.StartTime - 9}, 5, 5)+"]")
-	begin(t, p.operations(t, nil), Read)
+	me, _ := procfs.Self()
+	p.write(t, opsName, "["+entryText(procfs.Process{PID: me.PID, StartTime: me.StartTime - 9}, 5, 5)+"]")
+	begin(t, p.operations(t, nil), cfg.Read)
 	if got, want := p.read(t, opsName), "["+entryText(me, 1, 0)+"]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -73,8 +77,8 @@ func TestOwnStaleEntryIsReplaced(t *testing.T) {
 func TestPBSDaemonsAreSeeded(t *testing.T) {
 	p, proxy, api := newPBSPlace(t)
 	ops := p.operations(t, nil)
-	g := begin(t, ops, Read)
-	me, _ := Self()
+	g := begin(t, ops, cfg.Read)
+	me, _ := procfs.Self()
 	want := fmt.Sprintf("[%s,%s,%s]", entryText(proxy.process(t), 0, 0), entryText(api.process(t), 0, 0), entryText(me, 1, 0))
 	if got := p.read(t, opsName); got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -93,20 +97,20 @@ func TestPBSDaemonsAreSeeded(t *testing.T) {
 }
 
 func TestPBSThatCannotBeSeenIsNotCounted(t *testing.T) {
-	if v, err := around(); err == nil && v.namespace == initPIDNamespace && v.all {
+	if v, err := procfs.Around(); err == nil && v.Namespace == procfs.InitPIDNamespace && v.All {
 		// Here a pid that is not there is a PBS that is stopped.
 		p, proxy, _ := newPBSPlace(t)
 		proxy.end()
 		if err := CheckTracking(t.Context(), p.host, testStore); err != nil {
 			t.Errorf("with PBS stopped: %v", err)
 		}
-		begin(t, p.operations(t, nil), Read)
+		begin(t, p.operations(t, nil), cfg.Read)
 	}
 }
 
 // oldPBS is the update rule of a PBS before 4.0.21: a process that is not
 // listed is recorded only in an empty list.
-func oldPBS(t *testing.T, text string, me Process, read, write int64) string {
+func oldPBS(t *testing.T, text string, me procfs.Process, read, write int64) string {
 	t.Helper()
 	var list []map[string]any
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
@@ -122,10 +126,10 @@ func oldPBS(t *testing.T, text string, me Process, read, write int64) string {
 		case pid == me.PID && start == me.StartTime:
 			found = true
 			r, w = r+read, w+write
-		case pid == me.PID || !alive(pid, start):
+		case pid == me.PID || !procfs.Alive(pid, start):
 			continue
 		}
-		out = append(out, entryText(Process{PID: pid, StartTime: start}, int(r), int(w)))
+		out = append(out, entryText(procfs.Process{PID: pid, StartTime: start}, int(r), int(w)))
 	}
 	if !found && len(out) == 0 {
 		out = append(out, entryText(me, int(max(read, 0)), int(max(write, 0))))
@@ -136,13 +140,13 @@ func oldPBS(t *testing.T, text string, me Process, read, write int64) string {
 func TestOldPBSLosesNobody(t *testing.T) {
 	p, proxy, api := newPBSPlace(t)
 	ops := p.operations(t, nil)
-	g := begin(t, ops, Read)
+	g := begin(t, ops, cfg.Read)
 	update := func(who *other, read, write int64) {
 		lock, err := lockOperations(t.Context(), p.host, p.host.OperationsFile(testStore))
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer lock.unlock()
+		defer lock.Unlock()
 		p.write(t, opsName, oldPBS(t, p.read(t, opsName), who.process(t), read, write))
 	}
 	update(proxy, 0, 1) // a backup begins
@@ -152,7 +156,7 @@ func TestOldPBSLosesNobody(t *testing.T) {
 	}
 	g.Release()
 	eventually(t, "PBS alone is counted", func() bool { return p.sum(t) == Counts{Read: 1, Write: 1} })
-	again := begin(t, ops, Read)
+	again := begin(t, ops, cfg.Read)
 	update(proxy, 0, -1)
 	update(api, -1, 0)
 	if got := p.sum(t); got != (Counts{Read: 1}) {
@@ -176,7 +180,7 @@ func TestFilesGetPBSOwnerAndMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.look(t)
-	begin(t, p.operations(t, nil), Read)
+	begin(t, p.operations(t, nil), cfg.Read)
 	for path, mode := range map[string]os.FileMode{
 		p.host.OperationsDir():                     0o750 | os.ModeDir,
 		p.host.OperationsFile(testStore):           0o660,
@@ -187,8 +191,8 @@ func TestFilesGetPBSOwnerAndMode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if own := statOwner(st); st.Mode() != mode || own.uid != uid || own.gid != gid {
-			t.Errorf("%s: got %v %d:%d", path, st.Mode(), own.uid, own.gid)
+		if own := statefile.StatOwner(st); st.Mode() != mode || own.UID != uid || own.GID != gid {
+			t.Errorf("%s: got %v %d:%d", path, st.Mode(), own.UID, own.GID)
 		}
 	}
 }

@@ -13,7 +13,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/device"
 	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
@@ -41,8 +44,8 @@ type places struct {
 func newPlaces() *places {
 	return &places{
 		spots: reach.NewMemory(findSpot),
-		uuids: reach.NewMemory(func(device string, _ func(uint64)) (string, error) {
-			d, err := deviceAt(device)
+		uuids: reach.NewMemory(func(path string, _ func(uint64)) (string, error) {
+			d, err := device.DeviceAt(path)
 			return d.UUID, err
 		}),
 	}
@@ -58,7 +61,7 @@ func findSpot(path string, entering func(mount uint64)) (spot, error) {
 	if dir.Tree {
 		return s, fmt.Errorf("%s: %w", path, ErrInTree)
 	}
-	chunks, err := reach.FollowVia(dir.Path+"/"+chunksDir, entering)
+	chunks, err := reach.FollowVia(dir.Path+"/"+device.ChunksDir, entering)
 	switch {
 	case err != nil:
 		return s, err
@@ -66,9 +69,9 @@ func findSpot(path string, entering func(mount uint64)) (spot, error) {
 		return s, fmt.Errorf("%s: %w", path, unix.ENOTDIR)
 	}
 	s.id.Dev, s.id.Ino = chunks.Dev, chunks.Ino
-	if m, ok := mountByID(dir.Mount); ok {
-		s.id.Path = m.pathOnTop(dir.Path)
-		s.id.Disk = m.disk()
+	if m, ok := mounts.MountByID(dir.Mount); ok {
+		s.id.Path = m.PathOnTop(dir.Path)
+		s.id.Disk = m.Disk()
 		if strings.HasPrefix(m.Source, "/dev/") {
 			s.source = m.Source
 		}
@@ -83,7 +86,7 @@ func present(id identity.ID) identity.ID {
 	if n, _ := fmt.Sscanf(id.Disk, "%d:%d", &major, &minor); n != 2 || id.UUID == "" {
 		return id
 	}
-	if _, err := os.Stat(sysDevice(unix.Mkdev(major, minor))); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(mounts.SysDevice(unix.Mkdev(major, minor))); errors.Is(err, os.ErrNotExist) {
 		return identity.ID{UUID: id.UUID, Path: id.Path}
 	}
 	return id
@@ -121,9 +124,9 @@ func (p *places) now() uint64 {
 }
 
 // lookFor looks at the places of entries, and at other directories.
-func (p *places) lookFor(ctx context.Context, list []Datastore, dirs ...string) {
+func (p *places) lookFor(ctx context.Context, list []cfg.Datastore, dirs ...string) {
 	all, uuids := slices.Clone(dirs), slices.Clone(dirs)
-	removable := slices.ContainsFunc(list, Datastore.Removable)
+	removable := slices.ContainsFunc(list, cfg.Datastore.Removable)
 	for _, d := range list {
 		if d.Path == "" || untouchable(d) && (d.Removable() || p.lookedAt(d.Dir())) {
 			continue
@@ -167,7 +170,7 @@ func (p *places) at(dir string) (s spot, err error, ok bool) { //nolint:revive /
 }
 
 // of returns which datastore an entry means, as far as that is known.
-func (p *places) of(d Datastore) (s spot, err error, ok bool) { //nolint:revive // err is what was found
+func (p *places) of(d cfg.Datastore) (s spot, err error, ok bool) { //nolint:revive // err is what was found
 	if d.Path == "" {
 		return spot{}, os.ErrNotExist, true
 	}

@@ -11,13 +11,17 @@ import (
 	"testing/synctest"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 const nobody = 65534
 
 // lockAs has a process of a user's hold a lock that another process, which has ended,
 // took on the same descriptor.
-func lockAs(t *testing.T, uid uint32, path, how string) Process {
+func lockAs(t *testing.T, uid uint32, path, how string) procfs.Process {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -44,7 +48,7 @@ func lockAs(t *testing.T, uid uint32, path, how string) Process {
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		t.Fatalf("said %q, %v", line, err)
 	}
-	p, _ := LookProcess(cmd.Process.Pid)
+	p, _ := procfs.LookProcess(cmd.Process.Pid)
 	return p
 }
 
@@ -58,8 +62,8 @@ func TestWhoHoldsALock(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "the process that has the lock is found", func() bool {
-				held, err := flockHolders(st)
-				return err == nil && len(held) == 1 && held[0].PID == p.PID && held[0].root == root
+				held, err := statefile.FlockHolders(st)
+				return err == nil && len(held) == 1 && held[0].PID == p.PID && held[0].Root == root
 			})
 		}
 	}
@@ -70,7 +74,7 @@ func TestRootTakesItsLockFromUsers(t *testing.T) {
 		p := newPlace(t)
 		lockAs(t, nobody, p.host.ConfigLock(), how)
 		synctest.Test(t, func(t *testing.T) {
-			p.setMode(t, Offline, SetOptions{})
+			p.setMode(t, cfg.Offline, SetOptions{})
 			p.clearMode(t)
 		})
 	}
@@ -78,8 +82,8 @@ func TestRootTakesItsLockFromUsers(t *testing.T) {
 	lockAs(t, nobody, p.host.ConfigLock(), "-s")
 	lockAs(t, 0, p.host.ConfigLock(), "-s")
 	synctest.Test(t, func(t *testing.T) {
-		err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{})
-		if !errors.Is(err, ErrLocked) {
+		err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{})
+		if !errors.Is(err, statefile.ErrLocked) {
 			t.Errorf("a lock that root has, too: got %v", err)
 		}
 	})
@@ -94,13 +98,13 @@ func TestRegistersAgainUnderAReplacedLock(t *testing.T) {
 	l := &fileLedger{host: user, store: testStore, modes: newModeSource(user, testStore, "", false)}
 	t.Cleanup(l.close)
 	rounds, granted := 0, 0
-	plan := func(Mode) (Counts, bool) {
+	plan := func(cfg.Mode) (Counts, bool) {
 		if rounds++; rounds == 1 {
 			p.write(t, "root/.datastore.lck", "") // another file
 		}
 		return Counts{Read: 1}, true
 	}
-	if err := l.register(t.Context(), plan, func(Mode, *Counts) { granted++ }); err != nil {
+	if err := l.register(t.Context(), plan, func(cfg.Mode, *Counts) { granted++ }); err != nil {
 		t.Fatal(err)
 	}
 	if rounds != 2 || granted != 1 {

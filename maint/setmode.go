@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
@@ -22,7 +23,7 @@ var ErrConflict = errors.New("operations are active")
 // ConflictError says that operations are active that a mode forbids.
 type ConflictError struct {
 	Store     string
-	Type      ModeType
+	Type      cfg.ModeType
 	Processes []ProcessCount
 	// Set says that the mode stands all the same: it was set first, and the
 	// wait for these operations ended before they did.
@@ -78,11 +79,11 @@ type SetOptions struct {
 // set, it is refused with a [*ConflictError] while operations are active that the
 // mode forbids, also where the mode stands already; nothing has changed then.
 // A mode that PBS has set for itself is left alone: that is a [*ModeError].
-func SetMode(ctx context.Context, host Host, store string, mode ModeType, opts SetOptions) error {
-	if !mode.settable() {
-		return fmt.Errorf("maintenance mode %q cannot be set, only %s and %s", mode, ReadOnly, Offline)
+func SetMode(ctx context.Context, host Host, store string, mode cfg.ModeType, opts SetOptions) error {
+	if !mode.Settable() {
+		return fmt.Errorf("maintenance mode %q cannot be set, only %s and %s", mode, cfg.ReadOnly, cfg.Offline)
 	}
-	value, err := encodeMode(mode, opts.Message)
+	value, err := cfg.EncodeMode(mode, opts.Message)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func SetMode(ctx context.Context, host Host, store string, mode ModeType, opts S
 
 // ClearMode ends the maintenance of a datastore.
 func ClearMode(ctx context.Context, host Host, store string, opts SetOptions) error {
-	c := newModeChange(host, store, None, opts)
+	c := newModeChange(host, store, cfg.None, opts)
 	c.drain = true
 	return c.try(ctx)
 }
@@ -111,7 +112,7 @@ func ClearMode(ctx context.Context, host Host, store string, opts SetOptions) er
 type modeChange struct {
 	host  Host
 	store string
-	mode  ModeType
+	mode  cfg.ModeType
 	value string
 	drain bool
 	force bool
@@ -120,7 +121,7 @@ type modeChange struct {
 	bound binding // what the files say while they are locked
 }
 
-func newModeChange(host Host, store string, mode ModeType, opts SetOptions) *modeChange {
+func newModeChange(host Host, store string, mode cfg.ModeType, opts SetOptions) *modeChange {
 	c := &modeChange{
 		host: host, store: store, mode: mode, drain: opts.Drain, force: opts.Force, log: opts.Log,
 		tally: newTally(host, store),
@@ -132,7 +133,7 @@ func newModeChange(host Host, store string, mode ModeType, opts SetOptions) *mod
 // try makes the change under the config lock, under which no operation can be
 // registered, or refuses it.
 func (c *modeChange) try(ctx context.Context) error {
-	changed, err := c.locked(ctx, func(now Mode) (string, error) { return c.value, c.permit(now) })
+	changed, err := c.locked(ctx, func(now cfg.Mode) (string, error) { return c.value, c.permit(now) })
 	if err == nil && len(c.bound.unsure) > 0 {
 		c.warn("these entries count by name alone", fmt.Errorf("%s: %w", strings.Join(c.bound.unsure, ", "), reach.ErrHangs))
 	}
@@ -163,7 +164,7 @@ func (c *modeChange) warn(what string, err error) {
 
 // locked changes the mode to the value that decide returns, under the config
 // lock.
-func (c *modeChange) locked(ctx context.Context, decide func(now Mode) (value string, err error)) (changed bool, err error) {
+func (c *modeChange) locked(ctx context.Context, decide func(now cfg.Mode) (value string, err error)) (changed bool, err error) {
 	if len(c.host.configs) == 0 {
 		return false, errNoHost
 	}
@@ -180,7 +181,7 @@ func (c *modeChange) locked(ctx context.Context, decide func(now Mode) (value st
 
 // lockedOnce is one attempt. Under the lock each file is read once, and nothing
 // is looked at but those, the operations files and /proc.
-func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(now Mode) (value string, err error)) (changed bool, err error) {
+func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(now cfg.Mode) (value string, err error)) (changed bool, err error) {
 	if c.host.configs[0].shared {
 		if _, err := c.entry(c.tally.modes.lastRead()); err != nil {
 			return false, err
@@ -190,7 +191,7 @@ func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(no
 	if err != nil {
 		return false, fmt.Errorf("change the maintenance mode of datastore %s: %w", c.store, err)
 	}
-	defer lock.unlock()
+	defer lock.Unlock()
 	bound, path, err := c.tally.modes.fresh(anyhow)
 	if err != nil && path != "" {
 		err = fmt.Errorf("read %s: %w", path, err)
@@ -203,12 +204,12 @@ func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(no
 	if err != nil {
 		return false, err
 	}
-	value, err := decide(file.mode(c.store))
+	value, err := decide(file.Mode(c.store))
 	if err != nil {
 		return false, err
 	}
-	out, err := file.setMode(c.store, value)
-	if err != nil || bytes.Equal(out, file.bytes()) {
+	out, err := file.SetMode(c.store, value)
+	if err != nil || bytes.Equal(out, file.Bytes()) {
 		return false, err
 	}
 	if err := writeConfig(c.host, out); err != nil {
@@ -222,9 +223,9 @@ func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(no
 
 // entry makes sure that the datastore is listed where we may change it, and
 // returns that file.
-func (c *modeChange) entry(files []configReading) (*config, error) {
+func (c *modeChange) entry(files []configReading) (*cfg.Config, error) {
 	for i, f := range files {
-		if s, err := f.config.find(c.store); s == nil && err == nil {
+		if s, err := f.config.Find(c.store); s == nil && err == nil {
 			continue
 		}
 		if place := c.host.configs[i]; i > 0 || place.shared {
@@ -232,19 +233,19 @@ func (c *modeChange) entry(files []configReading) (*config, error) {
 		}
 		return f.config, nil
 	}
-	return nil, fmt.Errorf("datastore %s: %w", c.store, ErrNotConfigured)
+	return nil, fmt.Errorf("datastore %s: %w", c.store, cfg.ErrNotConfigured)
 }
 
 // permit decides whether the mode that stands may be replaced.
-func (c *modeChange) permit(now Mode) error {
+func (c *modeChange) permit(now cfg.Mode) error {
 	standing := now.Type
-	if standing == Unknown {
-		standing = now.stated
+	if standing == cfg.Unknown {
+		standing = now.Stated
 	}
-	forced := c.force && c.mode == None && now.Type == Unmount
-	settable := now.Type == None || standing.settable()
+	forced := c.force && c.mode == cfg.None && now.Type == cfg.Unmount
+	settable := now.Type == cfg.None || standing.Settable()
 	if !settable && !forced {
-		return now.refusal(c.store)
+		return now.Refusal(c.store)
 	}
 	if c.drain {
 		return nil
@@ -259,7 +260,7 @@ func (c *modeChange) permit(now Mode) error {
 
 // unlessActive refuses a mode while operations are active that it forbids, under
 // whatever name. Called under the config lock.
-func (c *modeChange) unlessActive(mode ModeType) error {
+func (c *modeChange) unlessActive(mode cfg.ModeType) error {
 	procs, err := c.tally.conflictingUnder(c.bound.namesOf(c.store).and(c.tally.also), mode)
 	if err == nil && len(procs) > 0 {
 		return &ConflictError{Store: c.store, Type: mode, Processes: procs}
@@ -275,7 +276,7 @@ var ErrTakenBack = errors.New("the maintenance mode was taken back")
 // changes. When ctx ends first the answer is a [*ConflictError] that names who
 // remains; when the mode no longer stands, so that others may begin, it matches
 // [ErrTakenBack]. also are names under which the datastore may be counted still.
-func WaitIdle(ctx context.Context, host Host, store string, mode ModeType, progress func([]ProcessCount), also ...string) error {
+func WaitIdle(ctx context.Context, host Host, store string, mode cfg.ModeType, progress func([]ProcessCount), also ...string) error {
 	tick := time.NewTicker(conflictPoll)
 	defer tick.Stop()
 	counted := newTally(host, store)
@@ -302,13 +303,13 @@ func WaitIdle(ctx context.Context, host Host, store string, mode ModeType, progr
 }
 
 // stillStands says whether a mode that was set has been changed.
-func (t *tally) stillStands(ctx context.Context, mode ModeType) error {
+func (t *tally) stillStands(ctx context.Context, mode cfg.ModeType) error {
 	b, file, err := t.modes.current(ctx)
 	store, now := t.store, b.stated
 	switch {
 	case err != nil:
 		return fmt.Errorf("read %s: %w", file, err)
-	case now.Type == None:
+	case now.Type == cfg.None:
 		return fmt.Errorf("datastore %s: %w: it was set %s, and now has none", store, ErrTakenBack, mode)
 	case now.Type != mode:
 		return fmt.Errorf("datastore %s: %w: it was set %s, and now is %s", store, ErrTakenBack, mode, now.Type)

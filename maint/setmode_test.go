@@ -12,15 +12,18 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 func TestSetModeIsRefusedWhileOthersAreActive(t *testing.T) {
 	tests := []struct {
 		op      string
-		mode    ModeType
+		mode    cfg.ModeType
 		refused bool
 	}{
-		{"read", Offline, true}, {"write", Offline, true}, {"read", ReadOnly, false}, {"write", ReadOnly, true},
+		{"read", cfg.Offline, true}, {"write", cfg.Offline, true}, {"read", cfg.ReadOnly, false}, {"write", cfg.ReadOnly, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.op+" "+string(tt.mode), func(t *testing.T) {
@@ -56,26 +59,26 @@ func TestSetModeIsRefusedWhileOthersAreActive(t *testing.T) {
 func TestDrain(t *testing.T) {
 	p := newPlace(t)
 	holder := startOther(t, "hold", p.dir, testStore, "read")
-	p.setMode(t, Offline, SetOptions{Drain: true})
+	p.setMode(t, cfg.Offline, SetOptions{Drain: true})
 	// That the mode stands already does not make the datastore idle.
 	var conflict *ConflictError
-	err := SetMode(t.Context(), p.host, testStore, Offline, SetOptions{Message: "really"})
+	err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{Message: "really"})
 	if !errors.As(err, &conflict) || !conflict.Set || conflict.Processes[0].PID != holder.pid() {
 		t.Errorf("setting the mode that stands, with an operation active: got %v", err)
 	}
-	p.setMode(t, Offline, SetOptions{Message: "really", Drain: true})
+	p.setMode(t, cfg.Offline, SetOptions{Message: "really", Drain: true})
 	if m, err := ReadMode(p.host, testStore); err != nil || m.Message != "really" {
 		t.Errorf("got %+v, %v", m, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	err = WaitIdle(ctx, p.host, testStore, Offline, nil)
+	err = WaitIdle(ctx, p.host, testStore, cfg.Offline, nil)
 	if !errors.As(err, &conflict) || !conflict.Set || !errors.Is(err, context.DeadlineExceeded) || conflict.Processes[0].PID != holder.pid() {
 		t.Errorf("got %v", err)
 	}
 	shown := 0
 	go holder.end()
-	if err := WaitIdle(t.Context(), p.host, testStore, Offline, func([]ProcessCount) { shown++ }); err != nil {
+	if err := WaitIdle(t.Context(), p.host, testStore, cfg.Offline, func([]ProcessCount) { shown++ }); err != nil {
 		t.Error(err)
 	}
 	if shown > 1 {
@@ -87,18 +90,18 @@ func TestDrain(t *testing.T) {
 func TestWaitForAModeThatWasTakenBack(t *testing.T) {
 	for name, change := range map[string]func(p place){
 		"cleared": func(p place) { p.clearMode(t) },
-		"changed": func(p place) { p.setMode(t, ReadOnly, SetOptions{}) },
+		"changed": func(p place) { p.setMode(t, cfg.ReadOnly, SetOptions{}) },
 		"replaced": func(p place) {
 			p.writeConfig(t, strings.Replace(plainConfig, "\tcomment", "\tmaintenance-mode delete\n\tcomment", 1))
 		},
 	} {
 		p := newPlace(t)
 		holder := startOther(t, "hold", p.dir, testStore, "read")
-		p.setMode(t, Offline, SetOptions{Drain: true})
+		p.setMode(t, cfg.Offline, SetOptions{Drain: true})
 		waited := make(chan error, 1)
 		waits := make(chan struct{}, 1)
 		go func() {
-			waited <- WaitIdle(t.Context(), p.host, testStore, Offline, func([]ProcessCount) { waits <- struct{}{} })
+			waited <- WaitIdle(t.Context(), p.host, testStore, cfg.Offline, func([]ProcessCount) { waits <- struct{}{} })
 		}()
 		<-waits
 		change(p)
@@ -107,7 +110,7 @@ func TestWaitForAModeThatWasTakenBack(t *testing.T) {
 		}
 		holder.end()
 		// Also where nobody is active any more.
-		if err := WaitIdle(t.Context(), p.host, testStore, Offline, nil); !errors.Is(err, ErrTakenBack) {
+		if err := WaitIdle(t.Context(), p.host, testStore, cfg.Offline, nil); !errors.Is(err, ErrTakenBack) {
 			t.Errorf("%s, with nobody active: got %v", name, err)
 		}
 	}
@@ -132,7 +135,7 @@ func TestModesThatAreNotOurs(t *testing.T) {
 		ctx := t.Context()
 		check := func(what string, ok bool, err error) {
 			t.Helper()
-			var refused *ModeError
+			var refused *cfg.ModeError
 			if ok != (err == nil) || !ok && !errors.As(err, &refused) {
 				t.Errorf("%s under %q: got %v", what, tt.property, err)
 			}
@@ -141,7 +144,7 @@ func TestModesThatAreNotOurs(t *testing.T) {
 			}
 		}
 		p.writeConfig(t, text)
-		check("set", tt.set, SetMode(ctx, p.host, testStore, ReadOnly, SetOptions{Force: true}))
+		check("set", tt.set, SetMode(ctx, p.host, testStore, cfg.ReadOnly, SetOptions{Force: true}))
 		p.writeConfig(t, text)
 		check("clear", tt.clear, ClearMode(ctx, p.host, testStore, SetOptions{}))
 		p.writeConfig(t, text)
@@ -152,21 +155,21 @@ func TestModesThatAreNotOurs(t *testing.T) {
 func TestSetModeOnBadInput(t *testing.T) {
 	p := newPlace(t)
 	ctx := t.Context()
-	if err := SetMode(ctx, p.host, "nowhere", Offline, SetOptions{}); !errors.Is(err, ErrNotConfigured) {
+	if err := SetMode(ctx, p.host, "nowhere", cfg.Offline, SetOptions{}); !errors.Is(err, cfg.ErrNotConfigured) {
 		t.Errorf("unknown datastore: %v", err)
 	}
-	if err := ClearMode(ctx, p.host, "nowhere", SetOptions{}); !errors.Is(err, ErrNotConfigured) {
+	if err := ClearMode(ctx, p.host, "nowhere", SetOptions{}); !errors.Is(err, cfg.ErrNotConfigured) {
 		t.Errorf("unknown datastore: %v", err)
 	}
-	for _, mode := range []ModeType{None, Delete, Unmount, "sleepy"} {
+	for _, mode := range []cfg.ModeType{cfg.None, cfg.Delete, cfg.Unmount, "sleepy"} {
 		if err := SetMode(ctx, p.host, testStore, mode, SetOptions{}); err == nil {
 			t.Errorf("mode %q was set", mode)
 		}
 	}
-	if err := SetMode(ctx, p.host, testStore, Offline, SetOptions{Message: "a\nb"}); !errors.Is(err, ErrBadMessage) {
+	if err := SetMode(ctx, p.host, testStore, cfg.Offline, SetOptions{Message: "a\nb"}); !errors.Is(err, cfg.ErrBadMessage) {
 		t.Errorf("control character: %v", err)
 	}
-	if err := SetMode(ctx, Host{}, testStore, Offline, SetOptions{}); err == nil {
+	if err := SetMode(ctx, Host{}, testStore, cfg.Offline, SetOptions{}); err == nil {
 		t.Error("the zero Host was used")
 	}
 	if got := p.config(t); got != plainConfig {
@@ -193,13 +196,13 @@ func TestReplaceKeepsOwnerModeAndLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p.setMode(t, Offline, SetOptions{})
+	p.setMode(t, cfg.Offline, SetOptions{})
 	st, err := os.Lstat(target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if own := statOwner(st); st.Mode() != 0o604 || own.gid != gid {
-		t.Errorf("got %v, group %d", st.Mode(), own.gid)
+	if own := statefile.StatOwner(st); st.Mode() != 0o604 || own.GID != gid {
+		t.Errorf("got %v, group %d", st.Mode(), own.GID)
 	}
 	if !strings.Contains(p.config(t), "offline") {
 		t.Error("not written through the link")
@@ -242,8 +245,8 @@ func TestPBSIsToldOfChanges(t *testing.T) {
 		}
 	}()
 	steps := []func(){
-		func() { p.setMode(t, Offline, SetOptions{}) },
-		func() { p.setMode(t, Offline, SetOptions{Message: "x"}) },
+		func() { p.setMode(t, cfg.Offline, SetOptions{}) },
+		func() { p.setMode(t, cfg.Offline, SetOptions{Message: "x"}) },
 		func() { p.clearMode(t) },
 	}
 	for i, step := range steps {
@@ -272,14 +275,14 @@ func TestForeignCounterFileIsLeftAlone(t *testing.T) {
 			t.Errorf("it is now %.9q", got)
 		}
 		// The mode is set all the same.
-		p.setMode(t, Offline, SetOptions{})
+		p.setMode(t, cfg.Offline, SetOptions{})
 		p.clearMode(t)
 	}
 }
 
 func TestPBSOwnsItsDatastores(t *testing.T) {
 	p, _, _ := newPBSPlace(t)
-	if err := AddDatastore(t.Context(), p.host, Datastore{Name: "new", Path: "/new"}); !errors.Is(err, ErrPBSOwns) {
+	if err := AddDatastore(t.Context(), p.host, cfg.Datastore{Name: "new", Path: "/new"}); !errors.Is(err, ErrPBSOwns) {
 		t.Errorf("add: %v", err)
 	}
 	if err := RemoveDatastore(t.Context(), p.host, testStore); !errors.Is(err, ErrPBSOwns) {

@@ -6,6 +6,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 // entrySight remembers what an operations file was last seen to say of this
@@ -47,7 +50,7 @@ func (s *entrySight) look(path string) (Counts, bool) {
 
 // sightOf reads the file.
 func sightOf(path string) (*sighting, error) {
-	me, err := Self()
+	me, err := procfs.Self()
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +63,7 @@ func sightOf(path string) (*sighting, error) {
 	if seen.stamp, err = fileStamp(f); err != nil {
 		return nil, err
 	}
-	data, err := readOpen(f, maxOperations)
+	data, err := statefile.ReadOpen(f, maxOperations)
 	if err != nil {
 		return nil, err
 	}

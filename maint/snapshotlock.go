@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 const (
@@ -67,23 +69,23 @@ func lockSnapshotOf(host Host, store string, namespace []string, path string) (*
 	// The file is removed together with its snapshot: a lock on one that is
 	// gone locks nothing.
 	for range 3 {
-		f, err := openLock(file, host.files, lockMode)
+		f, err := statefile.OpenLock(file, host.files, statefile.LockMode)
 		if err != nil {
 			return nil, fmt.Errorf("lock snapshot %s: %w", path, err)
 		}
-		err = flock(f, unix.LOCK_SH|unix.LOCK_NB)
-		if err == nil && sameFile(f, file) {
+		err = statefile.Flock(f, unix.LOCK_SH|unix.LOCK_NB)
+		if err == nil && statefile.SameFile(f, file) {
 			return f, nil
 		}
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, &LockError{File: file, Holder: lockHolder(file)}
+			return nil, &statefile.LockError{File: file, Holder: statefile.LockHolder(file)}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("lock snapshot %s: %w", path, err)
 		}
 	}
-	return nil, &LockError{File: file}
+	return nil, &statefile.LockError{File: file}
 }
 
 // makeLockDirs makes the directories of a lock file below the run directory,
@@ -96,7 +98,7 @@ func makeLockDirs(host Host, dir string) error {
 	at := host.RunDir()
 	for part := range strings.SplitSeq(rel, string(filepath.Separator)) {
 		at = filepath.Join(at, part)
-		if err := makeDir(at, host.files, 0o755); err != nil {
+		if err := statefile.MakeDir(at, host.files, 0o755); err != nil {
 			return err
 		}
 	}

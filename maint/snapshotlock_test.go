@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 func TestSnapshotLockFileIsWhereANewPBSLooks(t *testing.T) {
@@ -79,7 +81,7 @@ func TestSnapshotLockIsSharedAndKeepsOutAnExclusiveOne(t *testing.T) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		t.Errorf("exclusive lock after Release: %v", err)
 	}
-	if _, err := LockSnapshot(h, []string{"store"}, nil, path); !errors.Is(err, ErrLocked) {
+	if _, err := LockSnapshot(h, []string{"store"}, nil, path); !errors.Is(err, statefile.ErrLocked) {
 		t.Errorf("shared lock beside an exclusive one: %v, want ErrLocked", err)
 	}
 }
@@ -101,7 +103,7 @@ func TestSnapshotLockFileThatWasRemovedIsNotTrusted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Release()
-	if !sameFile(again.files[0], file) {
+	if !statefile.SameFile(again.files[0], file) {
 		t.Error("lock is on a file that is no longer there")
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/device"
 )
 
 // nameSet are the names under which one datastore is counted.
@@ -82,7 +85,7 @@ func (t *tally) locate(own spot) bool {
 	if own.id.Seen() || own.id.UUID == "" || t.modes.path != "" {
 		return false
 	}
-	dev, err := FindDevice("UUID=" + own.id.UUID)
+	dev, err := device.FindDevice("UUID=" + own.id.UUID)
 	if err != nil {
 		return false
 	}
@@ -94,7 +97,7 @@ func (t *tally) locate(own spot) bool {
 }
 
 // conflicting are the processes whose operations a mode would forbid.
-func (t *tally) conflicting(ctx context.Context, mode ModeType) ([]ProcessCount, error) {
+func (t *tally) conflicting(ctx context.Context, mode cfg.ModeType) ([]ProcessCount, error) {
 	names, err := t.names(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("count the operations on datastore %s: %w", t.store, err)
@@ -103,19 +106,19 @@ func (t *tally) conflicting(ctx context.Context, mode ModeType) ([]ProcessCount,
 }
 
 // conflictingUnder is conflicting for names that are known, as under a lock.
-func (t *tally) conflictingUnder(names nameSet, mode ModeType) ([]ProcessCount, error) {
+func (t *tally) conflictingUnder(names nameSet, mode cfg.ModeType) ([]ProcessCount, error) {
 	counted, err := countUnder(t.host, names)
 	if err != nil {
 		return nil, fmt.Errorf("count the operations on datastore %s: %w", t.store, err)
 	}
-	m := Mode{Type: mode}
+	m := cfg.Mode{Type: mode}
 	return slices.DeleteFunc(counted.Processes, func(p ProcessCount) bool {
-		return (p.Read == 0 || m.allows(Read)) && (p.Write == 0 || m.allows(Write))
+		return (p.Read == 0 || m.Allows(cfg.Read)) && (p.Write == 0 || m.Allows(cfg.Write))
 	}), nil
 }
 
 // waitQuiet returns when it seems worth trying again, without holding a lock.
-func (t *tally) waitQuiet(ctx context.Context, mode ModeType, deadline time.Time) error {
+func (t *tally) waitQuiet(ctx context.Context, mode cfg.ModeType, deadline time.Time) error {
 	tick := time.NewTicker(conflictPoll)
 	defer tick.Stop()
 	for time.Now().Before(deadline) {

@@ -10,6 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // While we unmount the device of a removable datastore its mode is unmount, as
@@ -45,11 +48,11 @@ func processPlace() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	v, err := around()
-	if err != nil || v.namespace == initPIDNamespace {
+	v, err := procfs.Around()
+	if err != nil || v.Namespace == procfs.InitPIDNamespace {
 		return boot, err
 	}
-	number, _ := strconv.ParseUint(strings.Trim(strings.TrimPrefix(v.namespace, "pid:"), "[]"), 10, 64)
+	number, _ := strconv.ParseUint(strings.Trim(strings.TrimPrefix(v.Namespace, "pid:"), "[]"), 10, 64)
 	return fmt.Sprintf("%sn%07x", boot[:8], number&0xfffffff), nil
 }
 
@@ -70,9 +73,9 @@ func (u unmounting) String() string {
 }
 
 // ownUnmounting reads the message of a mode that we set; ok is false for any other.
-func ownUnmounting(m Mode) (u unmounting, ok bool) {
+func ownUnmounting(m cfg.Mode) (u unmounting, ok bool) {
 	f := ourMessage.FindStringSubmatch(m.Message)
-	if m.Type != Unmount || f == nil {
+	if m.Type != cfg.Unmount || f == nil {
 		return u, false
 	}
 	pid, err1 := strconv.Atoi(f[1])
@@ -88,7 +91,7 @@ func (u unmounting) abandoned() bool {
 	case err != nil:
 		return false
 	case here == u.place:
-		return lookAt(u.pid, u.starttime) == Ended
+		return procfs.LookAt(u.pid, u.starttime) == procfs.Ended
 	}
 	return here[:8] != u.place[:8] // another boot, and not another namespace
 }
@@ -96,14 +99,14 @@ func (u unmounting) abandoned() bool {
 // before is the value of the mode that stood before ours.
 func (u unmounting) before() string {
 	if u.readOnly {
-		return string(ReadOnly)
+		return string(cfg.ReadOnly)
 	}
 	return ""
 }
 
 // Abandoned says whether a mode is one that a command of ours set for an
 // unmount and left behind when it was killed. See [FinishUnmount].
-func Abandoned(m Mode) bool {
+func Abandoned(m cfg.Mode) bool {
 	u, ok := ownUnmounting(m)
 	return ok && u.abandoned()
 }
@@ -113,8 +116,8 @@ func Abandoned(m Mode) bool {
 // then or not: with the mode as it was before, both are consistent. Any other
 // mode stays.
 func FinishUnmount(ctx context.Context, host Host, store string) error {
-	c := newModeChange(host, store, None, SetOptions{})
-	changed, err := c.locked(ctx, func(now Mode) (string, error) {
+	c := newModeChange(host, store, cfg.None, SetOptions{})
+	changed, err := c.locked(ctx, func(now cfg.Mode) (string, error) {
 		u, ok := ownUnmounting(now)
 		if !ok || !u.abandoned() {
 			return "", errKept
@@ -147,7 +150,7 @@ type Unmounting struct {
 // [*ModeError] while PBS has set a mode of its own, or another process of ours
 // unmounts. A datastore that is offline already stays so.
 func BeginUnmount(ctx context.Context, host Host, store string, opts SetOptions) (*Unmounting, error) {
-	me, err := Self()
+	me, err := procfs.Self()
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +159,7 @@ func BeginUnmount(ctx context.Context, host Host, store string, opts SetOptions)
 		return nil, fmt.Errorf("telling this boot from others: %w", err)
 	}
 	u := &Unmounting{
-		change: newModeChange(host, store, Unmount, opts),
+		change: newModeChange(host, store, cfg.Unmount, opts),
 		own:    unmounting{pid: me.PID, starttime: me.StartTime, place: here},
 	}
 	deadline := time.Now().Add(opts.Wait)
@@ -172,33 +175,33 @@ func BeginUnmount(ctx context.Context, host Host, store string, opts SetOptions)
 		if !errors.Is(err, ErrConflict) || !time.Now().Before(deadline) {
 			return nil, err
 		}
-		if err := u.change.tally.waitQuiet(ctx, Unmount, deadline); err != nil {
+		if err := u.change.tally.waitQuiet(ctx, cfg.Unmount, deadline); err != nil {
 			return nil, err
 		}
 	}
 }
 
 // decide returns the mode for the time of the unmount, or why there is none.
-func (u *Unmounting) decide(now Mode) (string, error) {
+func (u *Unmounting) decide(now cfg.Mode) (string, error) {
 	switch now.Type {
-	case None, Offline:
+	case cfg.None, cfg.Offline:
 		u.own.readOnly, u.before = false, ""
-	case ReadOnly:
-		before, err := encodeMode(ReadOnly, now.Message)
+	case cfg.ReadOnly:
+		before, err := cfg.EncodeMode(cfg.ReadOnly, now.Message)
 		if err != nil {
 			return "", err
 		}
 		u.own.readOnly, u.before = true, before
 	default:
-		return "", now.refusal(u.change.store)
+		return "", now.Refusal(u.change.store)
 	}
-	if err := u.change.unlessActive(Unmount); err != nil {
+	if err := u.change.unlessActive(cfg.Unmount); err != nil {
 		return "", err
 	}
-	if now.Type == Offline {
+	if now.Type == cfg.Offline {
 		return "", errKept
 	}
-	return encodeMode(Unmount, u.own.String())
+	return cfg.EncodeMode(cfg.Unmount, u.own.String())
 }
 
 // End takes the mode back, unless somebody has set another one meanwhile. It may
@@ -207,7 +210,7 @@ func (u *Unmounting) End(ctx context.Context) error {
 	if !u.set {
 		return nil
 	}
-	changed, err := u.change.locked(ctx, func(now Mode) (string, error) {
+	changed, err := u.change.locked(ctx, func(now cfg.Mode) (string, error) {
 		if at, ok := ownUnmounting(now); !ok || at != u.own {
 			return "", errKept
 		}

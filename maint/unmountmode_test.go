@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
 )
 
 // withMode is the plain configuration with a mode.
@@ -27,16 +29,16 @@ func TestUnmountSetsAModeAndTakesItBack(t *testing.T) {
 			t.Fatalf("%q: %v", before, err)
 		}
 		m, err := ReadMode(p.host, testStore)
-		if err != nil || m.Type != Unmount || Abandoned(m) || utf8.RuneCountInString(m.Message) > maxMessage {
+		if err != nil || m.Type != cfg.Unmount || Abandoned(m) || utf8.RuneCountInString(m.Message) > cfg.MaxMessage {
 			t.Errorf("%q: got the mode %+v, %v", before, m, err)
 		}
-		if _, err := BeginUnmount(t.Context(), p.host, testStore, SetOptions{}); !errors.Is(err, ErrUnmounting) {
+		if _, err := BeginUnmount(t.Context(), p.host, testStore, SetOptions{}); !errors.Is(err, cfg.ErrUnmounting) {
 			t.Errorf("%q: a second unmount: got %v", before, err)
 		}
 		if err := FinishUnmount(t.Context(), p.host, testStore); err != nil {
 			t.Errorf("%q: %v", before, err)
 		}
-		if m, _ := ReadMode(p.host, testStore); m.Type != Unmount {
+		if m, _ := ReadMode(p.host, testStore); m.Type != cfg.Unmount {
 			t.Errorf("%q: the mode of an unmount that goes on was taken back", before)
 		}
 		for range 2 {
@@ -75,7 +77,7 @@ func TestUnmountIsRefused(t *testing.T) {
 	for _, value := range []string{"unmount", "unmount,message=mine", "delete", "s3-refresh", "fancy", "unmount,message=pbsfs unmount 1 2"} {
 		p := newPlace(t)
 		p.writeConfig(t, withMode(value))
-		var mode *ModeError
+		var mode *cfg.ModeError
 		if _, err := BeginUnmount(t.Context(), p.host, testStore, SetOptions{}); !errors.As(err, &mode) {
 			t.Errorf("%q: got %v", value, err)
 		}
@@ -139,7 +141,7 @@ func TestModeOfDeadUnmountIsTakenBack(t *testing.T) {
 		}
 	}
 	longest := unmounting{1 << 22, 1<<59 - 1, boot, true}.String()
-	if len(longest) > maxMessage {
+	if len(longest) > cfg.MaxMessage {
 		t.Errorf("%q is longer than PBS allows", longest)
 	}
 }
@@ -164,7 +166,7 @@ func FuzzOurMessage(f *testing.F) {
 	f.Add("pbsfs unmount 1 2 0123456789abcdef ro")
 	f.Add("pbsfs unmount 99999999999999999999 2 0123456789abcdef")
 	f.Fuzz(func(t *testing.T, message string) {
-		u, ok := ownUnmounting(Mode{Type: Unmount, Message: message})
+		u, ok := ownUnmounting(cfg.Mode{Type: cfg.Unmount, Message: message})
 		if ok && fmt.Sprint(u) != message && !strings.Contains(message, " 0") {
 			t.Errorf("%q was read as %q", message, u)
 		}

@@ -12,6 +12,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
 // An ordinary user can have anything in a run directory: links, pipes, a file
@@ -106,7 +110,7 @@ func (d UserDir) Open() (*OpenedUserDir, error) {
 // slowKind returns the type of the file system that is mounted on dir, if it is one
 // that need not answer: one that a user may have mounted there.
 func slowKind(dir string) string {
-	all, err := Mounts()
+	all, err := mounts.Mounts()
 	if err != nil {
 		return ""
 	}
@@ -190,26 +194,26 @@ func (o *OpenedUserDir) Names(dir string) ([]string, error) {
 }
 
 // Owns says whether a process runs as the user.
-func (o *OpenedUserDir) Owns(pid int) bool { return ownedBy(pid, o.UID) }
+func (o *OpenedUserDir) Owns(pid int) bool { return procfs.OwnedBy(pid, o.UID) }
 
 // Mounted finds, among the mounts that a process of the user sees, one of that type
 // which the user has made and match is true for.
-func (o *OpenedUserDir) Mounted(pid int, fsType string, match func(Mount) bool) (Mount, bool) {
+func (o *OpenedUserDir) Mounted(pid int, fsType string, match func(mounts.Mount) bool) (mounts.Mount, bool) {
 	if !o.Owns(pid) {
-		return Mount{}, false
+		return mounts.Mount{}, false
 	}
-	mounts, err := mountsIn(procPath(pid, "mountinfo"))
+	mounted, err := mounts.MountsIn(procfs.ProcPath(pid, "mountinfo"))
 	if err != nil {
-		return Mount{}, false
+		return mounts.Mount{}, false
 	}
 	by := "user_id=" + strconv.Itoa(o.UID)
-	i := slices.IndexFunc(mounts, func(m Mount) bool {
+	i := slices.IndexFunc(mounted, func(m mounts.Mount) bool {
 		return m.FSType == fsType && slices.Contains(strings.Split(m.SuperOptions, ","), by) && match(m)
 	})
 	if i < 0 {
-		return Mount{}, false
+		return mounts.Mount{}, false
 	}
-	return mounts[i], true
+	return mounted[i], true
 }
 
 // userTallies looks at the directories of all users at once, and not for longer than
@@ -275,7 +279,7 @@ func (o *OpenedUserDir) guest(dir string) int {
 	if unix.Fstat(int(h.Fd()), &st) != nil {
 		return 0
 	}
-	return flockHolder(st).PID
+	return statefile.FlockHolder(st).PID
 }
 
 func (t *Tally) complain(err error) {
@@ -300,10 +304,10 @@ func (t *Tally) addUserFile(o *OpenedUserDir, name string, pid int) {
 	foreign := 0
 	for _, e := range entries {
 		if pid != 0 {
-			p, _ := LookProcess(pid)
+			p, _ := procfs.LookProcess(pid)
 			e.pid, e.starttime = uint32(p.PID), p.StartTime
 		}
-		if e.counts.Total() == 0 || e.look() != Runs {
+		if e.counts.Total() == 0 || e.look() != procfs.Runs {
 			continue
 		}
 		if !o.Owns(int(e.pid)) {

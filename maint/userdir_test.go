@@ -11,6 +11,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // userOf is root's host and the run directory of a user of it.
@@ -41,7 +44,7 @@ func give(t *testing.T, dir string) {
 }
 
 // sleeperOf is a process of a user.
-func sleeperOf(t *testing.T, uid uint32) Process {
+func sleeperOf(t *testing.T, uid uint32) procfs.Process {
 	t.Helper()
 	cmd := exec.Command("sleep", "1000")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
@@ -49,7 +52,7 @@ func sleeperOf(t *testing.T, uid uint32) Process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	p, _ := LookProcess(cmd.Process.Pid)
+	p, _ := procfs.LookProcess(cmd.Process.Pid)
 	return p
 }
 
@@ -87,7 +90,7 @@ func TestRubbishOfUsersHindersNobody(t *testing.T) {
 			if err != nil || len(tally.Processes) != 0 || len(tally.Problems) == 0 {
 				t.Errorf("got %+v, %v, want nothing to be counted, and a complaint", tally, err)
 			}
-			if err := SetMode(t.Context(), root, testStore, Offline, SetOptions{}); err != nil {
+			if err := SetMode(t.Context(), root, testStore, cfg.Offline, SetOptions{}); err != nil {
 				t.Errorf("root is kept from maintenance: %v", err)
 			}
 		})
@@ -97,8 +100,8 @@ func TestRubbishOfUsersHindersNobody(t *testing.T) {
 func TestUsersCountForTheirOwnProcesses(t *testing.T) {
 	root, dir := userOf(t)
 	theirs, other := sleeperOf(t, nobody), sleeperOf(t, nobody-1)
-	stale := Process{PID: theirs.PID, StartTime: theirs.StartTime + 1}
-	first, _ := LookProcess(1)
+	stale := procfs.Process{PID: theirs.PID, StartTime: theirs.StartTime + 1}
+	first, _ := procfs.LookProcess(1)
 	for _, tt := range []struct {
 		what     string
 		entries  string

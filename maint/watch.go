@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
 )
 
 // watchEvery is how often the watcher looks without having been told to.
@@ -13,10 +15,10 @@ const watchEvery = time.Second
 
 // look reads the mode for those who only watch. What cannot be read counts as
 // offline, as it does for operations, which cannot be registered then.
-func (o *Operations) look() Mode {
+func (o *Operations) look() cfg.Mode {
 	b, file, err := o.modes.current(o.stop)
 	if err != nil {
-		return Mode{Type: Unknown, Problem: file + ": " + err.Error()}
+		return cfg.Mode{Type: cfg.Unknown, Problem: file + ": " + err.Error()}
 	}
 	return b.mode
 }
@@ -33,7 +35,7 @@ func (o *Operations) startWatch() {
 
 // watch tells of changes of the mode until Close. inotify makes that quick; the
 // poll makes it sure, also while a directory does not exist yet.
-func (o *Operations) watch(last Mode) {
+func (o *Operations) watch(last cfg.Mode) {
 	dirs := o.watchedDirs()
 	events := make(chan fsnotify.Event)
 	var errs chan error
@@ -61,7 +63,7 @@ func (o *Operations) watch(last Mode) {
 // nextNews waits for something that may have changed what we watch; false is
 // Close.
 func (o *Operations) nextNews(events <-chan fsnotify.Event, errs <-chan error, tick <-chan time.Time) bool {
-	names := []string{configName, "proxy.pid", "api.pid"}
+	names := []string{cfg.FileName, "proxy.pid", "api.pid"}
 	for {
 		select {
 		case <-o.stop.Done():
@@ -103,7 +105,7 @@ func rewatch(watcher *fsnotify.Watcher, dirs []string) {
 }
 
 // tell compares the mode with the last one told and calls back.
-func (o *Operations) tell(last Mode) Mode {
+func (o *Operations) tell(last cfg.Mode) cfg.Mode {
 	names := o.modes.counted()
 	mode := o.look()
 	o.sawMode(mode)
@@ -114,7 +116,7 @@ func (o *Operations) tell(last Mode) Mode {
 	if mode == last {
 		return last
 	}
-	if o.opts.DropCaches != nil && !mode.allows(Read) {
+	if o.opts.DropCaches != nil && !mode.Allows(cfg.Read) {
 		o.opts.DropCaches()
 	}
 	if o.opts.Changed != nil {

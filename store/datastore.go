@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/internal/metadata"
@@ -148,7 +149,7 @@ func (d *datastore) close() error {
 func (d *datastore) dropCaches() { d.chunks.Drop() }
 
 // acquire begins an operation.
-func (d *datastore) acquire(ctx context.Context, op maint.Operation) (*right, error) {
+func (d *datastore) acquire(ctx context.Context, op cfg.Operation) (*right, error) {
 	guard, err := d.ops.Begin(ctx, op)
 	if err != nil {
 		return nil, fmt.Errorf("datastore %s: %w", d.name, err)
@@ -159,7 +160,7 @@ func (d *datastore) acquire(ctx context.Context, op maint.Operation) (*right, er
 // join begins a read operation beside others, for what is loaded ahead of a
 // reader who has let go of one thing and will take up the next.
 func (d *datastore) join() (*right, error) {
-	guard, err := d.ops.Join(maint.Read)
+	guard, err := d.ops.Join(cfg.Read)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/device"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 )
 
@@ -50,7 +52,7 @@ func filesystemOf(uuid string) disk.Filesystem {
 
 // comesBack reports whether what keeps a datastore from being read may pass.
 func comesBack(err error) bool {
-	for _, e := range []error{ErrGone, ErrNotDatastore, maint.ErrOffline, maint.ErrUnmounting} {
+	for _, e := range []error{ErrGone, ErrNotDatastore, cfg.ErrOffline, cfg.ErrUnmounting} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -135,7 +137,7 @@ func (m *medium) check(found disk.Filesystem) error {
 	m.mu.Lock()
 	want := m.filesystem
 	m.mu.Unlock()
-	if !want.Differs(found) || want.UUID != "" && strings.EqualFold(maint.UUIDUnder(m.path), want.UUID) {
+	if !want.Differs(found) || want.UUID != "" && strings.EqualFold(device.UUIDUnder(m.path), want.UUID) {
 		return nil
 	}
 	return m.leave(fmt.Errorf("datastore %s: %s: %w: another disk is there, with the file system %s instead of %s", m.name, m.path, ErrGone, found, want))
@@ -155,7 +157,7 @@ func (m *medium) isGone(err error) bool {
 			return true
 		}
 	}
-	return errors.Is(err, unix.EIO) && maint.MediumGone(m.path)
+	return errors.Is(err, unix.EIO) && mounts.MediumGone(m.path)
 }
 
 // blame looks behind an error of the disk: when the datastore itself has
@@ -257,7 +259,7 @@ func (m *medium) sameMount() bool {
 
 // lookAtDevice notes if the device was unplugged under its mount.
 func (m *medium) lookAtDevice() {
-	if maint.MediumGone(m.path) {
+	if mounts.MediumGone(m.path) {
 		_ = m.leave(fmt.Errorf("datastore %s: %s: %w: its device was unplugged", m.name, m.path, ErrGone))
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/name"
 )
@@ -24,7 +24,7 @@ const (
 // probe checks that there is a datastore that we can read, and keeps its
 // attributes.
 func (d *datastore) probe(ctx context.Context, cachedOnly bool) error {
-	r, err := d.acquire(ctx, maint.Read)
+	r, err := d.acquire(ctx, cfg.Read)
 	if err != nil {
 		return err
 	}

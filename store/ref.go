@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/identity"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
@@ -179,7 +180,7 @@ func (w *Writer) Release() {
 // an error of package maint when the maintenance mode forbids reading or the
 // operation cannot be counted. The caller must Release the reader.
 func (l *Lookup) Acquire(ctx context.Context) (*Reader, error) {
-	r, err := l.acquire(ctx, maint.Read)
+	r, err := l.acquire(ctx, cfg.Read)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +189,7 @@ func (l *Lookup) Acquire(ctx context.Context) (*Reader, error) {
 
 // AcquireWriter begins a write operation. The caller must Release the writer.
 func (l *Lookup) AcquireWriter(ctx context.Context) (*Writer, error) {
-	w, err := l.acquire(ctx, maint.Write)
+	w, err := l.acquire(ctx, cfg.Write)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +207,7 @@ func (l *Lookup) View(ctx context.Context, fn func(*Reader) error) error {
 	return fn(r)
 }
 
-func (l *Lookup) acquire(ctx context.Context, op maint.Operation) (*right, error) {
+func (l *Lookup) acquire(ctx context.Context, op cfg.Operation) (*right, error) {
 	if l.isZero() {
 		return nil, ErrReleased
 	}
@@ -249,7 +250,7 @@ func (l *Lookup) Untracked() bool { return !l.isZero() && l.ds.ops.Untracked() }
 func (l *Lookup) Identity() identity.ID { return l.ds.ops.Identity() }
 
 // Mode returns the maintenance mode last seen.
-func (l *Lookup) Mode() maint.Mode { return l.ds.ops.Mode() }
+func (l *Lookup) Mode() cfg.Mode { return l.ds.ops.Mode() }
 
 // Close gives the datastore up. It fails while operations are active.
 func (l *Lookup) Close() error {

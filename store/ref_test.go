@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/name"
 	"github.com/pbsfs/pbsfs/store/pxar"
@@ -282,13 +283,13 @@ func TestOpenReaderSurvivesForcedMaintenance(t *testing.T) {
 	if _, err := x.ReadAt(t.Context(), r, buf, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := maint.SetMode(t.Context(), p.host, testName, maint.Offline, maint.SetOptions{Drain: true}); err != nil {
+	if err := maint.SetMode(t.Context(), p.host, testName, cfg.Offline, maint.SetOptions{Drain: true}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "new operations are refused", func() bool {
 		again, err := p.ref.Acquire(t.Context())
 		again.Release()
-		return errors.Is(err, maint.ErrOffline)
+		return errors.Is(err, cfg.ErrOffline)
 	})
 	for off, want := range map[int64]string{0: "one", 3: "two"} {
 		if n, err := x.ReadAt(t.Context(), r, buf, off); err != nil || string(buf) != want {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/statefile"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/name"
 )
@@ -152,7 +153,7 @@ func (r *right) tryLocks(s name.Snapshot, l *snapshotLock) (err error) {
 		namespace = strings.Split(g.Namespace().String(), "/")
 	}
 	l.file, err = maint.LockSnapshot(r.ds.host, r.ds.ops.Names(), namespace, path)
-	if errors.Is(err, maint.ErrLocked) {
+	if errors.Is(err, statefile.ErrLocked) {
 		return fmt.Errorf("datastore %s: snapshot %s: %w: %w", r.ds.name, s, ErrBusy, err)
 	}
 	if err != nil {

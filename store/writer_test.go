@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/manifest"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -406,7 +407,7 @@ func TestTwoWritersOfOneGroup(t *testing.T) {
 }
 
 func TestModesForbidWriting(t *testing.T) {
-	for mode, want := range map[maint.ModeType]error{maint.ReadOnly: maint.ErrReadOnly, maint.Offline: maint.ErrOffline} {
+	for mode, want := range map[cfg.ModeType]error{cfg.ReadOnly: cfg.ErrReadOnly, cfg.Offline: cfg.ErrOffline} {
 		p := newPlace(t)
 		eventually(t, "what opening the datastore did has ended", func() bool {
 			return maint.SetMode(t.Context(), p.host, testName, mode, maint.SetOptions{}) == nil

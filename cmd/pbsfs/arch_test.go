@@ -53,12 +53,18 @@ func ours(t *testing.T) map[string]listed {
 var arrows = map[string][]string{
 	"cmd/pbsfs/internal/usage":  {},
 	"cmd/pbsfs/internal/unlock": {"cmd/pbsfs/internal/usage", "maint/reach", "store", "store/keys", "store/name"},
-	"cmd/pbsfs":                 {"cmd/pbsfs/internal/...", "fs", "store", "store/...", "maint", "maint/identity", "maint/reach", "maint/superblock", "maint/text"},
-	"maint":                     {"maint/identity", "maint/reach", "maint/superblock", "maint/text"},
+	"cmd/pbsfs":                 {"cmd/pbsfs/internal/...", "fs", "store", "store/...", "maint", "maint/..."},
+	"maint":                     {"maint/cfg", "maint/device", "maint/identity", "maint/mounts", "maint/procfs", "maint/reach", "maint/statefile", "maint/text"},
+	"maint/cfg":                 {"maint/text"},
+	"maint/device":              {"maint/device/superblock", "maint/mounts", "maint/text"},
+	"maint/device/superblock":   {},
+	"maint/mounts":              {"maint/procfs", "maint/text"},
+	"maint/procfs":              {"maint/text"},
+	"maint/statefile":           {"maint/procfs"},
 	"integration/bench":         {"store", "store/...", "maint"},
-	"fs":                        {"store", "store/name", "store/tree", "maint"},
-	"store/tree":                {"store", "store/...", "maint"},
-	"store":                     {"store/...", "maint", "maint/identity"},
+	"fs":                        {"store", "store/name", "store/tree", "maint", "maint/cfg", "maint/mounts", "maint/procfs"},
+	"store/tree":                {"store", "store/...", "maint", "maint/cfg"},
+	"store":                     {"store/...", "maint", "maint/cfg", "maint/device", "maint/identity", "maint/mounts", "maint/statefile"},
 	"store/internal/chunk":      {"store/internal/disk", "store/blob", "store/corrupt", "store/keys", "store/name"},
 	"store/internal/metadata":   {"store/internal/lru", "store/corrupt"},
 	"store/internal/disk":       {"store/blob", "store/corrupt", "store/internal/lease", "store/name"},
@@ -73,7 +79,6 @@ var arrows = map[string][]string{
 	"integration":               {},
 	"maint/identity":            {},
 	"maint/reach":               {},
-	"maint/superblock":          {},
 	"maint/text":                {},
 	"store/corrupt":             {},
 	"store/internal/cdc":        {},
@@ -85,7 +90,7 @@ var arrows = map[string][]string{
 // decoders open nothing: they are given bytes.
 var decoders = []string{
 	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys",
-	"maint/superblock",
+	"maint/cfg", "maint/device/superblock", "maint/text",
 }
 
 func TestArrowsPointDown(t *testing.T) {

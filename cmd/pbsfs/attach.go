@@ -11,6 +11,9 @@ import (
 	"strings"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/device"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 )
@@ -85,11 +88,11 @@ func (t target) uuid() string {
 
 // whereRemovable returns the directory of a removable datastore: the one that it
 // is configured to be mounted on, unless it is mounted elsewhere.
-func whereRemovable(d maint.Datastore) string {
-	if _, err := maint.FindMount(d.Dir()); err == nil {
+func whereRemovable(d cfg.Datastore) string {
+	if _, err := mounts.FindMount(d.Dir()); err == nil {
 		return d.Dir()
 	}
-	dev, err := maint.FindDevice("UUID=" + d.BackingDevice)
+	dev, err := device.FindDevice("UUID=" + d.BackingDevice)
 	if err != nil {
 		return d.Dir()
 	}
@@ -105,14 +108,14 @@ func (at *attached) attachNamed(standby bool) error {
 	if at.path != d.Dir() {
 		return checkDatastore(at.path, "", d.Name)
 	}
-	if _, err := maint.FindMount(d.Dir()); err == nil {
+	if _, err := mounts.FindMount(d.Dir()); err == nil {
 		return nil // the store compares the UUIDs
 	}
 	mode, err := maint.ReadMode(at.host, d.Name)
 	if err != nil {
 		return err
 	}
-	if err := mode.Check(d.Name, maint.Read); err != nil {
+	if err := mode.Check(d.Name, cfg.Read); err != nil {
 		if standby {
 			return nil
 		}
@@ -124,8 +127,8 @@ func (at *attached) attachNamed(standby bool) error {
 		}
 		return mountedByServer(d)
 	}
-	dev, err := maint.FindDevice("UUID=" + d.BackingDevice)
-	if standby && errors.Is(err, maint.ErrNoDevice) {
+	dev, err := device.FindDevice("UUID=" + d.BackingDevice)
+	if standby && errors.Is(err, device.ErrNoDevice) {
 		return nil
 	}
 	if err != nil {
@@ -140,20 +143,20 @@ func (at *attached) attachNamed(standby bool) error {
 	}
 	at.named = d.Dir()
 	if err := checkDatastore(d.Dir(), "", dev.Path+" "+filepath.Join("/", d.Path)); err != nil {
-		return errors.Join(err, maint.UnmountAt(d.Dir()))
+		return errors.Join(err, device.UnmountAt(d.Dir()))
 	}
 	return nil
 }
 
 // mountNamed mounts a device where its datastore is configured to be, unless it
 // is mounted there.
-func mountNamed(host maint.Host, d maint.Datastore, dev maint.Device) (mounted bool, err error) {
+func mountNamed(host maint.Host, d cfg.Datastore, dev device.Device) (mounted bool, err error) {
 	lock, err := lockDisks(host, 0) // two mounts on one place would need two unmounts
 	if err != nil {
 		return false, err
 	}
 	defer lock.unlock()
-	if _, err := maint.FindMount(d.Dir()); err == nil {
+	if _, err := mounts.FindMount(d.Dir()); err == nil {
 		return false, nil
 	}
 	if err := os.MkdirAll(d.Dir(), 0o755); err != nil {
@@ -169,11 +172,11 @@ func mountNamed(host maint.Host, d maint.Datastore, dev maint.Device) (mounted b
 	if err := checkEmpty(d.Dir()); err != nil {
 		return false, fmt.Errorf("%s is in the way: something lies there that the device would hide", d.Dir())
 	}
-	return true, maint.MountDevice(dev, d.Path, d.Dir())
+	return true, device.MountDevice(dev, d.Path, d.Dir())
 }
 
 // mountedByServer says who mounts a datastore of a server's, and how to do without.
-func mountedByServer(d maint.Datastore) error {
+func mountedByServer(d cfg.Datastore) error {
 	return fmt.Errorf("datastore %s is not mounted, which is for the Proxmox Backup Server of this host to do: "+
 		"'proxmox-backup-manager datastore mount %s', which may start sync jobs, "+
 		"or 'pbsfs mount --device %s --path %q --rescue MOUNTPOINT', which keeps the server from mounting the disk meanwhile: %w",
@@ -183,7 +186,7 @@ func mountedByServer(d maint.Datastore) error {
 // checkDatastore makes sure that the directory rel below top, on a device, holds a
 // datastore.
 func checkDatastore(top, rel, what string) error {
-	is, err := maint.IsDatastore(top, rel)
+	is, err := device.IsDatastore(top, rel)
 	if err == nil && !is {
 		err = notDatastore(what)
 	}
@@ -192,8 +195,8 @@ func checkDatastore(top, rel, what string) error {
 
 // attachDevice mounts a device that was named on the command line.
 func attachDevice(ctx context.Context, host maint.Host, o *mountOptions) (*attached, error) {
-	dev, err := maint.FindDevice(o.device)
-	if o.standby && errors.Is(err, maint.ErrNoDevice) {
+	dev, err := device.FindDevice(o.device)
+	if o.standby && errors.Is(err, device.ErrNoDevice) {
 		return expectDevice(host, o, err)
 	}
 	if err != nil {
@@ -242,13 +245,13 @@ func expectDevice(host maint.Host, o *mountOptions, missing error) (*attached, e
 	}
 	point := filepath.Join(disksDir(host), uuidKey(uuid))
 	path := filepath.Join(point, filepath.Join("/", o.path))
-	d := maint.Datastore{Name: maint.PathName(path), Path: o.path, BackingDevice: uuid}
+	d := cfg.Datastore{Name: maint.PathName(path), Path: o.path, BackingDevice: uuid}
 	return &attached{host: host, later: point, target: target{name: d.Name, path: path, removable: &d}}, nil
 }
 
 // leaveToServer refuses to mount a device that the server of this host mounts,
 // unless that is what is wanted.
-func leaveToServer(host maint.Host, dev maint.Device, o *mountOptions, list []maint.Datastore) error {
+func leaveToServer(host maint.Host, dev device.Device, o *mountOptions, list []cfg.Datastore) error {
 	if !host.IsPBS() || o.rescue || len(dev.Mounts) > 0 || dev.UUID == "" {
 		return nil
 	}
@@ -261,7 +264,7 @@ func leaveToServer(host maint.Host, dev maint.Device, o *mountOptions, list []ma
 }
 
 // placeOn returns where on the device the datastore is.
-func placeOn(ctx context.Context, dev maint.Device, o *mountOptions) (string, error) {
+func placeOn(ctx context.Context, dev device.Device, o *mountOptions) (string, error) {
 	if o.pathSet {
 		return strings.Trim(filepath.Join("/", o.path), "/"), nil
 	}
@@ -287,7 +290,7 @@ func placeOn(ctx context.Context, dev maint.Device, o *mountOptions) (string, er
 
 // rescue takes the datastore from where the device is mounted, or mounts it in
 // the run directory.
-func (at *attached) rescue(dev maint.Device, rel string) error {
+func (at *attached) rescue(dev device.Device, rel string) error {
 	m, dir, ok := dev.MountOf(rel)
 	top := m.Point
 	if !ok || filepath.Dir(m.Point) == disksDir(at.host) {
@@ -311,19 +314,19 @@ func (at *attached) rescue(dev maint.Device, rel string) error {
 		if err != nil {
 			return errors.Join(err, at.end(false))
 		}
-		d := maint.Datastore{Name: maint.UnlistedName(found.Dir, found.ID), Path: rel, BackingDevice: dev.UUID}
+		d := cfg.Datastore{Name: maint.UnlistedName(found.Dir, found.ID), Path: rel, BackingDevice: dev.UUID}
 		at.name, at.id, at.removable = d.Name, found.ID, &d
 	}
 	return nil
 }
 
 // warnOfServer says what a rescue does to the server's own use of a device.
-func (at *attached) warnOfServer(dev maint.Device, point string) {
+func (at *attached) warnOfServer(dev device.Device, point string) {
 	if !at.server {
 		return
 	}
 	mount := "'proxmox-backup-manager datastore mount " + at.name + "'"
-	if maint.Held(point) {
+	if device.Held(point) {
 		at.warning = fmt.Sprintf("pbsfs: warning: until the tree is unmounted, the Proxmox Backup Server cannot mount %s, and nothing can be backed up to datastore %s; then %s mounts it\n", dev.Path, at.name, mount)
 		return
 	}
@@ -338,7 +341,7 @@ func (at *attached) end(mounted bool) error {
 		err = endDisk(at.host, point)
 	}
 	if at.named != "" && !mounted {
-		err = errors.Join(err, maint.UnmountAt(at.named))
+		err = errors.Join(err, device.UnmountAt(at.named))
 	}
 	at.disk, at.later, at.named = "", "", ""
 	return err

@@ -18,7 +18,9 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -248,7 +250,7 @@ func stateOf(m *fs.Mount, ref *store.Lookup) mountState {
 	ctx, cancel := context.WithTimeout(context.Background(), lookAgain)
 	defer cancel()
 	ref.Look(ctx)
-	s.Unlisted = ref.Mode().Type == maint.Unlisted
+	s.Unlisted = ref.Mode().Type == cfg.Unlisted
 	if err := ref.Away(); err != nil {
 		s.Away = err.Error()
 	}
@@ -274,7 +276,7 @@ func (r *mountRecord) ask(ctx context.Context, req controlRequest) (mountState, 
 		return s, fmt.Errorf("asking process %d, which serves %q: %w", r.PID, r.Mountpoint, err)
 	}
 	s.bound()
-	if r.Look() == maint.Unseen {
+	if r.Look() == procfs.Unseen {
 		for i := range s.Handles {
 			s.Handles[i].Opener.PID = 0 // of another pid namespace
 		}

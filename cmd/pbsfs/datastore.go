@@ -17,6 +17,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/identity"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
@@ -49,7 +50,7 @@ type target struct {
 	s3   bool
 	// removable is the entry of a datastore on a device that comes and goes,
 	// nil for any other.
-	removable *maint.Datastore
+	removable *cfg.Datastore
 	// id is what it is told by, as far as it could be seen.
 	id identity.ID
 }
@@ -84,12 +85,12 @@ func isPath(arg string) bool { return strings.Contains(arg, "/") }
 
 // targetOf returns the datastore of an entry. Where root has an entry for the
 // same directory, a user's own does not count: root's mode and counts do.
-func targetOf(host maint.Host, configured []maint.Datastore, d maint.Datastore) target {
+func targetOf(host maint.Host, configured []cfg.Datastore, d cfg.Datastore) target {
 	ctx := context.Background() // bounded, whatever hangs
 	if o, ok := rootsEntry(ctx, host, configured, d); ok {
 		d = o
 	}
-	t := target{name: d.Name, path: d.Dir(), s3: d.S3(), id: maint.Identities(ctx, host, []maint.Datastore{d})[0]}
+	t := target{name: d.Name, path: d.Dir(), s3: d.S3(), id: maint.Identities(ctx, host, []cfg.Datastore{d})[0]}
 	if d.Removable() {
 		t.removable = &d
 		t.path = whereRemovable(d)
@@ -103,7 +104,7 @@ func targetOf(host maint.Host, configured []maint.Datastore, d maint.Datastore) 
 }
 
 // rootsEntry returns the entry that root has for the datastore of a user's entry.
-func rootsEntry(ctx context.Context, host maint.Host, configured []maint.Datastore, d maint.Datastore) (maint.Datastore, bool) {
+func rootsEntry(ctx context.Context, host maint.Host, configured []cfg.Datastore, d cfg.Datastore) (cfg.Datastore, bool) {
 	own := host.ConfigFiles()[0]
 	if d.File != own || len(host.ConfigFiles()) == 1 {
 		return d, false
@@ -119,12 +120,12 @@ func rootsEntry(ctx context.Context, host maint.Host, configured []maint.Datasto
 
 // configured lists the datastores of datastore.cfg. What a command of ours left
 // behind when it was killed is put in order first.
-func configured(host maint.Host) ([]maint.Datastore, error) {
+func configured(host maint.Host) ([]cfg.Datastore, error) {
 	list, err := maint.Datastores(host)
 	if err != nil {
 		return nil, err
 	}
-	stuck := slices.ContainsFunc(list, func(d maint.Datastore) bool { return maint.Abandoned(d.Mode) })
+	stuck := slices.ContainsFunc(list, func(d cfg.Datastore) bool { return maint.Abandoned(d.Mode) })
 	for _, d := range list {
 		if !maint.Abandoned(d.Mode) {
 			continue
@@ -145,7 +146,7 @@ func configured(host maint.Host) ([]maint.Datastore, error) {
 
 // resolvePath finds the name of the datastore in a directory: its configured
 // one, whatever path that is configured with, else one made for it.
-func resolvePath(host maint.Host, configured []maint.Datastore, arg string) (target, error) {
+func resolvePath(host maint.Host, configured []cfg.Datastore, arg string) (target, error) {
 	ctx := context.Background() // bounded, whatever hangs
 	path, err := reach.Abs(arg)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 )
@@ -112,7 +113,7 @@ directory must be empty or not exist.`,
 			if create && device != "" {
 				return usage.Errorf("datastore add: --create makes a datastore in a directory that is there now; mount the device, and create it there")
 			}
-			d := maint.Datastore{Name: args[0], Path: args[1], BackingDevice: device, Comment: comment}
+			d := cfg.Datastore{Name: args[0], Path: args[1], BackingDevice: device, Comment: comment}
 			return addDatastore(cmd.Context(), host, d, create)
 		},
 	}
@@ -124,7 +125,7 @@ directory must be empty or not exist.`,
 
 // addDatastore lists a datastore, which create makes first. What would be refused
 // afterwards is refused before anything is made.
-func addDatastore(ctx context.Context, host maint.Host, d maint.Datastore, create bool) (err error) {
+func addDatastore(ctx context.Context, host maint.Host, d cfg.Datastore, create bool) (err error) {
 	if create {
 		if d.Path, err = filepath.Abs(d.Path); err != nil {
 			return err
@@ -185,7 +186,7 @@ func removeDatastore(ctx context.Context, host maint.Host, name string) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(listed, func(d maint.Datastore) bool { return d.Name == name })
+	i := slices.IndexFunc(listed, func(d cfg.Datastore) bool { return d.Name == name })
 	if i < 0 || host.IsPBS() {
 		return maint.RemoveDatastore(ctx, host, name) // says why not
 	}

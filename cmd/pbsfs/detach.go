@@ -14,9 +14,10 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/maint/reach"
-	"golang.org/x/sys/unix"
 )
 
 // A mount is served by a process of its own: this program again, with a pipe on

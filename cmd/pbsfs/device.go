@@ -14,7 +14,9 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
-	"github.com/pbsfs/pbsfs/maint/superblock"
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/device"
+	"github.com/pbsfs/pbsfs/maint/device/superblock"
 )
 
 const deviceListHelp = `List block devices and partitions that have something on them, and the
@@ -81,7 +83,7 @@ func (a *app) listDevices(ctx context.Context, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	devices, err := maint.Devices()
+	devices, err := device.Devices()
 	if err != nil {
 		return err
 	}
@@ -100,7 +102,7 @@ func (a *app) listDevices(ctx context.Context, asJSON bool) error {
 
 // configuredAnywhere returns what is configured. A user without a run directory
 // has no datastores of his own, and may see devices all the same.
-func (a *app) configuredAnywhere() (maint.Host, []maint.Datastore, error) {
+func (a *app) configuredAnywhere() (maint.Host, []cfg.Datastore, error) {
 	host, err := a.host()
 	if err != nil && os.Geteuid() != 0 {
 		return maint.Host{}, nil, nil
@@ -113,7 +115,7 @@ func (a *app) configuredAnywhere() (maint.Host, []maint.Datastore, error) {
 }
 
 // describeDevice looks into a device.
-func describeDevice(ctx context.Context, host maint.Host, d maint.Device, configured []maint.Datastore) deviceJSON {
+func describeDevice(ctx context.Context, host maint.Host, d device.Device, configured []cfg.Datastore) deviceJSON {
 	out := deviceJSON{Device: d.Path, UUID: d.UUID, Label: d.Label, FSType: d.Type, Size: d.Size, Datastores: []deviceStoreJSON{}}
 	if m, _, ok := d.MountOf(""); ok {
 		out.MountedAt = &m.Point
@@ -146,7 +148,7 @@ func describeDevice(ctx context.Context, host maint.Host, d maint.Device, config
 
 // datastoresOn looks for datastores on a device, but not for ever: a device may
 // hang, and what waits for it with it.
-func datastoresOn(ctx context.Context, d maint.Device) ([]string, error) {
+func datastoresOn(ctx context.Context, d device.Device) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	type answer struct {
@@ -155,7 +157,7 @@ func datastoresOn(ctx context.Context, d maint.Device) ([]string, error) {
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		found, err := maint.DatastoresOn(ctx, d)
+		found, err := device.DatastoresOn(ctx, d)
 		answers <- answer{found, err}
 	}()
 	select {
@@ -168,7 +170,7 @@ func datastoresOn(ctx context.Context, d maint.Device) ([]string, error) {
 
 // configuredName returns what a datastore on a device is called where it is
 // configured: with the device, or with a path that is mounted from it.
-func configuredName(host maint.Host, d maint.Device, rel string, configured []maint.Datastore) *string {
+func configuredName(host maint.Host, d device.Device, rel string, configured []cfg.Datastore) *string {
 	for _, c := range configured {
 		if c.On(d.UUID, rel) {
 			return &c.Name

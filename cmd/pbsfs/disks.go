@@ -14,6 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/device"
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // A device that is mounted for a rescue is mounted whole, in the run directory,
@@ -22,9 +25,9 @@ import (
 
 // diskRecord says who uses a device that we have mounted in the run directory.
 type diskRecord struct {
-	Device string              `json:"device"`
-	UUID   string              `json:"uuid"`
-	Users  []maint.ProcessMark `json:"users"`
+	Device string               `json:"device"`
+	UUID   string               `json:"uuid"`
+	Users  []procfs.ProcessMark `json:"users"`
 	// Held says that the server of this host was kept from mounting it.
 	Held bool `json:"held,omitempty"`
 
@@ -41,7 +44,7 @@ type disks struct {
 func disksDir(host maint.Host) string { return filepath.Join(host.OwnRunDir(), "disks") }
 
 // diskKey is what a device is called in the run directory.
-func diskKey(d maint.Device) string {
+func diskKey(d device.Device) string {
 	if d.UUID == "" {
 		return fmt.Sprintf("%d-%d", d.Major, d.Minor)
 	}
@@ -92,7 +95,7 @@ func (d *disks) read(key string) diskRecord {
 	if text, err := os.ReadFile(d.file(key)); err == nil {
 		_ = json.Unmarshal(text, &r)
 	}
-	r.Users = slices.DeleteFunc(r.Users, func(u maint.ProcessMark) bool { return u.Look() == maint.Ended })
+	r.Users = slices.DeleteFunc(r.Users, func(u procfs.ProcessMark) bool { return u.Look() == procfs.Ended })
 	return r
 }
 
@@ -111,13 +114,13 @@ func (d *disks) write(r diskRecord) error {
 // useDisk mounts a device in the run directory, if it is not mounted there yet,
 // for this process, and returns where. With hold nobody else can mount it
 // meanwhile, if that is possible. The caller must end its use.
-func useDisk(host maint.Host, dev maint.Device, hold bool) (string, error) {
+func useDisk(host maint.Host, dev device.Device, hold bool) (string, error) {
 	d, err := lockDisks(host, 0)
 	if err != nil {
 		return "", err
 	}
 	defer d.unlock()
-	self, err := maint.MarkSelf()
+	self, err := procfs.MarkSelf()
 	if err != nil {
 		return "", err
 	}
@@ -129,7 +132,7 @@ func useDisk(host maint.Host, dev maint.Device, hold bool) (string, error) {
 	}
 	fault("disk recorded")
 	point := d.point(r.key)
-	if _, err := maint.FindMount(point); err == nil {
+	if _, err := mounts.FindMount(point); err == nil {
 		return point, nil
 	}
 	err = os.Mkdir(point, 0o700)
@@ -146,17 +149,17 @@ func useDisk(host maint.Host, dev maint.Device, hold bool) (string, error) {
 	return point, nil
 }
 
-func mountDisk(dev maint.Device, point string, hold bool) error {
+func mountDisk(dev device.Device, point string, hold bool) error {
 	if hold {
-		if err := maint.MountHeld(dev, point); !errors.Is(err, maint.ErrNotHeld) {
+		if err := device.MountHeld(dev, point); !errors.Is(err, device.ErrNotHeld) {
 			return err
 		}
 	}
-	return maint.MountDevice(dev, "", point)
+	return device.MountDevice(dev, "", point)
 }
 
-func (r diskRecord) without(p maint.ProcessMark) diskRecord {
-	r.Users = slices.DeleteFunc(r.Users, func(u maint.ProcessMark) bool { return u == p })
+func (r diskRecord) without(p procfs.ProcessMark) diskRecord {
+	r.Users = slices.DeleteFunc(r.Users, func(u procfs.ProcessMark) bool { return u == p })
 	return r
 }
 
@@ -166,13 +169,13 @@ func (d *disks) drop(r diskRecord) error {
 		return d.write(r)
 	}
 	point := d.point(r.key)
-	if m, err := maint.FindMount(point); err == nil {
+	if m, err := mounts.FindMount(point); err == nil {
 		if err := unmountDisk(m); err != nil {
 			return errors.Join(err, d.write(r))
 		}
 	}
 	if r.Held {
-		if err := maint.EndHolds(); err != nil {
+		if err := device.EndHolds(); err != nil {
 			return errors.Join(err, d.write(r))
 		}
 	}
@@ -188,16 +191,16 @@ func removed(path string) error {
 
 // unmountDisk unmounts a device. What only this process still has open there goes
 // with it, so that is no reason to leave the device mounted.
-func unmountDisk(m maint.Mount) error {
-	err := maint.UnmountOnly(m, false)
+func unmountDisk(m mounts.Mount) error {
+	err := mounts.UnmountOnly(m, false)
 	if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	holders, herr := maint.HoldersOf(context.Background(), m)
-	self, serr := maint.MarkSelf()
-	own := func(h maint.Holder) bool { return serr == nil && h.PID == self.PID }
-	if herr == nil && len(holders) > 0 && !slices.ContainsFunc(holders, func(h maint.Holder) bool { return !own(h) }) {
-		return maint.UnmountOnly(m, true)
+	holders, herr := mounts.HoldersOf(context.Background(), m)
+	self, serr := procfs.MarkSelf()
+	own := func(h mounts.Holder) bool { return serr == nil && h.PID == self.PID }
+	if herr == nil && len(holders) > 0 && !slices.ContainsFunc(holders, func(h mounts.Holder) bool { return !own(h) }) {
+		return mounts.UnmountOnly(m, true)
 	}
 	return inUse([]*mountedTree{{Mount: m}}, holders)
 }
@@ -209,7 +212,7 @@ func endDisk(host maint.Host, point string) error {
 		return err
 	}
 	defer d.unlock()
-	self, err := maint.MarkSelf()
+	self, err := procfs.MarkSelf()
 	if err != nil {
 		return err
 	}
@@ -218,11 +221,11 @@ func endDisk(host maint.Host, point string) error {
 
 // passDisk hands this process's use of a device to another one, which serves a
 // tree on it.
-func passDisk(host maint.Host, point string, heir maint.ProcessMark) error {
-	if heir.Look() == maint.Ended {
+func passDisk(host maint.Host, point string, heir procfs.ProcessMark) error {
+	if heir.Look() == procfs.Ended {
 		return fmt.Errorf("process %d has ended", heir.PID)
 	}
-	self, err := maint.MarkSelf()
+	self, err := procfs.MarkSelf()
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
 // addUnrecorded adds mounts of which there is no record here: those that somebody
@@ -16,7 +17,7 @@ func (s *storeStatus) addUnrecorded(ctx context.Context, host maint.Host, of tar
 	if err != nil {
 		return err
 	}
-	var unknown []maint.Mount
+	var unknown []mounts.Mount
 	for _, m := range ours {
 		if !of.shownBy(host, known, m) {
 			continue

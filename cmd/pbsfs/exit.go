@@ -10,6 +10,8 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/device"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -32,19 +34,19 @@ var errActive = errors.New("in use")
 func exitCode(err error) int {
 	var onCommandLine *usage.Error
 	var given *exitError
-	var mode *maint.ModeError
+	var mode *cfg.ModeError
 	var key *unlock.Error
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &given):
 		return given.code
-	case errors.As(err, &onCommandLine), errors.Is(err, maint.ErrBadMessage), errors.Is(err, maint.ErrBadDatastore), isUnknownCommand(err):
+	case errors.As(err, &onCommandLine), errors.Is(err, cfg.ErrBadMessage), errors.Is(err, cfg.ErrBadDatastore), isUnknownCommand(err):
 		return exitUsage
 	case errors.Is(err, errActive), errors.Is(err, maint.ErrActive), errors.Is(err, maint.ErrConflict),
 		errors.Is(err, store.ErrCollecting), errors.Is(err, store.ErrGroupBusy):
 		return exitActive
-	case errors.As(err, &mode), errors.Is(err, store.ErrGone), errors.Is(err, maint.ErrNoDevice):
+	case errors.As(err, &mode), errors.Is(err, store.ErrGone), errors.Is(err, device.ErrNoDevice):
 		return exitMode
 	case errors.Is(err, store.ErrKeyNeeded), errors.As(err, &key):
 		return exitKey

@@ -4,12 +4,13 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // handlesOf says who has what open. Holders are found; what the serving process
 // has open and nobody is found to hold is told by who opened it.
-func handlesOf(mountpoint string, open []handleState, holders []maint.Holder) []handleStatus {
+func handlesOf(mountpoint string, open []handleState, holders []mounts.Holder) []handleStatus {
 	since := make(map[string]time.Time)
 	for _, h := range open {
 		path := filepath.Join(mountpoint, h.Path)
@@ -46,7 +47,7 @@ func handlesOf(mountpoint string, open []handleState, holders []maint.Holder) []
 // howOpened is how somebody has a file open of whom no more is known than that
 // the opener was process pid.
 func howOpened(pid int) string {
-	if _, running := maint.LookProcess(pid); running || pid == 0 {
+	if _, running := procfs.LookProcess(pid); running || pid == 0 {
 		return "opened by"
 	}
 	return "opened by (gone)"

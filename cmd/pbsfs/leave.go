@@ -11,7 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // leaving is one unmount of trees. All of them are looked at before the first is
@@ -24,8 +25,8 @@ type leaving struct {
 }
 
 // leaving finds out who serves the mounts.
-func (a *app) leaving(ctx context.Context, mounts []maint.Mount, known []*mountRecord, o unmountOptions) *leaving {
-	trees := askTrees(ctx, mounts, known)
+func (a *app) leaving(ctx context.Context, mounted []mounts.Mount, known []*mountRecord, o unmountOptions) *leaving {
+	trees := askTrees(ctx, mounted, known)
 	return &leaving{trees: trees, o: o, until: time.Now().Add(o.wait), stderr: a.stderr}
 }
 
@@ -88,10 +89,10 @@ func (l *leaving) nothingLost() error {
 }
 
 // nestedIn lists mounts inside of a tree.
-func nestedIn(mounts []maint.Mount) []maint.Holder {
-	var out []maint.Holder
-	for _, m := range mounts {
-		out = append(out, maint.Holder{Name: m.FSType, Path: m.Point, How: maint.HowNested})
+func nestedIn(mounted []mounts.Mount) []mounts.Holder {
+	var out []mounts.Holder
+	for _, m := range mounted {
+		out = append(out, mounts.Holder{Name: m.FSType, Path: m.Point, How: mounts.HowNested})
 	}
 	return out
 }
@@ -99,7 +100,7 @@ func nestedIn(mounts []maint.Mount) []maint.Holder {
 // busy says which trees are in use, and by whom.
 func (l *leaving) busy(ctx context.Context) error {
 	var trees []*mountedTree
-	var all []maint.Holder
+	var all []mounts.Holder
 	for _, t := range l.trees {
 		holders, err := l.holders(ctx, t)
 		if err != nil {
@@ -118,18 +119,18 @@ func (l *leaving) busy(ctx context.Context) error {
 
 // holders returns who is in the way of one of the trees. Those that go with the
 // others are not.
-func (l *leaving) holders(ctx context.Context, t *mountedTree) ([]maint.Holder, error) {
+func (l *leaving) holders(ctx context.Context, t *mountedTree) ([]mounts.Holder, error) {
 	if t.dead { // nobody waits for what is still open there: it only gives errors
 		return nestedIn(t.inside()), nil
 	}
 	holders, err := t.inTheWay(ctx)
-	return slices.DeleteFunc(holders, func(h maint.Holder) bool {
-		return h.How == maint.HowNested && slices.ContainsFunc(l.trees, func(o *mountedTree) bool { return o.Point == h.Path })
+	return slices.DeleteFunc(holders, func(h mounts.Holder) bool {
+		return h.How == mounts.HowNested && slices.ContainsFunc(l.trees, func(o *mountedTree) bool { return o.Point == h.Path })
 	}), err
 }
 
 // inUse says that trees are in use, and by whom.
-func inUse(trees []*mountedTree, holders []maint.Holder) error {
+func inUse(trees []*mountedTree, holders []mounts.Holder) error {
 	var points []string
 	for _, t := range trees {
 		points = append(points, shown(t.Point))
@@ -181,7 +182,7 @@ func (l *leaving) take(ctx, wait context.Context, t *mountedTree) error {
 
 // refused says who has come in between.
 func (l *leaving) refused(ctx context.Context, t *mountedTree, cause error) error {
-	holders, err := maint.HoldersOf(context.WithoutCancel(ctx), t.Mount)
+	holders, err := mounts.HoldersOf(context.WithoutCancel(ctx), t.Mount)
 	if err != nil || len(holders) == 0 {
 		return fmt.Errorf("%w: %w", errActive, cause)
 	}
@@ -191,7 +192,7 @@ func (l *leaving) refused(ctx context.Context, t *mountedTree, cause error) erro
 // detach takes a mount away from under those who use it, and says what that leaves
 // behind.
 func (l *leaving) detach(ctx context.Context, t *mountedTree) error {
-	holders, err := maint.HoldersOf(ctx, t.Mount)
+	holders, err := mounts.HoldersOf(ctx, t.Mount)
 	if err != nil {
 		return err
 	}
@@ -213,7 +214,7 @@ func (l *leaving) detach(ctx context.Context, t *mountedTree) error {
 // abort takes away a mount whose process does not answer: those who wait for it
 // get an error.
 func (l *leaving) abort(ctx context.Context, t *mountedTree) error {
-	err := maint.AbortConnection(t.Mount)
+	err := mounts.AbortConnection(t.Mount)
 	inside := t.inside()
 	if terr := t.take(ctx, true); terr != nil {
 		return errors.Join(terr, err)
@@ -229,7 +230,7 @@ func (l *leaving) abort(ctx context.Context, t *mountedTree) error {
 }
 
 // lost says what went with a tree that nobody could look into any more.
-func (l *leaving) lost(inside []maint.Mount) {
+func (l *leaving) lost(inside []mounts.Mount) {
 	for _, h := range nestedIn(inside) {
 		fmt.Fprintf(l.stderr, "pbsfs: warning: what was mounted inside of the tree went with it: %s\n", h)
 	}
@@ -295,7 +296,7 @@ func (t *mountedTree) waitEnd(ctx context.Context) error {
 
 // await returns when the process that left the record has ended, or a moment later.
 func (r *mountRecord) await() {
-	if r.Look() != maint.Runs { // its pid is not one of ours
+	if r.Look() != procfs.Runs { // its pid is not one of ours
 		time.Sleep(retryAfter)
 		return
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/storetest"
@@ -137,8 +138,8 @@ func TestExitCodes(t *testing.T) {
 		"in use":              {errActive, exitActive},
 		"operations":          {maint.ErrActive, exitActive},
 		"conflict":            {&maint.ConflictError{}, exitActive},
-		"offline":             {&maint.ModeError{Type: maint.Offline}, exitMode},
-		"read-only":           {&maint.ModeError{Type: maint.ReadOnly}, exitMode},
+		"offline":             {&cfg.ModeError{Type: cfg.Offline}, exitMode},
+		"read-only":           {&cfg.ModeError{Type: cfg.ReadOnly}, exitMode},
 		"gone":                {store.ErrGone, exitMode},
 		"key":                 {&store.Error{Off: -1, Err: &store.KeyError{}}, exitKey},
 		"damage":              {damage, exitDamaged},

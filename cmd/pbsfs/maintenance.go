@@ -12,6 +12,8 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
@@ -52,7 +54,7 @@ func modeOf(host maint.Host, store string) (modeJSON, error) {
 		return modeJSON{}, err
 	}
 	out := modeJSON{Datastore: store, Message: m.Message, Via: m.Via}
-	if m.Type != maint.None {
+	if m.Type != cfg.None {
 		t := string(m.Type)
 		out.Type = &t
 	}
@@ -142,9 +144,9 @@ func newMaintenanceSetCommand(a *app) *cobra.Command {
 		Args:  usageArgs(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.waitSet = cmd.Flags().Changed("wait")
-			mode := maint.ModeType(args[1])
+			mode := cfg.ModeType(args[1])
 			switch {
-			case mode != maint.ReadOnly && mode != maint.Offline:
+			case mode != cfg.ReadOnly && mode != cfg.Offline:
 				return usage.Errorf("maintenance mode %q cannot be set, only read-only and offline", args[1])
 			case o.wait < 0:
 				return usage.Errorf("--wait %s: cannot be negative", o.wait)
@@ -163,7 +165,7 @@ func newMaintenanceSetCommand(a *app) *cobra.Command {
 // namingMoment is how long it may take, after a signal, to say who remains.
 const namingMoment = 10 * time.Second
 
-func (a *app) setMode(ctx context.Context, arg string, mode maint.ModeType, o setOptions) error {
+func (a *app) setMode(ctx context.Context, arg string, mode cfg.ModeType, o setOptions) error {
 	defer a.moment.allow(namingMoment)()
 	host, err := a.host()
 	if err != nil {
@@ -179,7 +181,7 @@ func (a *app) setMode(ctx context.Context, arg string, mode maint.ModeType, o se
 	}
 	a.warnOfUsers(host, t.name)
 	err = maint.SetMode(ctx, host, t.name, mode, maint.SetOptions{Message: o.message, Wait: o.wait, Drain: o.drain, Also: also})
-	if errors.Is(err, maint.ErrNotConfigured) {
+	if errors.Is(err, cfg.ErrNotConfigured) {
 		return fmt.Errorf("%s is not in %s; first: pbsfs datastore add NAME %s", arg, host.ConfigFiles()[0], t.path)
 	}
 	if err == nil && o.drain {
@@ -202,7 +204,7 @@ func (a *app) showSet(host maint.Host, t target, asJSON bool) error {
 
 // drain waits for the operations that a mode, set already, forbids, and shows
 // what it waits for.
-func (a *app) drain(ctx context.Context, host maint.Host, t target, mode maint.ModeType, o setOptions, also []string) error {
+func (a *app) drain(ctx context.Context, host maint.Host, t target, mode cfg.ModeType, o setOptions, also []string) error {
 	if o.waitSet {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.wait)
@@ -236,7 +238,7 @@ func withHolders(ctx context.Context, err error, host maint.Host, t target) erro
 	}
 	ctx = context.WithoutCancel(ctx) // an interrupt may be what brought us here
 	text := head + "\n" + processLines(conflict.Processes)
-	if conflict.Type != maint.ReadOnly { // which those who read trees are not in the way of
+	if conflict.Type != cfg.ReadOnly { // which those who read trees are not in the way of
 		text += holderLines(ctx, host, t)
 	}
 	return &exitError{code: exitActive, text: text}
@@ -259,7 +261,7 @@ func holderLines(ctx context.Context, host maint.Host, t target) string {
 		if !t.shownBy(host, known, m) {
 			continue
 		}
-		holders, err := maint.Holders(ctx, m.Point)
+		holders, err := mounts.Holders(ctx, m.Point)
 		if err != nil {
 			fmt.Fprintf(&b, "  in %s: %v\n", m.Point, err)
 		}
@@ -278,13 +280,13 @@ func holderLines(ctx context.Context, host maint.Host, t target) string {
 // openLines lists who has something open in one mount: those who were found, and
 // where nobody was, who opened it, as the serving process knows. Who is merely
 // there, with a working directory, is in nobody's way but umount's.
-func openLines(mountpoint string, open []handleState, holders []maint.Holder) string {
+func openLines(mountpoint string, open []handleState, holders []mounts.Holder) string {
 	var b strings.Builder
 	for _, h := range handlesOf(mountpoint, open, holders) {
 		switch h.How {
-		case maint.HowCwd, maint.HowRoot, maint.HowNested:
+		case mounts.HowCwd, mounts.HowRoot, mounts.HowNested:
 		default:
-			fmt.Fprintf(&b, "  %s\n", maint.Holder{PID: h.PID, Name: h.Name, How: h.How, Path: h.Path})
+			fmt.Fprintf(&b, "  %s\n", mounts.Holder{PID: h.PID, Name: h.Name, How: h.How, Path: h.Path})
 		}
 	}
 	return b.String()
@@ -310,7 +312,7 @@ clears an unmount that is stuck, and nothing else.`,
 				return err
 			}
 			err = maint.ClearMode(cmd.Context(), host, t.name, maint.SetOptions{Force: force})
-			if errors.Is(err, maint.ErrNotConfigured) {
+			if errors.Is(err, cfg.ErrNotConfigured) {
 				return fmt.Errorf("%s is not in %s, so it has no maintenance mode", args[0], host.ConfigFiles()[0])
 			}
 			if err != nil {

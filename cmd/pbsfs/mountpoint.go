@@ -11,7 +11,7 @@ import (
 	"syscall"
 
 	"github.com/pbsfs/pbsfs/fs"
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
@@ -54,7 +54,7 @@ func checkMountpoint(ctx context.Context, where, path string, nonempty bool) err
 
 // checkFree refuses to mount upon a tree.
 func checkFree(ctx context.Context, where string) error {
-	table, err := maint.Mounts()
+	table, err := mounts.Mounts()
 	if err != nil {
 		return fmt.Errorf("reading the mount table: %w", err)
 	}

@@ -19,13 +19,15 @@ import (
 
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/store"
 )
 
 // mountRecord is what a serving process leaves in the run directory, so that
 // other commands find it.
 type mountRecord struct {
-	maint.ProcessMark
+	procfs.ProcessMark
 	Datastore  string    `json:"datastore"`
 	Path       string    `json:"path"`
 	Mountpoint string    `json:"mountpoint"`
@@ -54,8 +56,8 @@ func (r *mountRecord) socket() string { return strings.TrimSuffix(r.file, ".json
 func recordDir(host maint.Host) string { return filepath.Join(host.OwnRunDir(), "mounts") }
 
 // writeRecord leaves the record of this process's mount.
-func writeRecord(host maint.Host, ref *store.Lookup, at maint.Mount) (*mountRecord, error) {
-	self, err := maint.MarkSelf()
+func writeRecord(host maint.Host, ref *store.Lookup, at mounts.Mount) (*mountRecord, error) {
+	self, err := procfs.MarkSelf()
 	if err != nil {
 		return nil, err
 	}
@@ -72,10 +74,10 @@ func writeRecord(host maint.Host, ref *store.Lookup, at maint.Mount) (*mountReco
 
 // recordFile returns where a process leaves its record: under its pid, unless a
 // process of another pid namespace has that, too.
-func recordFile(dir string, self maint.ProcessMark) string {
+func recordFile(dir string, self procfs.ProcessMark) string {
 	file := filepath.Join(dir, strconv.Itoa(self.PID)+".json")
 	other, err := readRecord(file)
-	if err != nil || other.Namespace == self.Namespace || other.Look() == maint.Ended {
+	if err != nil || other.Namespace == self.Namespace || other.Look() == procfs.Ended {
 		return file
 	}
 	number := strings.Trim(strings.TrimPrefix(self.Namespace, "pid:"), "[]")
@@ -124,7 +126,7 @@ func (r *mountRecord) restore() {
 
 // of reports whether a mount shows the tree that the process of the record serves:
 // its own mount, wherever that is by now, or one that somebody has bound.
-func (r *mountRecord) of(m maint.Mount) bool {
+func (r *mountRecord) of(m mounts.Mount) bool {
 	if r.Device == "" { // left by an older version
 		return r.Mountpoint == m.Point && r.Path == m.Source
 	}
@@ -143,9 +145,9 @@ func (r *mountRecord) remove() {
 // namespace that shows by its socket, on which nobody listens once it has ended.
 func (r *mountRecord) alive() bool {
 	switch r.Look() {
-	case maint.Runs:
+	case procfs.Runs:
 		return true
-	case maint.Ended:
+	case procfs.Ended:
 		return false
 	default:
 		return r.listened()
@@ -168,12 +170,12 @@ func records(host maint.Host) ([]*mountRecord, error) {
 // followMoved puts the mount points as they are now into records: a mount can be
 // moved, and a directory above it renamed.
 func followMoved(known []*mountRecord) error {
-	table, err := maint.Mounts()
+	table, err := mounts.Mounts()
 	if err != nil {
 		return fmt.Errorf("reading the mount table: %w", err)
 	}
 	for _, r := range known {
-		i := slices.IndexFunc(table, func(m maint.Mount) bool { return m.ID == r.MountID && m.FSType == fuseType && r.of(m) })
+		i := slices.IndexFunc(table, func(m mounts.Mount) bool { return m.ID == r.MountID && m.FSType == fuseType && r.of(m) })
 		if i >= 0 && r.Device != "" {
 			r.Mountpoint = table[i].Point
 		}

@@ -6,7 +6,9 @@ import (
 	"slices"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
 // Which trees are of which datastore is told by what the datastore is, which the
@@ -29,7 +31,7 @@ func samePath(a, b string) bool { return filepath.Clean(a) == filepath.Clean(b) 
 
 // shownBy reports whether a mount shows a tree of the datastore: as the record of
 // the process says, or where there is none, as what it is a mount of.
-func (t target) shownBy(host maint.Host, known []*mountRecord, m maint.Mount) bool {
+func (t target) shownBy(host maint.Host, known []*mountRecord, m mounts.Mount) bool {
 	if r := recordOf(known, m); r != nil {
 		return r.serves(t)
 	}
@@ -44,7 +46,7 @@ func (t target) shownBy(host maint.Host, known []*mountRecord, m maint.Mount) bo
 }
 
 // sourceOf returns what is known of the datastore that a mount says it shows.
-func sourceOf(host maint.Host, m maint.Mount) identity.ID {
+func sourceOf(host maint.Host, m mounts.Mount) identity.ID {
 	if !filepath.IsAbs(m.Source) {
 		return identity.ID{}
 	}
@@ -68,7 +70,7 @@ func formerNames(host maint.Host, t target) ([]string, error) {
 	}
 	var names []string
 	for _, r := range known {
-		taken := slices.ContainsFunc(listed, func(d maint.Datastore) bool { return d.Name == r.Datastore })
+		taken := slices.ContainsFunc(listed, func(d cfg.Datastore) bool { return d.Name == r.Datastore })
 		if r.serves(t) && !taken && r.Datastore != t.name {
 			names = append(names, r.Datastore)
 		}
@@ -112,7 +114,7 @@ func (t target) servedAt(host maint.Host) ([]string, error) {
 		}
 	}
 	if t.removable != nil {
-		if m, err := maint.FindMount(t.removable.Dir()); err == nil {
+		if m, err := mounts.FindMount(t.removable.Dir()); err == nil {
 			at = append(at, shown(m.Point))
 		}
 	}

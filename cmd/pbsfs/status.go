@@ -11,6 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/device"
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
@@ -104,15 +108,15 @@ type deviceStatus struct {
 }
 
 // deviceStatusOf finds out where a datastore's device is.
-func deviceStatusOf(d maint.Datastore) *deviceStatus {
+func deviceStatusOf(d cfg.Datastore) *deviceStatus {
 	s := &deviceStatus{UUID: d.BackingDevice, State: "unknown"}
-	if m, err := maint.FindMount(d.Dir()); err == nil { // the device, which may hang, is not asked
+	if m, err := mounts.FindMount(d.Dir()); err == nil { // the device, which may hang, is not asked
 		s.Device, s.State, s.MountedAt = m.Source, "mounted", &m.Point
 		return s
 	}
-	dev, err := maint.FindDevice("UUID=" + d.BackingDevice)
+	dev, err := device.FindDevice("UUID=" + d.BackingDevice)
 	switch {
-	case errors.Is(err, maint.ErrNoDevice):
+	case errors.Is(err, device.ErrNoDevice):
 		s.State = "not plugged in"
 	case err == nil:
 		s.Device, s.State = dev.Path, "not mounted"
@@ -278,18 +282,18 @@ func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked)
 	s.Mounts = append(s.Mounts, mountStatus{
 		Mountpoint: point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away, Unlisted: state.Unlisted,
 	})
-	if r.Look() == maint.Unseen {
+	if r.Look() == procfs.Unseen {
 		s.Mounts[len(s.Mounts)-1].Namespace = r.Namespace
 	}
 	if state.Unlisted && s.Mode == nil {
-		mode := string(maint.Unlisted)
+		mode := string(cfg.Unlisted)
 		s.Mode, s.Message = &mode, "no longer in datastore.cfg, so nothing new is done with it; unmount it, and mount it again"
 	}
 	if state.err != nil {
 		s.Problems = append(s.Problems, problemState{time.Now(), state.err.Error()})
 	}
-	holders, err := maint.Holders(ctx, point)
-	if err != nil && !errors.Is(err, maint.ErrNotMounted) {
+	holders, err := mounts.Holders(ctx, point)
+	if err != nil && !errors.Is(err, mounts.ErrNotMounted) {
 		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
 	}
 	s.Handles = append(s.Handles, handlesOf(point, state.Handles, holders)...)

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/fs"
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
@@ -31,7 +32,7 @@ var errHangs = errors.New("does not answer")
 
 // mountedTree is one mount of a tree, and what is known of who serves it.
 type mountedTree struct {
-	maint.Mount
+	mounts.Mount
 	// server is the record of the process that serves it. It has no file where
 	// the record is in another run directory, and is nil where nobody is known.
 	server *mountRecord
@@ -44,7 +45,7 @@ type mountedTree struct {
 
 // askTrees finds out about all of these mounts at once, in bounded time, without
 // looking into one that somebody serves.
-func askTrees(ctx context.Context, mounts []maint.Mount, known []*mountRecord) []*mountedTree {
+func askTrees(ctx context.Context, mounts []mounts.Mount, known []*mountRecord) []*mountedTree {
 	trees := make([]*mountedTree, len(mounts))
 	var all sync.WaitGroup
 	for i, m := range mounts {
@@ -65,9 +66,9 @@ func (t *mountedTree) ask(ctx context.Context) {
 	if t.server == nil {
 		return
 	}
-	seen := t.server.Look() == maint.Runs // else its pid is none of ours
+	seen := t.server.Look() == procfs.Runs // else its pid is none of ours
 	t.elsewhere = seen && inOtherNamespace(t.server.PID)
-	if seen && maint.Stopped(t.server.PID) {
+	if seen && mounts.Stopped(t.server.PID) {
 		t.hangs = fmt.Errorf("process %d, which serves %s, %w: it is stopped", t.server.PID, shown(t.Point), errHangs)
 		return
 	}
@@ -84,13 +85,13 @@ func (t *mountedTree) ask(ctx context.Context) {
 
 // unrecorded returns what would be the record of the process that serves a mount, if
 // it can be seen: it has left it in another run directory.
-func unrecorded(m maint.Mount) *mountRecord {
-	p, ok := maint.ServerOf(m)
-	self, err := maint.MarkSelf()
+func unrecorded(m mounts.Mount) *mountRecord {
+	p, ok := mounts.ServerOf(m)
+	self, err := procfs.MarkSelf()
 	if !ok || err != nil {
 		return nil
 	}
-	mark := maint.ProcessMark{PID: p.PID, StartTime: p.StartTime, Namespace: self.Namespace}
+	mark := procfs.ProcessMark{PID: p.PID, StartTime: p.StartTime, Namespace: self.Namespace}
 	return &mountRecord{ProcessMark: mark, Path: m.Source, Mountpoint: m.Point}
 }
 
@@ -106,8 +107,8 @@ func inOtherNamespace(pid int) bool {
 
 // isDead reports whether the process that served a mount is gone. A mount that
 // hangs is not dead, and one that lies below something else cannot be asked.
-func isDead(m maint.Mount) bool {
-	table, err := maint.Mounts()
+func isDead(m mounts.Mount) bool {
+	table, err := mounts.Mounts()
 	if err != nil {
 		return false
 	}
@@ -132,25 +133,25 @@ func shown(name string) string { return text.Printable(name) }
 
 // inTheWay returns who keeps the mount from being taken away, or would keep the tree
 // in use after that.
-func (t *mountedTree) inTheWay(ctx context.Context) ([]maint.Holder, error) {
+func (t *mountedTree) inTheWay(ctx context.Context) ([]mounts.Holder, error) {
 	ctx = context.WithoutCancel(ctx)
 	copies, err := t.copies(ctx)
 	if err != nil || len(copies) > 0 {
 		return copies, err
 	}
 	refused := t.unused()
-	var hidden *maint.HiddenError
+	var hidden *mounts.HiddenError
 	switch {
 	case errors.As(refused, &hidden):
-		return []maint.Holder{{Name: hidden.By.FSType, Path: hidden.By.Point, How: "mounted above it"}}, nil
+		return []mounts.Holder{{Name: hidden.By.FSType, Path: hidden.By.Point, How: "mounted above it"}}, nil
 	case refused != nil && !errors.Is(refused, unix.EBUSY):
 		return nil, refused
 	case refused == nil && os.Geteuid() == 0 && !t.covered():
 		return nil, nil
 	}
-	holders, err := maint.HoldersOf(ctx, t.Mount)
+	holders, err := mounts.HoldersOf(ctx, t.Mount)
 	if err == nil && len(holders) == 0 && refused != nil && errors.Is(t.unused(), unix.EBUSY) {
-		holders = []maint.Holder{{Name: "somebody who cannot be seen from here", How: "in use", Path: t.Point}}
+		holders = []mounts.Holder{{Name: "somebody who cannot be seen from here", How: "in use", Path: t.Point}}
 	}
 	return holders, err
 }
@@ -160,8 +161,8 @@ func (t *mountedTree) unused() error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	err := maint.Unused(t.Mount)
-	if errors.Is(err, maint.ErrNotMounted) {
+	err := mounts.Unused(t.Mount)
+	if errors.Is(err, mounts.ErrNotMounted) {
 		return nil // somebody was faster
 	}
 	return err
@@ -169,16 +170,16 @@ func (t *mountedTree) unused() error {
 
 // copies returns what would go on using the tree when the last mount of it here is
 // gone.
-func (t *mountedTree) copies(ctx context.Context) ([]maint.Holder, error) {
+func (t *mountedTree) copies(ctx context.Context) ([]mounts.Holder, error) {
 	if t.elsewhere || os.Geteuid() != 0 {
 		return nil, nil
 	}
-	return maint.CopiesOf(ctx, t.Mount)
+	return mounts.CopiesOf(ctx, t.Mount)
 }
 
 // covered says whether something lies upon the tree.
 func (t *mountedTree) covered() bool {
-	table, err := maint.Mounts()
+	table, err := mounts.Mounts()
 	if err != nil {
 		return false
 	}
@@ -187,8 +188,8 @@ func (t *mountedTree) covered() bool {
 }
 
 // inside returns what is mounted inside of the tree.
-func (t *mountedTree) inside() []maint.Mount {
-	table, err := maint.Mounts()
+func (t *mountedTree) inside() []mounts.Mount {
+	table, err := mounts.Mounts()
 	if err != nil {
 		return nil
 	}
@@ -202,7 +203,7 @@ func (t *mountedTree) inside() []maint.Mount {
 // take takes the mount away.
 func (t *mountedTree) take(ctx context.Context, lazily bool) error {
 	err := fs.Unmount(ctx, t.Mount, lazily)
-	if errors.Is(err, maint.ErrNotMounted) {
+	if errors.Is(err, mounts.ErrNotMounted) {
 		return nil // somebody was faster
 	}
 	return err

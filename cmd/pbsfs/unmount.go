@@ -10,6 +10,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
@@ -97,7 +98,7 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 	if len(trees) == 0 {
 		return fmt.Errorf("%s: not mounted", arg)
 	}
-	if err := maint.LetGo(trees); err != nil {
+	if err := mounts.LetGo(trees); err != nil {
 		return err
 	}
 	l := a.leaving(ctx, trees, known, o)
@@ -110,13 +111,13 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 // treesAt returns the mounts that arg means as the name of a mount point: of the
 // tree that is on top there, whatever else lies upon it. There is more than one
 // where it was bound upon itself. The last made is the first.
-func treesAt(ctx context.Context, arg string) ([]maint.Mount, error) {
+func treesAt(ctx context.Context, arg string) ([]mounts.Mount, error) {
 	where := placeOf(ctx, arg)
 	ours, err := ourMounts()
 	if err != nil {
 		return nil, err
 	}
-	var at []maint.Mount
+	var at []mounts.Mount
 	for _, m := range slices.Backward(ours) {
 		if m.Point == where && (len(at) == 0 || m.Device() == at[0].Device()) {
 			at = append(at, m)
@@ -127,12 +128,12 @@ func treesAt(ctx context.Context, arg string) ([]maint.Mount, error) {
 
 // treesOf returns the mounts of a datastore's trees, bound ones too, the last made
 // first.
-func treesOf(host maint.Host, t target, known []*mountRecord) ([]maint.Mount, error) {
+func treesOf(host maint.Host, t target, known []*mountRecord) ([]mounts.Mount, error) {
 	ours, err := ourMounts()
 	if err != nil {
 		return nil, err
 	}
-	var of []maint.Mount
+	var of []mounts.Mount
 	for _, m := range slices.Backward(ours) {
 		if t.shownBy(host, known, m) {
 			of = append(of, m)
@@ -144,7 +145,7 @@ func treesOf(host maint.Host, t target, known []*mountRecord) ([]maint.Mount, er
 // recordOf returns the record of a mount, nil if there is none. Numbers of devices
 // come again, while a process that was cut off from its mount is stopped and has
 // not noticed: the newest counts.
-func recordOf(known []*mountRecord, m maint.Mount) *mountRecord {
+func recordOf(known []*mountRecord, m mounts.Mount) *mountRecord {
 	var newest *mountRecord
 	for _, r := range known {
 		if r.of(m) && (newest == nil || r.StartTime > newest.StartTime) {
@@ -164,10 +165,10 @@ func placeOf(ctx context.Context, where string) string {
 
 // ourMounts returns the mounts of pbsfs that this process sees, in the order
 // they were made.
-func ourMounts() (maint.MountTable, error) {
-	all, err := maint.Mounts()
+func ourMounts() (mounts.MountTable, error) {
+	all, err := mounts.Mounts()
 	if err != nil {
 		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
-	return slices.DeleteFunc(all, func(m maint.Mount) bool { return m.FSType != fuseType }), nil
+	return slices.DeleteFunc(all, func(m mounts.Mount) bool { return m.FSType != fuseType }), nil
 }

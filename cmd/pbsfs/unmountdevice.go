@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/device"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
 // Unmounting a removable datastore takes its device away from under the trees,
@@ -28,7 +31,7 @@ type removal struct {
 	host maint.Host
 	t    target
 	// device is the mount of the device; its Point is "" where there is none.
-	device maint.Mount
+	device mounts.Mount
 }
 
 // unmountRemovable unmounts a configured removable datastore: its trees and its
@@ -68,7 +71,7 @@ func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
 	}
 	switch {
 	case filepath.Dir(r.device.Point) == disksDir(r.host):
-		r.device = maint.Mount{} // a rescue: the last of its trees unmounts it
+		r.device = mounts.Mount{} // a rescue: the last of its trees unmounts it
 	case r.device.Point == "":
 		if err := r.unseen(ctx); err != nil {
 			return err
@@ -77,11 +80,11 @@ func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
 	if len(trees) == 0 && r.device.Point == "" {
 		return fmt.Errorf("%s: not mounted", r.t.name)
 	}
-	mounts := trees
+	mounted := trees
 	if r.device.Point != "" {
-		mounts = append([]maint.Mount{r.device}, trees...)
+		mounted = append([]mounts.Mount{r.device}, trees...)
 	}
-	if err := maint.LetGo(mounts); err != nil {
+	if err := mounts.LetGo(mounted); err != nil {
 		return err
 	}
 	r.leaving = a.leaving(ctx, trees, known, o)
@@ -110,25 +113,25 @@ func (r *removal) clearHung(ctx context.Context) error {
 // unseen refuses the unmount where the device is in use although no mount of it can
 // be seen: it was unmounted lazily, perhaps.
 func (r *removal) unseen(ctx context.Context) error {
-	dev, err := maint.FindDevice("UUID=" + r.t.removable.BackingDevice)
+	dev, err := device.FindDevice("UUID=" + r.t.removable.BackingDevice)
 	if err != nil || len(dev.Mounts) > 0 {
 		return nil //nolint:nilerr // it is not plugged in
 	}
-	m := maint.Mount{Major: dev.Major, Minor: dev.Minor, Source: dev.Path, Point: dev.Path}
-	if err := maint.LetGo([]maint.Mount{m}); err != nil {
+	m := mounts.Mount{Major: dev.Major, Minor: dev.Minor, Source: dev.Path, Point: dev.Path}
+	if err := mounts.LetGo([]mounts.Mount{m}); err != nil {
 		return err
 	}
-	if err := maint.AwaitFree(ctx, m); !errors.Is(err, maint.ErrInUse) {
+	if err := device.AwaitFree(ctx, m); !errors.Is(err, device.ErrInUse) {
 		return err
 	}
 	return usedBy(ctx, m)
 }
 
 // usedBy says that a device is in use, and by whom.
-func usedBy(ctx context.Context, m maint.Mount) error {
-	holders, err := maint.HoldersOf(context.WithoutCancel(ctx), m)
+func usedBy(ctx context.Context, m mounts.Mount) error {
+	holders, err := mounts.HoldersOf(context.WithoutCancel(ctx), m)
 	if err != nil || len(holders) == 0 {
-		holders = []maint.Holder{{Name: "somebody who cannot be seen from here", How: "in use", Path: m.Source}}
+		holders = []mounts.Holder{{Name: "somebody who cannot be seen from here", How: "in use", Path: m.Source}}
 	}
 	return inUse([]*mountedTree{{Mount: m}}, holders)
 }
@@ -136,10 +139,10 @@ func usedBy(ctx context.Context, m maint.Mount) error {
 // deviceMount returns the mount of a datastore's device: the one where it is
 // configured to be, else the one that shows it. A device that is not there has
 // none.
-func deviceMount(d maint.Datastore) (maint.Mount, error) {
-	table, err := maint.Mounts()
+func deviceMount(d cfg.Datastore) (mounts.Mount, error) {
+	table, err := mounts.Mounts()
 	if err != nil {
-		return maint.Mount{}, fmt.Errorf("reading the mount table: %w", err)
+		return mounts.Mount{}, fmt.Errorf("reading the mount table: %w", err)
 	}
 	// Whatever lies upon it: the device is one that has a source in /dev.
 	place := filepath.Clean(d.Dir())
@@ -148,15 +151,15 @@ func deviceMount(d maint.Datastore) (maint.Mount, error) {
 			return m, nil
 		}
 	}
-	if m, err := maint.FindMount(d.Dir()); err == nil || !errors.Is(err, maint.ErrNotMounted) {
+	if m, err := mounts.FindMount(d.Dir()); err == nil || !errors.Is(err, mounts.ErrNotMounted) {
 		return m, err
 	}
-	dev, err := maint.FindDevice("UUID=" + d.BackingDevice)
-	if errors.Is(err, maint.ErrNoDevice) {
-		return maint.Mount{}, nil
+	dev, err := device.FindDevice("UUID=" + d.BackingDevice)
+	if errors.Is(err, device.ErrNoDevice) {
+		return mounts.Mount{}, nil
 	}
 	if err != nil {
-		return maint.Mount{}, err
+		return mounts.Mount{}, err
 	}
 	m, _, _ := dev.MountOf(d.Path)
 	return m, nil
@@ -197,7 +200,7 @@ func (r *removal) unmountDevice(ctx, wait context.Context) error {
 			return err
 		}
 		if len(holders) == 0 {
-			err := maint.UnmountOnly(r.device, false)
+			err := mounts.UnmountOnly(r.device, false)
 			if !errors.Is(err, unix.EBUSY) {
 				if err != nil {
 					return err
@@ -209,7 +212,7 @@ func (r *removal) unmountDevice(ctx, wait context.Context) error {
 			continue
 		}
 		if len(holders) == 0 {
-			if holders, err = maint.HoldersOf(context.WithoutCancel(ctx), r.device); err != nil {
+			if holders, err = mounts.HoldersOf(context.WithoutCancel(ctx), r.device); err != nil {
 				return err
 			}
 		}
@@ -221,20 +224,20 @@ func (r *removal) unmountDevice(ctx, wait context.Context) error {
 
 // deviceUsers returns who would go on using a device when one mount of it is gone:
 // other mounts of it, here and in other namespaces, and overlays.
-func deviceUsers(ctx context.Context, host maint.Host, m maint.Mount) ([]maint.Holder, error) {
+func deviceUsers(ctx context.Context, host maint.Host, m mounts.Mount) ([]mounts.Holder, error) {
 	ctx = context.WithoutCancel(ctx)
-	users, err := maint.CopiesOf(ctx, m)
+	users, err := mounts.CopiesOf(ctx, m)
 	if err != nil {
 		return nil, err
 	}
-	table, err := maint.Mounts()
+	table, err := mounts.Mounts()
 	if err != nil {
 		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
 	for _, o := range table.OfDevice(m) {
 		// What is mounted for a rescue goes with the last of its trees.
 		if o.ID != m.ID && filepath.Dir(o.Point) != disksDir(host) {
-			users = append(users, maint.Holder{Name: o.FSType, Path: o.Point, How: maint.HowMounted})
+			users = append(users, mounts.Holder{Name: o.FSType, Path: o.Point, How: mounts.HowMounted})
 		}
 	}
 	return users, nil
@@ -243,12 +246,12 @@ func deviceUsers(ctx context.Context, host maint.Host, m maint.Mount) ([]maint.H
 // free makes sure that the device is free: what the kernel lets nobody else have
 // is had by nobody. Otherwise it is mounted again as it was.
 func (r *removal) free(ctx context.Context) error {
-	err := maint.AwaitFree(ctx, r.device)
-	if !errors.Is(err, maint.ErrInUse) {
+	err := device.AwaitFree(ctx, r.device)
+	if !errors.Is(err, device.ErrInUse) {
 		return err
 	}
 	refused := usedBy(ctx, r.device)
-	if err := maint.MountAgain(r.device); err != nil {
+	if err := device.MountAgain(r.device); err != nil {
 		return fmt.Errorf("%w; and it could not be mounted again: %w", refused, err)
 	}
 	return refused

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
@@ -120,7 +122,7 @@ func userRecord(dir *maint.OpenedUserDir, name string) (*mountRecord, error) {
 	if err := r.parse(data[:min(len(data), maxRecord)]); err != nil {
 		return nil, fmt.Errorf("%s: not a record of a mount: %w", r.file, err)
 	}
-	if r.Look() != maint.Runs {
+	if r.Look() != procfs.Runs {
 		return nil, nil
 	}
 	if text.Printable(r.Datastore) != r.Datastore {
@@ -134,7 +136,7 @@ func userRecord(dir *maint.OpenedUserDir, name string) (*mountRecord, error) {
 
 // shows reports whether the mount is the one that the record is of, in every word
 // that others go by.
-func (r *mountRecord) shows(m maint.Mount) bool {
+func (r *mountRecord) shows(m mounts.Mount) bool {
 	if r.Device == "" { // left by an older version
 		return m.Point == r.Mountpoint && m.Source == r.Path
 	}

@@ -1,0 +1,158 @@
+package mounts
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pbsfs/pbsfs/maint/procfs"
+)
+
+// What uses the file system of a mount without using the mount itself is no
+// hindrance for the kernel: the mount can be taken away, and the file system
+// stays in use. So it is looked for before anything is unmounted.
+
+// HowOverlay is how an overlay holds a mount, as one of its layers.
+const HowOverlay = "overlay"
+
+// CopiesOf finds what would keep the file system of m in use when m is taken away,
+// beside other mounts of it in this namespace: copies of it in other namespaces
+// that do not hear of the unmount, and overlays, in any namespace, that have a
+// directory of it as a layer. A namespace is named by a process that is in it, or
+// by what keeps it.
+func CopiesOf(ctx context.Context, m Mount) ([]Holder, error) {
+	spaces, err := lookAtSpaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
+	here := spaces[own]
+	if here == nil {
+		table, err := Mounts()
+		if err != nil {
+			return nil, err
+		}
+		here = &mountSpace{name: own, pid: os.Getpid(), table: table}
+		spaces[own] = here
+	}
+	var found []Holder
+	for _, space := range spaces {
+		if space != here {
+			found = append(found, space.copies(m, here.table)...)
+		}
+		for _, o := range space.table {
+			if o.FSType == "overlay" && o.layeredOn(m, space.table) {
+				found = append(found, space.holder(o.Point, HowOverlay, "overlay", space == here))
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b Holder) int { return strings.Compare(a.String(), b.String()) })
+	return found, nil
+}
+
+// copies returns the first copy of a mount in a namespace that stays when the
+// mount is taken away.
+func (s *mountSpace) copies(m Mount, here MountTable) []Holder {
+	for _, c := range s.table {
+		if c.sameDevice(m) && c.FSType == m.FSType && !hears(c, s.table, m, here) {
+			return []Holder{s.holder(c.Point, HowNamespace, m.FSType, false)}
+		}
+	}
+	return nil
+}
+
+// hears says whether a copy is taken away together with a mount: what is mounted
+// on one of the two directories that they are mounted on is on the other one.
+func hears(c Mount, there MountTable, m Mount, here MountTable) bool {
+	parent := func(t MountTable, of Mount) (p Mount) {
+		if i := slices.IndexFunc(t, func(o Mount) bool { return o.ID == of.Parent }); i >= 0 {
+			p = t[i]
+		}
+		return p
+	}
+	on, from := parent(there, c), parent(here, m)
+	return from.Peers != 0 && (on.Peers == from.Peers || on.Master == from.Peers) && c.Root == m.Root
+}
+
+// holder names what holds a mount in the namespace.
+func (s *mountSpace) holder(path, how, name string, here bool) Holder {
+	h := Holder{Name: name, Path: path, How: how}
+	switch {
+	case here:
+	case s.pid != 0:
+		p, _ := procfs.LookProcess(s.pid)
+		h.PID, h.StartTime, h.Name = s.pid, p.StartTime, p.Name
+		if h.Name == "" {
+			h.Name = procfs.ProcessName(s.pid)
+		}
+	default:
+		h.Name = s.name
+		h.How = how + ", kept by " + s.at
+	}
+	return h
+}
+
+// layeredOn says whether an overlay has a directory of m as a layer. The kernel
+// lists layers by the names they were given by, which may be relative to a
+// directory that nobody knows any more: then it is enough that the name could
+// lead there, and to no other tree.
+func (m Mount) layeredOn(on Mount, table MountTable) bool {
+	for _, dir := range m.layers() {
+		if filepath.IsAbs(dir) {
+			way := table.Way(filepath.Clean(dir))
+			if len(way) > 0 && way[len(way)-1].sameDevice(on) {
+				return true
+			}
+			continue
+		}
+		var like []Mount
+		for _, o := range table {
+			if o.FSType == on.FSType && endsIn(o.Point, dir) {
+				like = append(like, o)
+			}
+		}
+		if len(like) > 0 && !slices.ContainsFunc(like, func(o Mount) bool { return !o.sameDevice(on) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// layers returns the directories that an overlay is made of.
+func (m Mount) layers() []string {
+	var dirs []string
+	for opt := range strings.SplitSeq(m.SuperOptions, ",") {
+		key, value, _ := strings.Cut(opt, "=")
+		switch strings.TrimSuffix(key, "+") {
+		case "lowerdir", "datadir", "upperdir", "workdir":
+			for dir := range strings.SplitSeq(unescapeMount(value), ":") {
+				if dir != "" {
+					dirs = append(dirs, dir)
+				}
+			}
+		}
+	}
+	return dirs
+}
+
+// endsIn says whether a relative path could lead to a mount point, or below it:
+// the point ends in the path's first components.
+func endsIn(point, rel string) bool {
+	rel = filepath.Clean(rel)
+	for strings.HasPrefix(rel, "../") {
+		rel = rel[len("../"):]
+	}
+	first := ""
+	for part := range strings.SplitSeq(rel, "/") {
+		first += "/" + part
+		if part != "." && part != ".." && strings.HasSuffix(point, first) {
+			return true
+		}
+	}
+	return false
+}

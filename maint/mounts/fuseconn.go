@@ -1,0 +1,188 @@
+package mounts
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/text"
+)
+
+// AbortConnection ends the connection between the kernel and the process that
+// serves a mount of FUSE, which may hang: who waits for it gets an error.
+func AbortConnection(m Mount) error {
+	if m.Major != 0 || !strings.HasPrefix(m.FSType, "fuse") {
+		return fmt.Errorf("%s: not a mount of FUSE", text.Printable(m.Point))
+	}
+	dir, err := controlFS()
+	if err != nil {
+		return fmt.Errorf("reaching the connections of FUSE: %w", err)
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat(dir, fmt.Sprintf("%d/abort", m.Minor), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("aborting the connection of %s: %w", text.Printable(m.Point), err)
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte("1"))
+	return err
+}
+
+// controlFS opens the control file system of FUSE: where it is mounted, or a mount
+// of it that nobody else sees.
+func controlFS() (int, error) {
+	table, err := Mounts()
+	if err != nil {
+		return -1, err
+	}
+	const usual = "/sys/fs/fuse/connections"
+	if m, ok := table.At(usual); ok && m.FSType == "fusectl" {
+		return unix.Open(usual, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
+	fs, err := unix.Fsopen("fusectl", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+}
+
+// ServerOf finds the process that serves a mount of FUSE, by the connection that
+// it has open. Kernels before 6.14 do not say which one that is, and who may not
+// look into the process is not told either. Numbers of connections come again; the
+// newest process counts.
+func ServerOf(m Mount) (procfs.Process, bool) {
+	pids, err := procfs.NumericDirs("/proc")
+	if err != nil {
+		return procfs.Process{}, false
+	}
+	var newest procfs.Process
+	for _, pid := range pids {
+		if !hasConnection(pid, m) {
+			continue
+		}
+		if p, ok := procfs.LookProcess(pid); ok && p.StartTime >= newest.StartTime {
+			newest = p
+		}
+	}
+	return newest, newest.PID != 0
+}
+
+// hasConnection says whether a process has the connection of a mount open.
+func hasConnection(pid int, m Mount) bool {
+	fds, err := procfs.NumericDirs(procfs.ProcPath(pid, "fd"))
+	if err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		n := strconv.Itoa(fd)
+		to, err := os.Readlink(procfs.ProcPath(pid, "fd/"+n))
+		if err == nil && strings.HasSuffix(to, "/fuse") && connection(procfs.ProcPath(pid, "fdinfo/"+n)) == int(m.Minor) {
+			return true
+		}
+	}
+	return false
+}
+
+// connection returns the number of the connection that a descriptor of /dev/fuse
+// has, -1 where the kernel does not say.
+func connection(fdinfo string) int {
+	text, err := os.ReadFile(fdinfo)
+	if err != nil {
+		return -1
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "fuse_connection:"); ok {
+			if n, err := strconv.Atoi(strings.TrimSpace(value)); err == nil {
+				return n
+			}
+		}
+	}
+	return -1
+}
+
+// Stopped says whether a process has been stopped, by SIGSTOP or a terminal, and
+// does nothing until it is continued.
+func Stopped(pid int) bool {
+	st, ok := procfs.ReadStat(pid)
+	return ok && (st.State == 'T' || st.State == 't')
+}
+
+// Connection is the connection of this process with the kernel for one mount of
+// FUSE. Its owner must Close it.
+type Connection struct {
+	mu sync.Mutex
+	fd int // guarded by mu; -1 when closed
+}
+
+// Connections returns the numbers of the descriptors of this process that are
+// connections.
+func Connections() (map[int]bool, error) {
+	fds, err := procfs.NumericDirs("/proc/self/fd")
+	if err != nil {
+		return nil, err
+	}
+	open := make(map[int]bool)
+	for _, fd := range fds {
+		if to, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)); err == nil && strings.HasSuffix(to, "/fuse") {
+			open[fd] = true
+		}
+	}
+	return open, nil
+}
+
+// NewConnection returns the connection that was opened since before.
+func NewConnection(before map[int]bool) (*Connection, error) {
+	open, err := Connections()
+	if err != nil {
+		return nil, err
+	}
+	for fd := range open {
+		if before[fd] {
+			continue
+		}
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		return &Connection{fd: dup}, nil
+	}
+	return nil, fmt.Errorf("there is no new connection of FUSE: %w", os.ErrNotExist)
+}
+
+// Lives says whether the kernel has the file system of the connection. Once it
+// has not, another one may get its device number.
+func (c *Connection) Lives() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return false
+	}
+	p := []unix.PollFd{{Fd: int32(c.fd)}}
+	for {
+		_, err := unix.Poll(p, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		return err == nil && p[0].Revents&unix.POLLERR == 0
+	}
+}
+
+// Close gives the connection up, for this descriptor of it. It may be called twice.
+func (c *Connection) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd >= 0 {
+		unix.Close(c.fd)
+	}
+	c.fd = -1
+}
