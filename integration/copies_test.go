@@ -156,12 +156,7 @@ func TestWhatKeepsADiskInUse(t *testing.T) {
 	}
 	for name, keep := range keepers {
 		text, end := keep()
-		eventually(t, "nothing being open", func() error {
-			if n := h.statusOf(r.name).reads(); n > 0 {
-				return unlike("there are %d reads", n)
-			}
-			return nil
-		})
+		h.idle(r.name)
 		got := h.run("unmount", r.name, "--wait", "50ms")
 		got.want(t, 3)
 		got.says(t, text)
@@ -176,6 +171,7 @@ func TestWhatKeepsADiskInUse(t *testing.T) {
 	f, err := os.Open(r.place())
 	must(t, err)
 	must(t, unix.Unmount(r.place(), unix.MNT_DETACH))
+	h.idle(r.name)
 	got := h.run("unmount", r.name, "--wait", "50ms")
 	got.want(t, 3)
 	got.says(t, fmt.Sprintf("process %d ", os.Getpid()))

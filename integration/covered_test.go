@@ -152,7 +152,7 @@ func TestUnmountTakesOneMount(t *testing.T) {
 	bind(m.path("vm"), bound)
 	f, err := os.Open(m.path(conf))
 	must(t, err)
-	m.host.run("unmount", bound, "--wait", "0s").want(t, 0) // which nobody uses
+	m.host.run("unmount", bound).want(t, 0) // which nobody uses
 	must(t, f.Close())
 	m.show()
 

@@ -102,6 +102,7 @@ func TestUnmountNamesWhoIsInTheWay(t *testing.T) {
 	m := h.mountBy(r.name)
 	refused := func(what string, texts ...string) {
 		t.Helper()
+		h.idle(r.name)
 		got := h.run("unmount", r.name, "--wait", "100ms")
 		got.want(t, 3)
 		got.says(t, texts...)

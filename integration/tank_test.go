@@ -183,6 +183,28 @@ func (h *host) statusOf(store string) status {
 	return all[0]
 }
 
+// idle waits until no operation on a datastore is active: what was just closed
+// takes a moment.
+func (h *host) idle(store string) {
+	h.t.Helper()
+	file := filepath.Join(filepath.Dir(h.operationsFile()), store)
+	eventually(h.t, "nothing being open", func() error {
+		text, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, o := range decodeOperations(h.t, text) {
+			if o.Active.Read+o.Active.Write > 0 && runs(o.PID) {
+				return unlike("there is %s", o.line())
+			}
+		}
+		return nil
+	})
+}
+
 // reads returns how many read operations all processes have.
 func (s status) reads() (n int64) {
 	for _, p := range s.Processes {
