@@ -1,6 +1,7 @@
 package maint
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
@@ -20,8 +21,11 @@ type ProcessCount struct {
 	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
-// elsewhereName is for a process that cannot be seen.
-const elsewhereName = "(in another pid namespace)"
+// elsewhereName and hiddenName are for processes that cannot be seen.
+const (
+	elsewhereName = "(in another pid namespace)"
+	hiddenName    = "(hidden)"
+)
 
 // Tally is what is counted on a datastore, and what of other users' files could not
 // be believed.
@@ -131,7 +135,7 @@ func (t *Tally) add(entries []opsEntry, home bool) {
 			Elsewhere: !home && !e.here, Name: elsewhereName,
 		}
 		if !p.Elsewhere {
-			p.Name = procfs.ProcessName(p.PID)
+			p.Name = cmp.Or(procfs.ProcessName(p.PID), hiddenName)
 		}
 		t.Processes = append(t.Processes, p)
 	}
