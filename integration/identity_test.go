@@ -95,18 +95,21 @@ func TestUnmountByANameThatHasGone(t *testing.T) {
 func TestDiskMountedElsewhereIsItsDatastore(t *testing.T) {
 	for _, c := range []struct {
 		fstype, options, at string
+		place               string // in the entry
+		subvolume           string // "" none, "by default"
 	}{
-		{"ext4", "ro", "store"},
-		{"btrfs", "ro", "store"},
-		{"btrfs", "ro,subvol=sub", "store"},
-		{"btrfs", "ro,subvolid=256", "store"},
+		{"ext4", "ro", "store", "store", ""},
+		{"btrfs", "ro", "store", "store", ""},
+		{"btrfs", "ro,subvol=sub", "store", "sub/store", "there"},
+		{"btrfs", "ro,subvolid=256", "store", "sub/store", "there"},
+		{"btrfs", "ro", "sub/store", "sub/store", "there"},
+		{"btrfs", "ro", "store", "store", "by default"},
+		{"btrfs", "ro,subvolid=5", "sub/store", "store", "by default"},
 	} {
-		t.Run(c.fstype+" "+c.options, func(t *testing.T) {
+		t.Run(c.fstype+" "+c.options+" "+c.subvolume, func(t *testing.T) {
 			r, h, media := newRemovable(t, c.fstype), newHost(t), tempDir(t)
-			place := "store"
-			if strings.Contains(c.options, "subvol") {
-				r.addSubvolume()
-				place = "sub/store"
+			if c.subvolume != "" {
+				r.addSubvolume(c.subvolume == "by default")
 			}
 			dev := r.plug()
 			tool(t, "mount", "-o", c.options, dev, media)
@@ -115,7 +118,7 @@ func TestDiskMountedElsewhereIsItsDatastore(t *testing.T) {
 			held, err := os.Open(m.path(conf))
 			must(t, err)
 			defer held.Close()
-			h.run("datastore", "add", r.name, place, "--backing-device", strings.ToUpper(r.uuid)).want(t, 0)
+			h.run("datastore", "add", r.name, c.place, "--backing-device", strings.ToUpper(r.uuid)).want(t, 0)
 			refused := h.run("maintenance", "set", r.name, "offline", "--wait", "0s")
 			refused.want(t, 3)
 			refused.says(t, m.path(conf))
@@ -143,13 +146,16 @@ func TestDiskMountedElsewhereIsItsDatastore(t *testing.T) {
 
 // addSubvolume makes a subvolume of the disk, which is not plugged in, with the
 // datastore in it alone.
-func (r *removable) addSubvolume() {
+func (r *removable) addSubvolume(byDefault bool) {
 	r.t.Helper()
 	needTool(r.t, "btrfs")
 	at := tempDir(r.t)
 	tool(r.t, "mount", "-o", "loop", r.file, at)
 	tool(r.t, "btrfs", "subvolume", "create", at+"/sub")
 	tool(r.t, "mv", at+"/store", at+"/sub/store")
+	if byDefault {
+		tool(r.t, "btrfs", "subvolume", "set-default", at+"/sub")
+	}
 	must(r.t, unix.Unmount(at, 0))
 }
 

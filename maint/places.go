@@ -70,13 +70,50 @@ func findSpot(path string, entering func(mount uint64)) (spot, error) {
 	}
 	s.id.Dev, s.id.Ino = chunks.Dev, chunks.Ino
 	if m, ok := mounts.MountByID(dir.Mount); ok {
-		s.id.Path = m.PathOnTop(dir.Path)
+		s.id.Path = m.PathOnDisk(dir.Path)
 		s.id.Disk = m.Disk()
 		if strings.HasPrefix(m.Source, "/dev/") {
 			s.source = m.Source
 		}
 	}
 	return s, nil
+}
+
+// onDisk returns a directory in which a datastore that is told by its place on a disk
+// can be seen, if that is mounted anywhere.
+func (p *places) onDisk(ctx context.Context, id identity.ID) (dir string, ok bool) {
+	dev, err := device.FindDevice("UUID=" + id.UUID)
+	if err != nil {
+		return "", false
+	}
+	var dirs []string
+	for _, m := range dev.Mounts {
+		if mounts.Below(id.Path, m.Root) {
+			rest, _ := filepath.Rel(m.Root, id.Path)
+			dirs = append(dirs, filepath.Join(m.Point, rest))
+		}
+		dirs = append(dirs, filepath.Join(m.Point, id.Path)) // of a subvolume that is the default
+	}
+	p.lookFor(ctx, nil, dirs...)
+	for _, dir := range dirs {
+		if s, err, _ := p.at(dir); err == nil && s.id.Seen() && id.Same(s.id) {
+			return dir, true
+		}
+	}
+	return "", false
+}
+
+// Whereabouts returns the directory in which a datastore on a disk is: the one where it
+// is configured to be mounted, unless it is mounted elsewhere only.
+func Whereabouts(ctx context.Context, host Host, d cfg.Datastore) string {
+	if _, err := mounts.FindMount(d.Dir()); err == nil || !d.Removable() || host.places == nil {
+		return d.Dir()
+	}
+	id := identity.ID{UUID: strings.ToLower(d.BackingDevice), Path: filepath.Join("/", d.Path)}
+	if dir, ok := host.places.onDisk(ctx, id); ok {
+		return dir
+	}
+	return d.Dir()
 }
 
 // present is what is left of an identity when the disk that it was seen on has been

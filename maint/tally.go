@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
-	"github.com/pbsfs/pbsfs/maint/device"
 )
 
 // nameSet are the names under which one datastore is counted.
@@ -69,7 +68,7 @@ func newTally(host Host, store string) *tally {
 // names are the names under which the datastore is counted at this moment.
 func (t *tally) names(ctx context.Context) (nameSet, error) {
 	b, file, err := t.modes.current(ctx)
-	if err == nil && t.locate(b.own) {
+	if err == nil && t.locate(ctx, b.own) {
 		b, file, err = t.modes.current(ctx)
 	}
 	if err != nil {
@@ -81,15 +80,11 @@ func (t *tally) names(ctx context.Context) (nameSet, error) {
 // locate finds where a datastore on a disk is that is not where it is configured
 // to be, and says whether that is news. Its trees may be counted by what they are
 // told by there.
-func (t *tally) locate(own spot) bool {
+func (t *tally) locate(ctx context.Context, own spot) bool {
 	if own.id.Seen() || own.id.UUID == "" || t.modes.path != "" {
 		return false
 	}
-	dev, err := device.FindDevice("UUID=" + own.id.UUID)
-	if err != nil {
-		return false
-	}
-	_, dir, ok := dev.MountOf(own.id.Path)
+	dir, ok := t.host.places.onDisk(ctx, own.id)
 	if ok {
 		t.modes.path = dir
 	}

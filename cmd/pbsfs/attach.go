@@ -86,22 +86,6 @@ func (t target) uuid() string {
 	return t.removable.BackingDevice
 }
 
-// whereRemovable returns the directory of a removable datastore: the one that it
-// is configured to be mounted on, unless it is mounted elsewhere.
-func whereRemovable(d cfg.Datastore) string {
-	if _, err := mounts.FindMount(d.Dir()); err == nil {
-		return d.Dir()
-	}
-	dev, err := device.FindDevice("UUID=" + d.BackingDevice)
-	if err != nil {
-		return d.Dir()
-	}
-	if _, dir, ok := dev.MountOf(d.Path); ok {
-		return dir
-	}
-	return d.Dir()
-}
-
 // attachNamed mounts the device of a configured datastore, unless it is mounted.
 func (at *attached) attachNamed(standby bool) error {
 	d := *at.removable

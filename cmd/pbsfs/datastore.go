@@ -93,7 +93,7 @@ func targetOf(host maint.Host, configured []cfg.Datastore, d cfg.Datastore) targ
 	t := target{name: d.Name, path: d.Dir(), s3: d.S3(), id: maint.Identities(ctx, host, []cfg.Datastore{d})[0]}
 	if d.Removable() {
 		t.removable = &d
-		t.path = whereRemovable(d)
+		t.path = maint.Whereabouts(ctx, host, d)
 	}
 	if t.path != d.Dir() {
 		if found, err := maint.FindAt(ctx, host, nil, t.path); err == nil {

@@ -128,8 +128,14 @@ func MountByID(id uint64) (Mount, bool) {
 	return Mount{}, false
 }
 
-// PathOnTop returns a path below the mount as one from the top of the file system.
-func (m Mount) PathOnTop(path string) string {
+// PathOnDisk returns a path below the mount as one from the top of its file system:
+// from what is mounted when nobody says which part of it.
+func (m Mount) PathOnDisk(path string) string {
+	if m.FSType == "btrfs" {
+		if rel, ok := pathInDefault(path); ok {
+			return rel
+		}
+	}
 	rest, err := filepath.Rel(m.Point, path)
 	if err != nil {
 		return ""
