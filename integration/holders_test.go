@@ -176,6 +176,9 @@ func TestForcedUnmountSaysWhatItLeaves(t *testing.T) {
 	if mountsAt(t, m.dir) != 0 {
 		t.Error("it is still mounted")
 	}
+	if s := m.host.status(); len(s.Mounts) != 1 || !s.Mounts[0].TakenAway {
+		t.Errorf("status: got the mounts %+v, want one that was taken away", s.Mounts)
+	}
 	// It is counted until it is closed, and can be read.
 	if n := m.host.status().reads(); n != 1 {
 		t.Errorf("got %d reads after a forced unmount with an open file, want 1", n)

@@ -140,6 +140,7 @@ type status struct {
 		Since      time.Time
 		Untracked  bool
 		Elsewhere  bool
+		TakenAway  bool `json:"taken_away"`
 	}
 	Processes []struct {
 		PID         int

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // addUnrecorded adds mounts of which there is no record here: those that somebody
@@ -51,4 +53,14 @@ func (m mountStatus) unrecorded() string {
 		return "served from elsewhere, by a process of another run directory"
 	}
 	return fmt.Sprintf("served from elsewhere, by process %d of another run directory", m.PID)
+}
+
+// takenAway reports whether the mount of the record is no longer there, though its
+// process still serves somebody.
+func (r *mountRecord) takenAway() bool {
+	if r.Device == "" || r.Look() != procfs.Runs || inOtherNamespace(r.PID) {
+		return false
+	}
+	ours, err := ourMounts()
+	return err == nil && !slices.ContainsFunc(ours, r.of)
 }

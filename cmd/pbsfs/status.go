@@ -34,7 +34,8 @@ removable datastore has "device":{"uuid","state","device","mounted_at"}; state i
 mode is null without one, and "via" another entry of the same datastore that has it;
 age_s is null where it is not known; since is null for a mount of
 which there is no record here. Where it is served all the same, by a process of
-another run directory, it has "elsewhere":true, and pid 0 if that cannot be seen. A
+another run directory, it has "elsewhere":true, and pid 0 if that cannot be seen.
+One that was taken away while it was in use has "taken_away":true. A
 mount with "unlisted":true refuses what is new, for its datastore is no longer in
 datastore.cfg, and mode is "unlisted". More fields may be added.`
 
@@ -93,6 +94,8 @@ type mountStatus struct {
 	// Elsewhere says that the process keeps its record in another run
 	// directory.
 	Elsewhere bool `json:"elsewhere,omitempty"`
+	// TakenAway says that it is no longer mounted there, and still in use.
+	TakenAway bool `json:"taken_away,omitempty"`
 	// Unlisted: the datastore has gone from the configuration.
 	Unlisted bool `json:"unlisted,omitempty"`
 	// Namespace is that of the PID, where it is not the one that we see.
@@ -281,6 +284,7 @@ func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked)
 	point := r.Mountpoint
 	s.Mounts = append(s.Mounts, mountStatus{
 		Mountpoint: point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away, Unlisted: state.Unlisted,
+		TakenAway: r.takenAway(),
 	})
 	if r.Look() == procfs.Unseen {
 		s.Mounts[len(s.Mounts)-1].Namespace = r.Namespace
@@ -321,6 +325,9 @@ func (s storeStatus) text() string {
 		}
 		if m.Untracked {
 			note += ", UNTRACKED: maintenance does not see its operations"
+		}
+		if m.TakenAway {
+			note += ", TAKEN AWAY, and still in use"
 		}
 		if m.Since == nil {
 			fmt.Fprintf(&b, "  mounted: %q, %s\n", m.Mountpoint, m.unrecorded())

@@ -35,7 +35,9 @@ process does not answer is left as it is (exit 1).
 
 --force takes the mount away from under those who use it, lazily: what is open
 stays readable for them, and the serving process stays until the last of them
-has closed it. Where the process does not answer, who waits for it gets an error.`
+has closed it. Where the process does not answer, who waits for it gets an error.
+What is mounted inside of a tree is in the way; where nobody serves the tree any more
+that cannot be reached, and --force takes it with the tree.`
 
 const (
 	// retryAfter is how often what is busy is tried again.
