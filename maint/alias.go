@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"path/filepath"
 	"regexp"
 	"strings"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
 // One datastore can be known by several names: one made for it, as long as it is
@@ -59,10 +59,6 @@ func baseName(path string) string {
 	return strings.TrimLeft(base[:min(maxPathBase, len(base))], ".-")
 }
 
-// ErrInTree says that a path leads into a mounted tree of pbsfs, where nobody looks
-// who was not told to.
-var ErrInTree = errors.New("lies in a mounted tree of pbsfs")
-
 // Found is what is known of a datastore in a directory.
 type Found struct {
 	// Dir is the directory, without symbolic links as far as it could be followed.
@@ -76,19 +72,19 @@ type Found struct {
 // Places that do not answer are waited for a moment; the error is about the
 // directory alone, and Dir is set beside it.
 func FindAt(ctx context.Context, host Host, list []cfg.Datastore, path string) (Found, error) {
-	if host.places == nil {
+	if host.Places() == nil {
 		return Found{}, errNoHost
 	}
-	host.places.refresh()
-	host.places.spots.Forget(path)
-	host.places.lookFor(ctx, list, path)
-	at, err, known := host.places.at(path)
+	host.Places().refresh()
+	host.Places().spots.Forget(path)
+	host.Places().lookFor(ctx, list, path)
+	at, err, known := host.Places().at(path)
 	if err == nil && !known {
 		err = context.Cause(ctx)
 	}
 	f := Found{Dir: at.dir, ID: at.id}
 	for _, d := range list {
-		other, oerr, _ := host.places.of(d)
+		other, oerr, _ := host.Places().of(d)
 		if at.id.Same(other.id) || (isHung(oerr) || !at.id.Seen() && !other.id.Seen()) && at.dir == other.dir {
 			f.Listed = append(f.Listed, d)
 		}
@@ -104,14 +100,27 @@ func Present(id identity.ID) identity.ID { return present(id) }
 // known of them, in its order. Those that do not answer in time are not known.
 func Identities(ctx context.Context, host Host, list []cfg.Datastore) []identity.ID {
 	out := make([]identity.ID, len(list))
-	if host.places == nil {
+	if host.Places() == nil {
 		return out
 	}
-	host.places.refresh()
-	host.places.lookFor(ctx, list)
+	host.Places().refresh()
+	host.Places().lookFor(ctx, list)
 	for i, d := range list {
-		at, _, _ := host.places.of(d)
+		at, _, _ := host.Places().of(d)
 		out[i] = at.id
 	}
 	return out
+}
+
+// Whereabouts returns the directory in which a datastore on a disk is: the one where it
+// is configured to be mounted, unless it is mounted elsewhere only.
+func Whereabouts(ctx context.Context, host Host, d cfg.Datastore) string {
+	if _, err := mounts.FindMount(d.Dir()); err == nil || !d.Removable() || host.Places() == nil {
+		return d.Dir()
+	}
+	id := identity.ID{UUID: strings.ToLower(d.BackingDevice), Path: filepath.Join("/", d.Path)}
+	if dir, ok := host.Places().onDisk(ctx, id); ok {
+		return dir
+	}
+	return d.Dir()
 }

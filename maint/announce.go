@@ -37,10 +37,10 @@ const (
 // called under the config lock, after each replacement. An older PBS has no
 // counter and needs none.
 func bumpGeneration(host Host) error {
-	if !host.pbs {
+	if !host.IsPBS() {
 		return nil
 	}
-	path := filepath.Join(host.runDir, "shmem", "config-versions")
+	path := filepath.Join(host.RunDir(), "shmem", "config-versions")
 	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -80,7 +80,7 @@ func tellProxy(ctx context.Context, host Host, store string) error {
 	defer cancel()
 	var d net.Dialer
 	// "@" is Go's way to write an abstract address.
-	conn, err := d.DialContext(ctx, "unix", fmt.Sprintf("@%s/control-%d.sock", host.runDir, pid))
+	conn, err := d.DialContext(ctx, "unix", fmt.Sprintf("@%s/control-%d.sock", host.RunDir(), pid))
 	if err != nil {
 		return err
 	}

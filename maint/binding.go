@@ -40,17 +40,11 @@ func entriesOf(host Host, files []configReading) []cfg.Datastore {
 	for i, f := range files {
 		for _, s := range f.config.Sections {
 			if s.Kind == cfg.SectionType {
-				out = append(out, f.config.Datastore(s, host.configs[i].file()))
+				out = append(out, f.config.Datastore(s, host.Configs()[i].File()))
 			}
 		}
 	}
 	return out
-}
-
-// untouchable says whether the place of an entry must be left alone: its file
-// system may be about to be unmounted, and who looks at it is in the way.
-func untouchable(d cfg.Datastore) bool {
-	return d.Mode.Type == cfg.Unmount || d.Mode.Type == cfg.Delete || d.Mode.Type == cfg.Offline
 }
 
 // look looks at the datastore, and at the places of all entries.
@@ -60,15 +54,15 @@ func (m *modeSource) look(ctx context.Context, files []configReading) {
 	quiet := m.last.mode.Type == cfg.Unmount && m.own.id.Seen()
 	m.mu.Unlock()
 	if m.path == "" || quiet {
-		m.host.places.lookFor(ctx, list)
+		m.host.Places().lookFor(ctx, list)
 		return
 	}
-	m.host.places.lookFor(ctx, list, m.path)
+	m.host.Places().lookFor(ctx, list, m.path)
 }
 
 // seen says whether all places were looked at that [modeSource.look] looks at.
 func (m *modeSource) seen(files []configReading) bool {
-	p := m.host.places
+	p := m.host.Places()
 	for _, e := range entriesOf(m.host, files) {
 		if e.Path == "" || untouchable(e) && (e.Removable() || p.lookedAt(e.Dir())) {
 			continue
@@ -87,11 +81,11 @@ func (m *modeSource) bind(files []configReading, epoch uint64) binding {
 	b := binding{own: own}
 	for i, f := range files {
 		if f.config.Problem != "" {
-			b.mode = stricter(b.mode, cfg.Mode{Type: cfg.Unknown, Problem: m.host.configs[i].file() + ": " + f.config.Problem})
+			b.mode = stricter(b.mode, cfg.Mode{Type: cfg.Unknown, Problem: m.host.Configs()[i].File() + ": " + f.config.Problem})
 		}
 	}
 	for _, e := range entries {
-		at, err, _ := m.host.places.of(e)
+		at, err, _ := m.host.Places().of(e)
 		hangs := isHung(err)
 		if hangs && e.Name != m.store {
 			b.unsure = append(b.unsure, e.Name)
@@ -139,13 +133,13 @@ func (m *modeSource) whereabouts(entries []cfg.Datastore) spot {
 		if i < 0 {
 			return spot{}
 		}
-		at, _, _ := m.host.places.of(entries[i])
+		at, _, _ := m.host.Places().of(entries[i])
 		return at
 	}
 	m.mu.Lock()
 	own := m.own
 	m.mu.Unlock()
-	at, err, _ := m.host.places.at(path)
+	at, err, _ := m.host.Places().at(path)
 	switch {
 	case err == nil && at.id.Seen():
 		at.id.UUID = cmp.Or(at.id.UUID, sameDisk(own, at))

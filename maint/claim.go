@@ -65,16 +65,16 @@ func claimRun(host Host) (*runClaim, error) {
 	if err != nil {
 		return nil, err
 	}
-	if host.pbs {
+	if host.IsPBS() {
 		daemons, err := pbsDaemons(host)
 		return &runClaim{home: err == nil && (v.Namespace == procfs.InitPIDNamespace || len(daemons) > 0)}, nil
 	}
-	lock, err := claimNamespace(filepath.Join(host.runDir, claimName), v.Namespace)
+	lock, err := claimNamespace(filepath.Join(host.RunDir(), claimName), v.Namespace)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return &runClaim{home: v.Namespace == procfs.InitPIDNamespace}, nil // nothing to be shared, or not with us
 	}
 	if err != nil {
-		return nil, fmt.Errorf("whose pids %s has: %w", host.runDir, err)
+		return nil, fmt.Errorf("whose pids %s has: %w", host.RunDir(), err)
 	}
 	return &runClaim{home: lock != nil, held: lock}, nil
 }
@@ -164,8 +164,8 @@ func claimToCount(ctx context.Context, host Host) (*runClaim, error) {
 	if err != nil || c.home {
 		return c, err
 	}
-	if host.pbs {
-		return nil, fmt.Errorf("the server's processes cannot be seen from here (another pid namespace), so it cannot be told what is counted in %s", host.runDir)
+	if host.IsPBS() {
+		return nil, fmt.Errorf("the server's processes cannot be seen from here (another pid namespace), so it cannot be told what is counted in %s", host.RunDir())
 	}
 	m, err := procfs.MarkSelf()
 	if err != nil {
@@ -176,13 +176,13 @@ func claimToCount(ctx context.Context, host Host) (*runClaim, error) {
 		return nil, err
 	}
 	number := strings.Trim(strings.TrimPrefix(ns, "pid:"), "[]")
-	c.guest = filepath.Join(host.runDir, guestsName, fmt.Sprintf("%s-%d-%d", number, os.Getpid(), m.StartTime))
+	c.guest = filepath.Join(host.RunDir(), guestsName, fmt.Sprintf("%s-%d-%d", number, os.Getpid(), m.StartTime))
 	alive := filepath.Join(c.guest, aliveName)
 	c.held, err = statefile.WaitLock(ctx, alive, unix.LOCK_SH, func() (*os.File, error) {
-		if err := statefile.MakeDir(c.guest, host.files, 0o755); err != nil {
+		if err := statefile.MakeDir(c.guest, host.Files(), 0o755); err != nil {
 			return nil, err
 		}
-		return statefile.OpenLock(alive, host.files, 0o644)
+		return statefile.OpenLock(alive, host.Files(), 0o644)
 	}, nil)
 	if err != nil {
 		return nil, err

@@ -18,19 +18,19 @@ func lockOperations(ctx context.Context, host Host, file string) (*statefile.Loc
 	if err := makeRunDir(host); err != nil {
 		return nil, err
 	}
-	if err := statefile.MakeDir(filepath.Dir(file), host.files, 0o750); err != nil {
+	if err := statefile.MakeDir(filepath.Dir(file), host.at.Files, 0o750); err != nil {
 		return nil, fmt.Errorf("create the directory of operations files: %w", err)
 	}
-	return statefile.LockFile(ctx, file+".lock", host.files, statefile.LockMode)
+	return statefile.LockFile(ctx, file+".lock", host.at.Files, statefile.LockMode)
 }
 
 // makeRunDir creates the run directory: a user's is that user's alone.
 func makeRunDir(host Host) error {
 	mode := os.FileMode(0o755)
-	if host.uid != 0 && !host.pbs {
+	if host.at.UID != 0 && !host.at.PBS {
 		mode = 0o700
 	}
-	if err := statefile.MakeDir(host.runDir, host.files, mode); err != nil {
+	if err := statefile.MakeDir(host.at.RunDir, host.at.Files, mode); err != nil {
 		return fmt.Errorf("create the run directory: %w", err)
 	}
 	return nil
@@ -39,20 +39,20 @@ func makeRunDir(host Host) error {
 // spare is the host with a user's spare run directory, which is made. It lies where
 // others may have put something before.
 func (h Host) spare() (Host, error) {
-	if h.spareRun == "" {
+	if h.at.SpareRun == "" {
 		return h, os.ErrNotExist
 	}
-	if err := os.Mkdir(h.spareRun, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Mkdir(h.at.SpareRun, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return h, err
 	}
 	var st unix.Stat_t
-	if err := unix.Lstat(h.spareRun, &st); err != nil {
+	if err := unix.Lstat(h.at.SpareRun, &st); err != nil {
 		return h, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() {
-		return h, fmt.Errorf("%s is not ours: %w", h.spareRun, os.ErrPermission)
+		return h, fmt.Errorf("%s is not ours: %w", h.at.SpareRun, os.ErrPermission)
 	}
-	h.runDir = h.spareRun
+	h.at.RunDir = h.at.SpareRun
 	return h, nil
 }
 
@@ -90,12 +90,12 @@ func (c *configLocks) incomplete() bool {
 // was not to be had.
 func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file string, err error) {
 	locks = &configLocks{at: map[string]*statefile.Lock{}}
-	for _, place := range host.configs {
+	for _, place := range host.at.Configs {
 		var l *statefile.Lock
-		if place.shared {
-			l, err = statefile.ShareLock(ctx, place.lock())
+		if place.Shared {
+			l, err = statefile.ShareLock(ctx, place.Lock())
 			if errors.Is(err, os.ErrNotExist) {
-				locks.missing = append(locks.missing, place.lock())
+				locks.missing = append(locks.missing, place.Lock())
 				continue
 			}
 		} else {
@@ -103,10 +103,10 @@ func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file strin
 		}
 		if err != nil {
 			locks.unlock()
-			return nil, place.lock(), err
+			return nil, place.Lock(), err
 		}
 		locks.held = append(locks.held, l)
-		locks.at[place.lock()] = l
+		locks.at[place.Lock()] = l
 	}
 	return locks, "", nil
 }
@@ -114,21 +114,21 @@ func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file strin
 // lockOwnConfig takes the lock of the datastore.cfg that we may change. Off PBS
 // hosts everybody may read the lock file, for users take it shared.
 func lockOwnConfig(ctx context.Context, host Host) (*statefile.Lock, error) {
-	if len(host.configs) == 0 || host.configs[0].shared {
+	if len(host.at.Configs) == 0 || host.at.Configs[0].Shared {
 		return nil, fmt.Errorf("no datastore.cfg of our own: %w", os.ErrPermission)
 	}
 	dirMode, mode := os.FileMode(0o755), os.FileMode(0o644)
 	switch {
-	case host.pbs:
+	case host.at.PBS:
 		mode = statefile.LockMode
-	case host.uid != 0:
+	case host.at.UID != 0:
 		dirMode, mode = 0o700, 0o600
 	}
-	if err := statefile.MakeDir(host.ConfigDir(), host.files, dirMode); err != nil {
+	if err := statefile.MakeDir(host.ConfigDir(), host.at.Files, dirMode); err != nil {
 		return nil, fmt.Errorf("create the configuration directory: %w", err)
 	}
-	if host.uid == 0 && !host.pbs {
-		return statefile.LockFromUsers(ctx, host.ConfigLock(), host.files, mode)
+	if host.at.UID == 0 && !host.at.PBS {
+		return statefile.LockFromUsers(ctx, host.ConfigLock(), host.at.Files, mode)
 	}
-	return statefile.LockFile(ctx, host.ConfigLock(), host.files, mode)
+	return statefile.LockFile(ctx, host.ConfigLock(), host.at.Files, mode)
 }

@@ -3,9 +3,6 @@ package maint
 import (
 	"errors"
 	"fmt"
-	"math"
-
-	"github.com/pbsfs/pbsfs/maint/cfg"
 )
 
 // What Begin, Join and Close answer beside a [*ModeError] and a [*RegisterError].
@@ -39,42 +36,3 @@ func (e *RegisterError) Unwrap() error { return e.Err }
 
 // Is matches ErrUncounted.
 func (e *RegisterError) Is(target error) bool { return target == ErrUncounted }
-
-// Counts is how many operations are active.
-type Counts struct {
-	Read  int64 `json:"read"`
-	Write int64 `json:"write"`
-}
-
-// Total is both together.
-func (c Counts) Total() int64 { return added(c.Read, c.Write) }
-
-// and adds up what two processes do.
-func (c Counts) and(other Counts) Counts {
-	return Counts{Read: added(c.Read, other.Read), Write: added(c.Write, other.Write)}
-}
-
-// added adds numbers that are not below zero. What somebody claims may be as large
-// as the type allows, and must not come out as nothing.
-func added(a, b int64) int64 {
-	if a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
-}
-
-func (c Counts) of(op cfg.Operation) int64 {
-	if op == cfg.Write {
-		return c.Write
-	}
-	return c.Read
-}
-
-func (c Counts) plus(op cfg.Operation, n int64) Counts {
-	if op == cfg.Write {
-		c.Write += n
-	} else {
-		c.Read += n
-	}
-	return c
-}

@@ -3,7 +3,6 @@ package maint
 import (
 	"cmp"
 	"context"
-	"os"
 	"path/filepath"
 
 	"github.com/pbsfs/pbsfs/maint/procfs"
@@ -39,7 +38,7 @@ type Tally struct {
 // those of all users. What users have in their directories keeps nobody from
 // counting. also are names under which the datastore may be counted still.
 func Count(host Host, store string, also ...string) (Tally, error) {
-	if len(host.configs) == 0 {
+	if len(host.Configs()) == 0 {
 		return Tally{}, errNoHost
 	}
 	if err := checkStore(store); err != nil {
@@ -60,7 +59,7 @@ func countUnder(host Host, names nameSet) (Tally, error) {
 	if err := t.addOwn(host, names); err != nil {
 		return Tally{}, err
 	}
-	users := userTallies(host.usersDirs(), names)
+	users := userTallies(usersDirs(host), names)
 	t.Processes = append(t.Processes, users.Processes...)
 	t.Problems = users.Problems
 	return t, nil
@@ -85,7 +84,7 @@ func (t *Tally) addOwn(host Host, names nameSet) error {
 		return err
 	}
 	t.add(merged(here), claim.home)
-	for _, dir := range guestDirs(host.runDir) {
+	for _, dir := range guestDirs(host.RunDir()) {
 		entries, err := readUnder(dir, names)
 		if err != nil {
 			return err
@@ -106,17 +105,6 @@ func readUnder(dir string, names nameSet) ([]opsEntry, error) {
 		all = append(all, entries...)
 	}
 	return all, nil
-}
-
-// namesIn lists a directory of operations files; one that is not there is empty.
-func namesIn(dir string) []string {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	names, _ := f.Readdirnames(-1)
-	return names
 }
 
 // add adds entries. Where their pids are not those of this namespace, all count:

@@ -22,22 +22,22 @@ var ErrExists = errors.New("datastore exists")
 // Datastores lists what is configured, our own datastore.cfg first. A name that
 // is in two files is listed once, with the stricter mode.
 func Datastores(host Host) ([]cfg.Datastore, error) {
-	if len(host.configs) == 0 {
+	if len(host.Configs()) == 0 {
 		return nil, errNoHost
 	}
 	var list []cfg.Datastore
-	for _, place := range host.configs {
-		data, _, err := readConfig(place.file())
+	for _, place := range host.Configs() {
+		data, _, err := readConfig(place.File())
 		if err != nil {
 			return nil, err
 		}
 		c := cfg.ParseConfig(data)
 		if c.Problem != "" && len(c.Sections) == 0 {
-			return nil, fmt.Errorf("%s: %s", place.file(), c.Problem)
+			return nil, fmt.Errorf("%s: %s", place.File(), c.Problem)
 		}
 		for _, s := range c.Sections {
 			if s.Kind == cfg.SectionType {
-				list = addListed(list, c.Datastore(s, place.file()))
+				list = addListed(list, c.Datastore(s, place.File()))
 			}
 		}
 	}
@@ -119,7 +119,7 @@ func nameIsNew(host Host, d cfg.Datastore) error {
 // It is refused with a [*ConflictError] while operations are active, under this
 // name or others that the datastore has or had.
 func RemoveDatastore(ctx context.Context, host Host, name string, also ...string) error {
-	if len(host.configs) == 0 {
+	if len(host.Configs()) == 0 {
 		return errNoHost
 	}
 	counted := newTally(host, name)
@@ -149,10 +149,10 @@ func RemoveDatastore(ctx context.Context, host Host, name string, also ...string
 
 // editConfig replaces our own datastore.cfg under its lock.
 func editConfig(ctx context.Context, host Host, edit func(*cfg.Config) ([]byte, error)) error {
-	if len(host.configs) == 0 {
+	if len(host.Configs()) == 0 {
 		return errNoHost
 	}
-	if host.pbs {
+	if host.IsPBS() {
 		return ErrPBSOwns
 	}
 	lock, err := lockOwnConfig(ctx, host)
@@ -160,13 +160,13 @@ func editConfig(ctx context.Context, host Host, edit func(*cfg.Config) ([]byte, 
 		return err
 	}
 	defer lock.Unlock()
-	data, _, err := readConfig(host.configs[0].file())
+	data, _, err := readConfig(host.Configs()[0].File())
 	if err != nil {
 		return err
 	}
 	c := cfg.ParseConfig(data)
 	if c.Problem != "" {
-		return fmt.Errorf("%s: %s", host.configs[0].file(), c.Problem)
+		return fmt.Errorf("%s: %s", host.Configs()[0].File(), c.Problem)
 	}
 	out, err := edit(c)
 	if err != nil {
@@ -179,10 +179,10 @@ func editConfig(ctx context.Context, host Host, edit func(*cfg.Config) ([]byte, 
 func writeConfig(host Host, data []byte) error {
 	own, mode := statefile.Owner{}, os.FileMode(0o644)
 	switch {
-	case host.pbs:
-		own, mode = statefile.Owner{GID: host.files.GID, Set: host.files.Set}, 0o640
-	case host.uid != 0:
+	case host.IsPBS():
+		own, mode = statefile.Owner{GID: host.Files().GID, Set: host.Files().Set}, 0o640
+	case host.UID() != 0:
 		mode = 0o600
 	}
-	return statefile.ReplaceConfig(host.configs[0].file(), data, own, mode)
+	return statefile.ReplaceConfig(host.Configs()[0].File(), data, own, mode)
 }

@@ -51,33 +51,47 @@ type HostOptions struct {
 // sockets live, and whether a PBS shares them with us. It is a value; the zero
 // Host is no place, and everything that gets one fails.
 type Host struct {
-	configs  []configPlace // the first one is where we may write
-	runDir   string        // operations, locks, PBS's pid files
-	ownRun   string        // sockets, mount records, logs
-	uid      int
-	pbs      bool
-	files    statefile.Owner // of what we create beside PBS's files
-	usersRun string          // glob of the users' run directories that root sums, or ""
-	// spareRun is where an ordinary user counts when the run directory was taken
-	// away, as at the end of the last session; "" for others. spareUsers is the glob
+	at     Layout
+	places *places
+}
+
+// Layout is where everything of a host lies.
+type Layout struct {
+	Configs   []ConfigPlace // the first one is where we may write
+	RunDir    string        // operations, locks, PBS's pid files
+	OwnRunDir string        // sockets, mount records, logs
+	UID       int
+	PBS       bool            // a PBS shares these places
+	Files     statefile.Owner // of what we create beside PBS's files
+	UsersRun  string          // glob of the users' run directories that root sums, or ""
+	// SpareRun is where an ordinary user counts when the run directory was taken
+	// away, as at the end of the last session; "" for others. SpareUsers is the glob
 	// of those that root looks at.
-	spareRun, spareUsers string
-	// serverUsersRun is where the server's user keeps what root keeps in ownRun, "" if
-	// that is nobody else.
-	serverUsersRun string
-	places         *places
+	SpareRun, SpareUsers string
+	// ServerUsersRun is where the server's user keeps what root keeps in OwnRunDir, ""
+	// if that is nobody else.
+	ServerUsersRun string
 }
 
-// configPlace is one directory with a datastore.cfg.
-type configPlace struct {
-	dir string
-	// shared: somebody else's (root's, for an ordinary user). It is read, its
+// Host makes a host of places that are known.
+func (l Layout) Host() Host { return Host{at: l, places: newPlaces()} }
+
+// Layout is where everything of the host lies.
+func (h Host) Layout() Layout { return h.at }
+
+// ConfigPlace is one directory with a datastore.cfg.
+type ConfigPlace struct {
+	Dir string
+	// Shared: somebody else's (root's, for an ordinary user). It is read, its
 	// lock is taken shared, and nothing in it is ever created.
-	shared bool
+	Shared bool
 }
 
-func (p configPlace) file() string { return filepath.Join(p.dir, cfg.FileName) }
-func (p configPlace) lock() string { return filepath.Join(p.dir, configLockName) }
+// File is the datastore.cfg.
+func (p ConfigPlace) File() string { return filepath.Join(p.Dir, cfg.FileName) }
+
+// Lock is the file that it is locked by.
+func (p ConfigPlace) Lock() string { return filepath.Join(p.Dir, configLockName) }
 
 var errNoHost = errors.New("maint: the zero Host has no files")
 
@@ -98,8 +112,8 @@ func NewHost(opts HostOptions) (Host, error) {
 	if isServers(configDir) {
 		configDir = pbsConfigDir // by another path
 	}
-	h := Host{uid: opts.UID, places: newPlaces()}
-	h.pbs = isPBS(configDir, runDir)
+	h := Layout{UID: opts.UID}.Host()
+	h.at.PBS = isPBS(configDir, runDir)
 	h.placeConfig(configDir, getenv)
 	if err := h.placeRun(runDir, getenv); err != nil {
 		return Host{}, err
@@ -172,16 +186,16 @@ func exists(path string) bool {
 func (h *Host) placeConfig(dir string, getenv func(string) string) {
 	switch {
 	case dir != "":
-		h.configs = []configPlace{{dir: dir}}
-	case h.pbs && exists(pbsConfigDir):
-		h.configs = []configPlace{{dir: pbsConfigDir}}
-	case h.uid == 0:
-		h.configs = []configPlace{{dir: ownConfigDir}}
+		h.at.Configs = []ConfigPlace{{Dir: dir}}
+	case h.at.PBS && exists(pbsConfigDir):
+		h.at.Configs = []ConfigPlace{{Dir: pbsConfigDir}}
+	case h.at.UID == 0:
+		h.at.Configs = []ConfigPlace{{Dir: ownConfigDir}}
 	default:
 		if own := userConfigDir(getenv); own != "" {
-			h.configs = append(h.configs, configPlace{dir: own})
+			h.at.Configs = append(h.at.Configs, ConfigPlace{Dir: own})
 		}
-		h.configs = append(h.configs, configPlace{dir: ownConfigDir, shared: true})
+		h.at.Configs = append(h.at.Configs, ConfigPlace{Dir: ownConfigDir, Shared: true})
 	}
 }
 
@@ -209,27 +223,27 @@ func (h *Host) placeRun(dir string, getenv func(string) string) error {
 			return err
 		}
 	}
-	h.runDir, h.ownRun = own, own
+	h.at.RunDir, h.at.OwnRunDir = own, own
 	switch {
 	case server:
-		h.runDir = pbsRunDir
-	case dir == "" && h.uid != 0:
-		h.spareRun = spareRunPrefix + strconv.Itoa(h.uid)
+		h.at.RunDir = pbsRunDir
+	case dir == "" && h.at.UID != 0:
+		h.at.SpareRun = spareRunPrefix + strconv.Itoa(h.at.UID)
 	}
 	return nil
 }
 
 // besideServer says whether the datastore.cfg is that of the server of this host,
 // and not one that was made to look like it.
-func (h *Host) besideServer() bool { return h.pbs && h.ConfigDir() == pbsConfigDir }
+func (h *Host) besideServer() bool { return h.at.PBS && h.ConfigDir() == pbsConfigDir }
 
 // defaultOwnRun is where our own things are when nobody says where.
 func (h *Host) defaultOwnRun(server bool, getenv func(string) string) (string, error) {
-	if h.uid == 0 {
+	if h.at.UID == 0 {
 		return ownRunDir, nil
 	}
 	xdg := getenv("XDG_RUNTIME_DIR")
-	if server && h.uid == backupOwner().UID {
+	if server && h.at.UID == backupOwner().UID {
 		if own := filepath.Join(pbsRunDir, serverUsersDir); mayWrite(own) || !filepath.IsAbs(xdg) {
 			return own, nil
 		}
@@ -251,15 +265,15 @@ func mayWrite(dir string) bool {
 
 // placeUsers finds where other users' mounts are that root looks after.
 func (h *Host) placeUsers(runDir, configDir string) {
-	if h.uid != 0 {
+	if h.at.UID != 0 {
 		return
 	}
 	if runDir == "" && configDir == "" {
-		h.usersRun, h.spareUsers = usersRunGlob, spareRunPrefix+"*"
+		h.at.UsersRun, h.at.SpareUsers = usersRunGlob, spareRunPrefix+"*"
 	}
 	if h.besideServer() {
-		h.usersRun = usersRunGlob
-		h.serverUsersRun = filepath.Join(pbsRunDir, serverUsersDir)
+		h.at.UsersRun = usersRunGlob
+		h.at.ServerUsersRun = filepath.Join(pbsRunDir, serverUsersDir)
 	}
 }
 
@@ -267,11 +281,11 @@ func (h *Host) placeUsers(runDir, configDir string) {
 // with a run directory of the caller's choice, whoever that belongs to.
 func (h *Host) placeOwner(runDir string) {
 	switch {
-	case !h.pbs:
-	case runDir != "" && h.runDir == runDir:
-		h.files = statefile.OwnerOf(runDir)
+	case !h.at.PBS:
+	case runDir != "" && h.at.RunDir == runDir:
+		h.at.Files = statefile.OwnerOf(runDir)
 	default:
-		h.files = backupOwner()
+		h.at.Files = backupOwner()
 	}
 }
 
@@ -291,17 +305,17 @@ func backupOwner() statefile.Owner {
 
 // ConfigDir is the directory whose datastore.cfg we may change.
 func (h Host) ConfigDir() string {
-	if len(h.configs) == 0 {
+	if len(h.at.Configs) == 0 {
 		return ""
 	}
-	return h.configs[0].dir
+	return h.at.Configs[0].Dir
 }
 
 // ConfigFiles are all datastore.cfg whose modes bind us, our own first.
 func (h Host) ConfigFiles() []string {
-	files := make([]string, 0, len(h.configs))
-	for _, p := range h.configs {
-		files = append(files, p.file())
+	files := make([]string, 0, len(h.at.Configs))
+	for _, p := range h.at.Configs {
+		files = append(files, p.File())
 	}
 	return files
 }
@@ -311,42 +325,52 @@ func (h Host) ConfigFiles() []string {
 func (h Host) ConfigLock() string { return filepath.Join(h.ConfigDir(), configLockName) }
 
 // RunDir is where operations, locks and PBS's pid files live.
-func (h Host) RunDir() string { return h.runDir }
+func (h Host) RunDir() string { return h.at.RunDir }
 
 // OperationsDir is where each datastore has its operations file.
-func (h Host) OperationsDir() string { return filepath.Join(h.runDir, operationsName) }
+func (h Host) OperationsDir() string { return filepath.Join(h.at.RunDir, operationsName) }
 
 // OperationsFile is the operations file of one datastore.
 func (h Host) OperationsFile(store string) string { return filepath.Join(h.OperationsDir(), store) }
 
 // LocksDir is where snapshots and groups have their lock files.
-func (h Host) LocksDir() string { return filepath.Join(h.runDir, "locks") }
+func (h Host) LocksDir() string { return filepath.Join(h.at.RunDir, "locks") }
 
 // OldLockingFile exists while a newer PBS still uses the older locks.
-func (h Host) OldLockingFile() string { return filepath.Join(h.runDir, "old-locking") }
+func (h Host) OldLockingFile() string { return filepath.Join(h.at.RunDir, "old-locking") }
 
 // OwnRunDir is where pbsfs keeps what is its own: sockets, mount records, logs.
-func (h Host) OwnRunDir() string { return h.ownRun }
+func (h Host) OwnRunDir() string { return h.at.OwnRunDir }
 
 // IsPBS says whether a PBS shares these places.
-func (h Host) IsPBS() bool { return h.pbs }
+func (h Host) IsPBS() bool { return h.at.PBS }
 
 // Owner returns the user and group that get what we create among PBS's files.
 // ok is false where it simply stays ours.
-func (h Host) Owner() (uid, gid int, ok bool) { return h.files.UID, h.files.GID, h.files.Set }
+func (h Host) Owner() (uid, gid int, ok bool) { return h.at.Files.UID, h.at.Files.GID, h.at.Files.Set }
+
+// Configs are the directories of all datastore.cfg that bind us, our own first.
+func (h Host) Configs() []ConfigPlace { return h.at.Configs }
+
+// Files is who gets what we create among PBS's files.
+func (h Host) Files() statefile.Owner { return h.at.Files }
+
+// Places remembers what was found where datastores are said to be; nil for the zero
+// Host.
+func (h Host) Places() *places { return h.places }
 
 // UID is the user the Host was made for.
-func (h Host) UID() int { return h.uid }
+func (h Host) UID() int { return h.at.UID }
 
 // PIDFiles are those of PBS's daemons, none where there is no PBS.
 func (h Host) PIDFiles() []string {
-	if !h.pbs {
+	if !h.at.PBS {
 		return nil
 	}
-	return []string{h.proxyPIDFile(), filepath.Join(h.runDir, "api.pid")}
+	return []string{h.proxyPIDFile(), filepath.Join(h.at.RunDir, "api.pid")}
 }
 
-func (h Host) proxyPIDFile() string { return filepath.Join(h.runDir, "proxy.pid") }
+func (h Host) proxyPIDFile() string { return filepath.Join(h.at.RunDir, "proxy.pid") }
 
 // checkStore refuses names that cannot be the name of an operations file. It
 // is wider than what datastore.cfg allows: unlisted datastores are named after

@@ -70,13 +70,13 @@ func userPlace(t *testing.T) (user, root Host, p place) {
 	t.Helper()
 	p = newPlace(t)
 	p.write(t, "root/datastore.cfg", "")
-	user, root = p.host, p.host
-	user.configs = []configPlace{p.host.configs[0], {dir: filepath.Join(p.dir, "root"), shared: true}}
-	user.runDir = filepath.Join(p.dir, "users/1000/pbsfs")
-	user.uid = 1000
-	root.configs = []configPlace{{dir: filepath.Join(p.dir, "root")}}
-	root.usersRun = filepath.Join(p.dir, "users/*/pbsfs")
-	return user, root, p
+	u, r := p.host.Layout(), p.host.Layout()
+	u.Configs = []ConfigPlace{p.host.Configs()[0], {Dir: filepath.Join(p.dir, "root"), Shared: true}}
+	u.RunDir = filepath.Join(p.dir, "users/1000/pbsfs")
+	u.UID = 1000
+	r.Configs = []ConfigPlace{{Dir: filepath.Join(p.dir, "root")}}
+	r.UsersRun = filepath.Join(p.dir, "users/*/pbsfs")
+	return u.Host(), r.Host(), p
 }
 
 func TestUsersObeyRootAndRootCountsUsers(t *testing.T) {
@@ -164,9 +164,9 @@ func TestCheckTracking(t *testing.T) {
 		t.Error(err)
 	}
 	p.write(t, "blocked", "")
-	blocked := p.host
-	blocked.runDir = filepath.Join(p.dir, "blocked")
-	if err := CheckTracking(t.Context(), blocked, testStore); !errors.Is(err, ErrUncounted) {
+	blocked := p.host.Layout()
+	blocked.RunDir = filepath.Join(p.dir, "blocked")
+	if err := CheckTracking(t.Context(), blocked.Host(), testStore); !errors.Is(err, ErrUncounted) {
 		t.Errorf("run directory that is a file: %v", err)
 	}
 }

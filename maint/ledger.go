@@ -276,7 +276,7 @@ func (l *fileLedger) updateFile(ctx context.Context, host Host, path string, me 
 	}
 	undo := shares.set(path, l, counts)
 	data := encodeOperations(updateEntries(entries, me, shares.sum(path), daemons))
-	if err := statefile.ReplaceFile(path, data, l.host.files, statefile.LockMode); err != nil {
+	if err := statefile.ReplaceFile(path, data, l.host.Files(), statefile.LockMode); err != nil {
 		undo()
 		return fmt.Errorf("write operations file: %w", err)
 	}
@@ -328,7 +328,7 @@ func CheckTracking(ctx context.Context, host Host, store string) error {
 	if err := checkStore(store); err != nil {
 		return err
 	}
-	if len(host.configs) == 0 {
+	if len(host.Configs()) == 0 {
 		return errNoHost
 	}
 	l := &fileLedger{host: host, store: store, modes: newModeSource(host, store, "", false)}

@@ -113,7 +113,9 @@ func ownCount(t *testing.T, p place) Counts {
 func TestCountsWithoutARunDirectory(t *testing.T) {
 	user, root, p := userPlace(t)
 	p.write(t, "root/datastore.cfg", plainConfig)
-	user.spareRun, root.spareUsers = filepath.Join(p.dir, "spare-1"), filepath.Join(p.dir, "spare-*")
+	u, r := user.Layout(), root.Layout()
+	u.SpareRun, r.SpareUsers = filepath.Join(p.dir, "spare-1"), filepath.Join(p.dir, "spare-*")
+	user, root = u.Host(), r.Host()
 	sum := func() Counts {
 		c, err := Sum(root, testStore)
 		if err != nil {
@@ -142,9 +144,10 @@ func TestSpareDirectoryIsTheUsersOwn(t *testing.T) {
 		},
 	} {
 		p := newPlace(t)
-		host := p.host
-		host.spareRun = filepath.Join(p.dir, "spare")
-		if err := put(host.spareRun); err != nil {
+		at := p.host.Layout()
+		at.SpareRun = filepath.Join(p.dir, "spare")
+		host := at.Host()
+		if err := put(at.SpareRun); err != nil {
 			t.Skipf("%s: %v", what, err)
 		}
 		if _, err := host.spare(); err == nil {

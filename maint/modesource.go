@@ -15,41 +15,6 @@ import (
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
-// stamp tells two states of a file apart without reading it. The zero stamp is
-// a file that is not there.
-type stamp struct {
-	dev, ino     uint64
-	size         int64
-	mtime, ctime syscall.Timespec
-}
-
-func stampOf(path string) (stamp, error) {
-	var st syscall.Stat_t
-	for {
-		switch err := syscall.Stat(path, &st); err {
-		case nil:
-			return makeStamp(&st), nil
-		case syscall.EINTR:
-		case syscall.ENOENT:
-			return stamp{}, nil
-		default:
-			return stamp{}, &os.PathError{Op: "stat", Path: path, Err: err}
-		}
-	}
-}
-
-func makeStamp(st *syscall.Stat_t) stamp {
-	return stamp{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}
-}
-
-// settled says whether a change of the file after now must show in the stamp.
-// Within one tick of the file system's clock it need not, if somebody writes
-// into the file in place.
-func (s stamp) settled(now time.Time) bool {
-	const tick = 20 * time.Millisecond
-	return s == stamp{} || now.Sub(time.Unix(s.ctime.Unix())) > tick
-}
-
 // modeSource knows what all datastore.cfg that bind us say of one datastore, and
 // reads them only when they have changed.
 type modeSource struct {
@@ -64,7 +29,7 @@ type modeSource struct {
 	// mu guards the memory of the last reading; it is never held across I/O
 	// and nothing is locked under it.
 	mu     sync.Mutex
-	files  []configReading // one for each file of host.configs
+	files  []configReading // one for each file of host.Configs()
 	own    spot            // where the datastore was last seen
 	listed bool            // an entry was the datastore's, sometime
 	last   binding
@@ -83,7 +48,7 @@ type configReading struct {
 func newModeSource(host Host, store, path string, lenient bool) *modeSource {
 	return &modeSource{
 		host: host, store: store, path: path, lenient: lenient,
-		files: make([]configReading, len(host.configs)), own: spot{dir: path},
+		files: make([]configReading, len(host.Configs())), own: spot{dir: path},
 	}
 }
 
@@ -99,12 +64,12 @@ func (m *modeSource) close() {
 // mountsNow returns a number that changes with the mount table.
 func (m *modeSource) mountsNow() uint64 {
 	if m.watch == nil {
-		return m.host.places.refresh()
+		return m.host.Places().refresh()
 	}
 	if changed, err := m.watch.Wait(0); changed || err != nil {
-		return m.host.places.changed()
+		return m.host.Places().changed()
 	}
-	return m.host.places.now()
+	return m.host.Places().now()
 }
 
 // current is the binding of this moment; file says what could not be read. It
@@ -172,7 +137,7 @@ var errUnseen = errors.New("the places of the datastores have changed meanwhile"
 // else: where a place was not looked at the error is errUnseen, unless anyhow is
 // set.
 func (m *modeSource) fresh(anyhow bool) (b binding, file string, err error) {
-	epoch := m.host.places.now()
+	epoch := m.host.Places().now()
 	files, _, file, err := m.read(true)
 	if err != nil {
 		return binding{}, file, err
@@ -190,9 +155,9 @@ func (m *modeSource) read(again bool) (files []configReading, same bool, file st
 	known := m.files
 	m.mu.Unlock()
 	files, same = make([]configReading, len(known)), true
-	for i, place := range m.host.configs {
-		if files[i], err = m.reread(known[i], place.file(), again); err != nil {
-			return nil, false, place.file(), err
+	for i, place := range m.host.Configs() {
+		if files[i], err = m.reread(known[i], place.File(), again); err != nil {
+			return nil, false, place.File(), err
 		}
 		same = same && files[i].config == known[i].config
 	}
@@ -272,26 +237,4 @@ func readBetween(path string) (data []byte, before, after stamp, err error) {
 		after, err = fileStamp(f)
 	}
 	return data, before, after, err
-}
-
-func fileStamp(f *os.File) (stamp, error) {
-	st, err := f.Stat()
-	if err != nil {
-		return stamp{}, err
-	}
-	return makeStamp(st.Sys().(*syscall.Stat_t)), nil
-}
-
-// ReadMode is the mode of a datastore at this moment, from every datastore.cfg
-// that binds us: the strictest of all its entries. One that is not listed has
-// none.
-func ReadMode(host Host, store string) (cfg.Mode, error) {
-	if len(host.configs) == 0 {
-		return cfg.Mode{}, errNoHost
-	}
-	b, file, err := newTally(host, store).modes.current(context.Background())
-	if err != nil {
-		return cfg.Mode{}, fmt.Errorf("read the maintenance mode of datastore %s from %s: %w", store, file, err)
-	}
-	return b.mode, nil
 }

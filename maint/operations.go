@@ -103,7 +103,7 @@ func NewOperations(opts Options) (*Operations, error) {
 	if err := checkStore(opts.Store); err != nil {
 		return nil, err
 	}
-	if len(opts.Host.configs) == 0 {
+	if len(opts.Host.Configs()) == 0 {
 		return nil, errNoHost
 	}
 	if opts.Log == nil {

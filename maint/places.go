@@ -103,19 +103,6 @@ func (p *places) onDisk(ctx context.Context, id identity.ID) (dir string, ok boo
 	return "", false
 }
 
-// Whereabouts returns the directory in which a datastore on a disk is: the one where it
-// is configured to be mounted, unless it is mounted elsewhere only.
-func Whereabouts(ctx context.Context, host Host, d cfg.Datastore) string {
-	if _, err := mounts.FindMount(d.Dir()); err == nil || !d.Removable() || host.places == nil {
-		return d.Dir()
-	}
-	id := identity.ID{UUID: strings.ToLower(d.BackingDevice), Path: filepath.Join("/", d.Path)}
-	if dir, ok := host.places.onDisk(ctx, id); ok {
-		return dir
-	}
-	return d.Dir()
-}
-
 // present is what is left of an identity when the disk that it was seen on has been
 // unplugged: it comes back under another number.
 func present(id identity.ID) identity.ID {
@@ -217,3 +204,13 @@ func (p *places) of(d cfg.Datastore) (s spot, err error, ok bool) { //nolint:rev
 	}
 	return s, err, ok
 }
+
+// untouchable says whether the place of an entry must be left alone: its file
+// system may be about to be unmounted, and who looks at it is in the way.
+func untouchable(d cfg.Datastore) bool {
+	return d.Mode.Type == cfg.Unmount || d.Mode.Type == cfg.Delete || d.Mode.Type == cfg.Offline
+}
+
+// ErrInTree says that a path leads into a mounted tree of pbsfs, where nobody looks
+// who was not told to.
+var ErrInTree = errors.New("lies in a mounted tree of pbsfs")

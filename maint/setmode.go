@@ -145,7 +145,7 @@ func (c *modeChange) try(ctx context.Context) error {
 
 // announce tells PBS of a change that was made.
 func (c *modeChange) announce(ctx context.Context) {
-	if !c.host.pbs {
+	if !c.host.IsPBS() {
 		return
 	}
 	// Not under the lock, which PBS may want for its answer.
@@ -165,7 +165,7 @@ func (c *modeChange) warn(what string, err error) {
 // locked changes the mode to the value that decide returns, under the config
 // lock.
 func (c *modeChange) locked(ctx context.Context, decide func(now cfg.Mode) (value string, err error)) (changed bool, err error) {
-	if len(c.host.configs) == 0 {
+	if len(c.host.Configs()) == 0 {
 		return false, errNoHost
 	}
 	for tries := 1; ; tries++ {
@@ -182,7 +182,7 @@ func (c *modeChange) locked(ctx context.Context, decide func(now cfg.Mode) (valu
 // lockedOnce is one attempt. Under the lock each file is read once, and nothing
 // is looked at but those, the operations files and /proc.
 func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(now cfg.Mode) (value string, err error)) (changed bool, err error) {
-	if c.host.configs[0].shared {
+	if c.host.Configs()[0].Shared {
 		if _, err := c.entry(c.tally.modes.lastRead()); err != nil {
 			return false, err
 		}
@@ -213,7 +213,7 @@ func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(no
 		return false, err
 	}
 	if err := writeConfig(c.host, out); err != nil {
-		return false, fmt.Errorf("write %s: %w", c.host.configs[0].file(), err)
+		return false, fmt.Errorf("write %s: %w", c.host.Configs()[0].File(), err)
 	}
 	if err := bumpGeneration(c.host); err != nil {
 		c.warn("PBS may trust its old configuration for a minute", err)
@@ -228,8 +228,8 @@ func (c *modeChange) entry(files []configReading) (*cfg.Config, error) {
 		if s, err := f.config.Find(c.store); s == nil && err == nil {
 			continue
 		}
-		if place := c.host.configs[i]; i > 0 || place.shared {
-			return nil, fmt.Errorf("datastore %s is configured in %s, which is not ours to change: %w", c.store, place.file(), os.ErrPermission)
+		if place := c.host.Configs()[i]; i > 0 || place.Shared {
+			return nil, fmt.Errorf("datastore %s is configured in %s, which is not ours to change: %w", c.store, place.File(), os.ErrPermission)
 		}
 		return f.config, nil
 	}
@@ -261,7 +261,7 @@ func (c *modeChange) permit(now cfg.Mode) error {
 // unlessActive refuses a mode while operations are active that it forbids, under
 // whatever name. Called under the config lock.
 func (c *modeChange) unlessActive(mode cfg.ModeType) error {
-	procs, err := c.tally.conflictingUnder(c.bound.namesOf(c.store).and(c.tally.also), mode)
+	procs, err := c.tally.conflictingUnder(namesOf(c.bound, c.store).and(c.tally.also), mode)
 	if err == nil && len(procs) > 0 {
 		return &ConflictError{Store: c.store, Type: mode, Processes: procs}
 	}

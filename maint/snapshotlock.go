@@ -69,7 +69,7 @@ func lockSnapshotOf(host Host, store string, namespace []string, path string) (*
 	// The file is removed together with its snapshot: a lock on one that is
 	// gone locks nothing.
 	for range 3 {
-		f, err := statefile.OpenLock(file, host.files, statefile.LockMode)
+		f, err := statefile.OpenLock(file, host.Files(), statefile.LockMode)
 		if err != nil {
 			return nil, fmt.Errorf("lock snapshot %s: %w", path, err)
 		}
@@ -98,7 +98,7 @@ func makeLockDirs(host Host, dir string) error {
 	at := host.RunDir()
 	for part := range strings.SplitSeq(rel, string(filepath.Separator)) {
 		at = filepath.Join(at, part)
-		if err := statefile.MakeDir(at, host.files, 0o755); err != nil {
+		if err := statefile.MakeDir(at, host.Files(), 0o755); err != nil {
 			return err
 		}
 	}

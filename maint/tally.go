@@ -29,7 +29,7 @@ func (n nameSet) among(files []string) []string {
 }
 
 // namesOf are the names under which others may count what is bound like that.
-func (b binding) namesOf(store string) nameSet {
+func namesOf(b binding, store string) nameSet {
 	n := nameSet{names: union([]string{store}, b.names), sum: unlisted.FindString(store)}
 	if b.own.id.Seen() {
 		n.sum = "-" + b.own.id.Sum()
@@ -74,7 +74,7 @@ func (t *tally) names(ctx context.Context) (nameSet, error) {
 	if err != nil {
 		return nameSet{}, fmt.Errorf("read %s: %w", file, err)
 	}
-	return b.namesOf(t.store).and(t.also), nil
+	return namesOf(b, t.store).and(t.also), nil
 }
 
 // locate finds where a datastore on a disk is that is not where it is configured
@@ -84,7 +84,7 @@ func (t *tally) locate(ctx context.Context, own spot) bool {
 	if own.id.Seen() || own.id.UUID == "" || t.modes.path != "" {
 		return false
 	}
-	dir, ok := t.host.places.onDisk(ctx, own.id)
+	dir, ok := t.host.Places().onDisk(ctx, own.id)
 	if ok {
 		t.modes.path = dir
 	}
@@ -142,10 +142,6 @@ func merged(entries []opsEntry) []opsEntry {
 		out[i].counts = out[i].counts.max(e.counts)
 	}
 	return out
-}
-
-func (c Counts) max(o Counts) Counts {
-	return Counts{Read: max(c.Read, o.Read), Write: max(c.Write, o.Write)}
 }
 
 // mergedCounts does so for what was counted of users.

@@ -46,22 +46,23 @@ func (d UserDir) Path() string { return filepath.Join(d.base, d.sub) }
 
 // UserDirs are the run directories of other users whose mounts root looks after;
 // none elsewhere.
-func (h Host) UserDirs() []UserDir {
+func UserDirs(host Host) []UserDir {
+	h := host.Layout()
 	var dirs []UserDir
-	if h.serverUsersRun != "" {
-		dirs = append(dirs, UserDir{filepath.Dir(h.serverUsersRun), filepath.Base(h.serverUsersRun)})
+	if h.ServerUsersRun != "" {
+		dirs = append(dirs, UserDir{filepath.Dir(h.ServerUsersRun), filepath.Base(h.ServerUsersRun)})
 	}
-	if h.usersRun == "" {
+	if h.UsersRun == "" {
 		return dirs
 	}
-	bases, _ := filepath.Glob(filepath.Dir(h.usersRun))
+	bases, _ := filepath.Glob(filepath.Dir(h.UsersRun))
 	for _, base := range bases {
-		dirs = append(dirs, UserDir{base, filepath.Base(h.usersRun)})
+		dirs = append(dirs, UserDir{base, filepath.Base(h.UsersRun)})
 	}
-	if h.spareUsers == "" {
+	if h.SpareUsers == "" {
 		return dirs
 	}
-	spares, _ := filepath.Glob(h.spareUsers)
+	spares, _ := filepath.Glob(h.SpareUsers)
 	for _, base := range spares {
 		dirs = append(dirs, UserDir{base, "."})
 	}
@@ -70,11 +71,11 @@ func (h Host) UserDirs() []UserDir {
 
 // usersDirs are those of UserDirs whose operations count for root: a server's users
 // count in the server's own files.
-func (h Host) usersDirs() []UserDir {
-	if h.pbs {
+func usersDirs(host Host) []UserDir {
+	if host.IsPBS() {
 		return nil
 	}
-	return h.UserDirs()
+	return UserDirs(host)
 }
 
 // ErrUserFile is found in complaints about what a user has in a run directory.

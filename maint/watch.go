@@ -26,7 +26,7 @@ func (o *Operations) look() cfg.Mode {
 // startWatch starts the watcher if there is somebody to tell: operations look
 // at the mode themselves, and what lingers goes within 100 ms anyhow.
 func (o *Operations) startWatch() {
-	if o.opts.Changed == nil && o.opts.DropCaches == nil && (!o.opts.Host.pbs || o.opts.Untracked) {
+	if o.opts.Changed == nil && o.opts.DropCaches == nil && (!o.opts.Host.IsPBS() || o.opts.Untracked) {
 		return
 	}
 	last := o.mode
@@ -84,11 +84,11 @@ func (o *Operations) nextNews(events <-chan fsnotify.Event, errs <-chan error, t
 // watchedDirs are directories, not files: those are replaced.
 func (o *Operations) watchedDirs() []string {
 	var dirs []string
-	for _, place := range o.opts.Host.configs {
-		dirs = append(dirs, place.dir)
+	for _, place := range o.opts.Host.Configs() {
+		dirs = append(dirs, place.Dir)
 	}
-	if o.opts.Host.pbs {
-		dirs = append(dirs, o.opts.Host.runDir)
+	if o.opts.Host.IsPBS() {
+		dirs = append(dirs, o.opts.Host.RunDir())
 	}
 	return dirs
 }
@@ -128,7 +128,7 @@ func (o *Operations) tell(last cfg.Mode) cfg.Mode {
 // checkDaemons has the file updated soon when PBS's daemons were restarted
 // while it counts us.
 func (o *Operations) checkDaemons() {
-	if !o.opts.Host.pbs || o.opts.Untracked {
+	if !o.opts.Host.IsPBS() || o.opts.Untracked {
 		return
 	}
 	o.displaySoon()

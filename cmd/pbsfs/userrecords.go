@@ -55,7 +55,7 @@ func usersRecords(host maint.Host) (out []*mountRecord, problems []error) {
 		records []*mountRecord
 		err     error
 	}
-	dirs := host.UserDirs()
+	dirs := maint.UserDirs(host)
 	results := make(chan found, len(dirs))
 	for _, d := range dirs {
 		go func() {

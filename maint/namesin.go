@@ -1,0 +1,14 @@
+package maint
+
+import "os"
+
+// namesIn lists a directory of operations files; one that is not there is empty.
+func namesIn(dir string) []string {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(-1)
+	return names
+}
