@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/manifest"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -33,7 +33,7 @@ func newStore(t *testing.T, fill func(ctx context.Context, store string, w *stor
 	t.Helper()
 	h, dir := newHost(t), memoryDir(t)
 	must(t, os.Mkdir(filepath.Join(dir, ".chunks"), 0o750))
-	host, err := maint.NewHost(maint.HostOptions{
+	host, err := hosts.NewHost(hosts.HostOptions{
 		ConfigDir: filepath.Join(h.dir, "config"), RunDir: h.runDir(), UID: os.Geteuid(), Getenv: func(string) string { return "" },
 	})
 	must(t, err)

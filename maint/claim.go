@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/pbs"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
@@ -60,13 +62,13 @@ func (c *runClaim) stands() bool {
 }
 
 // claimRun finds out whose pids the run directory has. The caller must release it.
-func claimRun(host Host) (*runClaim, error) {
+func claimRun(host hosts.Host) (*runClaim, error) {
 	v, err := procfs.Around()
 	if err != nil {
 		return nil, err
 	}
 	if host.IsPBS() {
-		daemons, err := pbsDaemons(host)
+		daemons, err := pbs.Daemons(host)
 		return &runClaim{home: err == nil && (v.Namespace == procfs.InitPIDNamespace || len(daemons) > 0)}, nil
 	}
 	lock, err := claimNamespace(filepath.Join(host.RunDir(), claimName), v.Namespace)
@@ -159,7 +161,7 @@ func writeClaim(f *os.File, namespace string) error {
 
 // claimToCount is claimRun for who will count operations in a run directory that is
 // there: a guest gets a directory.
-func claimToCount(ctx context.Context, host Host) (*runClaim, error) {
+func claimToCount(ctx context.Context, host hosts.Host) (*runClaim, error) {
 	c, err := claimRun(host)
 	if err != nil || c.home {
 		return c, err

@@ -5,6 +5,8 @@ import (
 	"context"
 	"path/filepath"
 
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
@@ -37,11 +39,11 @@ type Tally struct {
 // daemons, those in other pid namespaces, and, for root on a host without PBS,
 // those of all users. What users have in their directories keeps nobody from
 // counting. also are names under which the datastore may be counted still.
-func Count(host Host, store string, also ...string) (Tally, error) {
+func Count(host hosts.Host, store string, also ...string) (Tally, error) {
 	if len(host.Configs()) == 0 {
-		return Tally{}, errNoHost
+		return Tally{}, hosts.ErrZero
 	}
-	if err := checkStore(store); err != nil {
+	if err := hosts.CheckStore(store); err != nil {
 		return Tally{}, err
 	}
 	counted := newTally(host, store)
@@ -54,7 +56,7 @@ func Count(host Host, store string, also ...string) (Tally, error) {
 }
 
 // countUnder counts what is published under the names of one datastore.
-func countUnder(host Host, names nameSet) (Tally, error) {
+func countUnder(host hosts.Host, names nameSet) (Tally, error) {
 	var t Tally
 	if err := t.addOwn(host, names); err != nil {
 		return Tally{}, err
@@ -67,13 +69,13 @@ func countUnder(host Host, names nameSet) (Tally, error) {
 
 // Processes lists the live processes that have operations on a datastore, as
 // [Count] finds them.
-func Processes(host Host, store string, also ...string) ([]ProcessCount, error) {
+func Processes(host hosts.Host, store string, also ...string) ([]ProcessCount, error) {
 	t, err := Count(host, store, also...)
 	return t.Processes, err
 }
 
 // addOwn adds what the run directory has, our own file and those of guests.
-func (t *Tally) addOwn(host Host, names nameSet) error {
+func (t *Tally) addOwn(host hosts.Host, names nameSet) error {
 	claim, err := claimRun(host)
 	if err != nil {
 		return err
@@ -95,10 +97,10 @@ func (t *Tally) addOwn(host Host, names nameSet) error {
 }
 
 // readUnder reads all files in a directory that are about one datastore.
-func readUnder(dir string, names nameSet) ([]opsEntry, error) {
-	var all []opsEntry
-	for _, name := range names.among(namesIn(dir)) {
-		entries, err := readOperations(filepath.Join(dir, name))
+func readUnder(dir string, names nameSet) ([]opsfile.Entry, error) {
+	var all []opsfile.Entry
+	for _, name := range names.among(procfs.NamesIn(dir)) {
+		entries, err := opsfile.Read(filepath.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}
@@ -109,18 +111,18 @@ func readUnder(dir string, names nameSet) ([]opsEntry, error) {
 
 // add adds entries. Where their pids are not those of this namespace, all count:
 // what cannot be seen is not taken for dead.
-func (t *Tally) add(entries []opsEntry, home bool) {
+func (t *Tally) add(entries []opsfile.Entry, home bool) {
 	for _, e := range entries {
 		sight := procfs.Unseen
-		if home || e.here {
-			sight = e.look()
+		if home || e.Here {
+			sight = e.Look()
 		}
-		if e.counts.Total() == 0 || sight == procfs.Ended {
+		if e.Counts.Total() == 0 || sight == procfs.Ended {
 			continue
 		}
 		p := ProcessCount{
-			PID: int(e.pid), StartTime: e.starttime, Read: e.counts.Read, Write: e.counts.Write,
-			Elsewhere: !home && !e.here, Name: elsewhereName,
+			PID: int(e.PID), StartTime: e.StartTime, Read: e.Counts.Read, Write: e.Counts.Write,
+			Elsewhere: !home && !e.Here, Name: elsewhereName,
 		}
 		if !p.Elsewhere {
 			p.Name = cmp.Or(procfs.ProcessName(p.PID), hiddenName)
@@ -131,23 +133,23 @@ func (t *Tally) add(entries []opsEntry, home bool) {
 
 // seenFromHere gives the entries of a guest the pid that it has here, if it has one:
 // it is the process that holds the guest's lock.
-func seenFromHere(dir string, entries []opsEntry) []opsEntry {
+func seenFromHere(dir string, entries []opsfile.Entry) []opsfile.Entry {
 	p := statefile.LockHolder(filepath.Join(dir, aliveName))
 	if p.PID == 0 || p.StartTime == 0 {
 		return entries
 	}
 	for i := range entries {
-		entries[i].pid, entries[i].starttime, entries[i].here = uint32(p.PID), p.StartTime, true
+		entries[i].PID, entries[i].StartTime, entries[i].Here = uint32(p.PID), p.StartTime, true
 	}
 	return entries
 }
 
 // Sum is what all live processes together do with a datastore.
-func Sum(host Host, store string) (Counts, error) {
+func Sum(host hosts.Host, store string) (opsfile.Counts, error) {
 	procs, err := Processes(host, store)
-	var sum Counts
+	var sum opsfile.Counts
 	for _, p := range procs {
-		sum = sum.and(Counts{Read: p.Read, Write: p.Write})
+		sum = sum.And(opsfile.Counts{Read: p.Read, Write: p.Write})
 	}
 	return sum, err
 }

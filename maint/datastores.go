@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/modes"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
@@ -21,13 +23,13 @@ var ErrExists = errors.New("datastore exists")
 
 // Datastores lists what is configured, our own datastore.cfg first. A name that
 // is in two files is listed once, with the stricter mode.
-func Datastores(host Host) ([]cfg.Datastore, error) {
+func Datastores(host hosts.Host) ([]cfg.Datastore, error) {
 	if len(host.Configs()) == 0 {
-		return nil, errNoHost
+		return nil, hosts.ErrZero
 	}
 	var list []cfg.Datastore
 	for _, place := range host.Configs() {
-		data, _, err := readConfig(place.File())
+		data, _, err := modes.ReadConfig(place.File())
 		if err != nil {
 			return nil, err
 		}
@@ -49,13 +51,13 @@ func addListed(list []cfg.Datastore, d cfg.Datastore) []cfg.Datastore {
 	if i < 0 {
 		return append(list, d)
 	}
-	list[i].Mode = stricter(list[i].Mode, d.Mode)
+	list[i].Mode = modes.Stricter(list[i].Mode, d.Mode)
 	return list
 }
 
 // AddDatastore lists a datastore in our own datastore.cfg: Name, Path,
 // BackingDevice and Comment. Whether there is one at the path is not looked at.
-func AddDatastore(ctx context.Context, host Host, d cfg.Datastore) error {
+func AddDatastore(ctx context.Context, host hosts.Host, d cfg.Datastore) error {
 	if err := d.Check(); err != nil {
 		return err
 	}
@@ -72,7 +74,7 @@ func AddDatastore(ctx context.Context, host Host, d cfg.Datastore) error {
 
 // CheckAdd says why [AddDatastore] would refuse a datastore, for who is about to
 // make one.
-func CheckAdd(ctx context.Context, host Host, d cfg.Datastore) error {
+func CheckAdd(ctx context.Context, host hosts.Host, d cfg.Datastore) error {
 	if host.IsPBS() {
 		return ErrPBSOwns
 	}
@@ -83,7 +85,7 @@ func CheckAdd(ctx context.Context, host Host, d cfg.Datastore) error {
 }
 
 // isNew complains about a name or datastore that is listed already.
-func isNew(ctx context.Context, host Host, d cfg.Datastore) error {
+func isNew(ctx context.Context, host hosts.Host, d cfg.Datastore) error {
 	listed, err := Datastores(host)
 	if err != nil {
 		return err
@@ -91,7 +93,7 @@ func isNew(ctx context.Context, host Host, d cfg.Datastore) error {
 	if err := nameIsNew(host, d); err != nil {
 		return err
 	}
-	all := Identities(ctx, host, append(slices.Clone(listed), d))
+	all := modes.Identities(ctx, host, append(slices.Clone(listed), d))
 	own := all[len(listed)]
 	for i, other := range listed {
 		if own.Same(all[i]) || !d.Removable() && !other.Removable() && filepath.Clean(other.Path) == filepath.Clean(d.Path) {
@@ -102,7 +104,7 @@ func isNew(ctx context.Context, host Host, d cfg.Datastore) error {
 }
 
 // nameIsNew complains about a name that is listed already.
-func nameIsNew(host Host, d cfg.Datastore) error {
+func nameIsNew(host hosts.Host, d cfg.Datastore) error {
 	listed, err := Datastores(host)
 	if err != nil {
 		return err
@@ -118,9 +120,9 @@ func nameIsNew(host Host, d cfg.Datastore) error {
 // RemoveDatastore takes a datastore off our own datastore.cfg; its files stay.
 // It is refused with a [*ConflictError] while operations are active, under this
 // name or others that the datastore has or had.
-func RemoveDatastore(ctx context.Context, host Host, name string, also ...string) error {
+func RemoveDatastore(ctx context.Context, host hosts.Host, name string, also ...string) error {
 	if len(host.Configs()) == 0 {
-		return errNoHost
+		return hosts.ErrZero
 	}
 	counted := newTally(host, name)
 	counted.also = also
@@ -148,19 +150,19 @@ func RemoveDatastore(ctx context.Context, host Host, name string, also ...string
 }
 
 // editConfig replaces our own datastore.cfg under its lock.
-func editConfig(ctx context.Context, host Host, edit func(*cfg.Config) ([]byte, error)) error {
+func editConfig(ctx context.Context, host hosts.Host, edit func(*cfg.Config) ([]byte, error)) error {
 	if len(host.Configs()) == 0 {
-		return errNoHost
+		return hosts.ErrZero
 	}
 	if host.IsPBS() {
 		return ErrPBSOwns
 	}
-	lock, err := lockOwnConfig(ctx, host)
+	lock, err := hosts.LockOwnConfig(ctx, host)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	data, _, err := readConfig(host.Configs()[0].File())
+	data, _, err := modes.ReadConfig(host.Configs()[0].File())
 	if err != nil {
 		return err
 	}
@@ -176,7 +178,7 @@ func editConfig(ctx context.Context, host Host, edit func(*cfg.Config) ([]byte, 
 }
 
 // writeConfig replaces our own datastore.cfg. Called under its lock.
-func writeConfig(host Host, data []byte) error {
+func writeConfig(host hosts.Host, data []byte) error {
 	own, mode := statefile.Owner{}, os.FileMode(0o644)
 	switch {
 	case host.IsPBS():

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
@@ -19,10 +20,10 @@ func TestGarbledFileRefusesAndStays(t *testing.T) {
 		p.write(t, opsName, text)
 		ops := p.operations(t, nil)
 		_, err := ops.Begin(t.Context(), cfg.Read)
-		if !errors.Is(err, ErrUncounted) || !errors.Is(err, ErrGarbled) || !strings.Contains(err.Error(), p.host.OperationsFile(testStore)) {
+		if !errors.Is(err, ErrUncounted) || !errors.Is(err, opsfile.ErrGarbled) || !strings.Contains(err.Error(), p.host.OperationsFile(testStore)) {
 			t.Errorf("%q: got %v", text, err)
 		}
-		if err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{}); !errors.Is(err, ErrGarbled) {
+		if err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{}); !errors.Is(err, opsfile.ErrGarbled) {
 			t.Errorf("%q: SetMode: %v", text, err)
 		}
 		if got := p.read(t, opsName); got != text {
@@ -77,7 +78,7 @@ func TestRemovalThatFailsIsTriedAgain(t *testing.T) {
 func TestKilledProcessCountsNothing(t *testing.T) {
 	p := newPlace(t)
 	holder := startOther(t, "hold", p.dir, testStore, "read")
-	if got := p.sum(t); got != (Counts{Read: 1}) {
+	if got := p.sum(t); got != (opsfile.Counts{Read: 1}) {
 		t.Fatalf("published: %v", got)
 	}
 	procs, err := Processes(p.host, testStore)
@@ -85,6 +86,6 @@ func TestKilledProcessCountsNothing(t *testing.T) {
 		t.Errorf("Processes: %v, %v", procs, err)
 	}
 	holder.cmd.Process.Kill()
-	eventually(t, "count goes with its process", func() bool { return p.sum(t) == Counts{} })
+	eventually(t, "count goes with its process", func() bool { return p.sum(t) == opsfile.Counts{} })
 	p.setMode(t, cfg.Offline, SetOptions{})
 }

@@ -21,6 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
@@ -69,8 +71,8 @@ func ready() {
 // nameDaemon gives this process the name of a server's.
 func nameDaemon() { must(0, os.WriteFile("/proc/self/comm", []byte("proxmox-backup-proxy"), 0)) }
 
-func dirsHost(dir string) (Host, error) {
-	return NewHost(HostOptions{
+func dirsHost(dir string) (hosts.Host, error) {
+	return hosts.NewHost(hosts.HostOptions{
 		ConfigDir: filepath.Join(dir, "etc"), RunDir: filepath.Join(dir, "run"),
 		Getenv: func(string) string { return "" }, UID: os.Geteuid(),
 	})
@@ -239,7 +241,7 @@ const testStore = "tank"
 // place is a host of the test's own with one datastore.
 type place struct {
 	dir  string
-	host Host
+	host hosts.Host
 }
 
 const plainConfig = "datastore: tank\n\tpath /srv/tank\n\tcomment a test\n\ndatastore: other\n\tpath /srv/other\n"
@@ -344,7 +346,7 @@ func begin(t testing.TB, ops *Operations, op cfg.Operation) *Guard {
 	return g
 }
 
-func (p place) sum(t testing.TB) Counts {
+func (p place) sum(t testing.TB) opsfile.Counts {
 	t.Helper()
 	c, err := Sum(p.host, testStore)
 	if err != nil {

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/modes"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 )
 
 func env(vars ...string) func(string) string {
@@ -23,30 +26,30 @@ func env(vars ...string) func(string) string {
 }
 
 func TestPlaces(t *testing.T) {
-	if exists(pbsConfigDir) {
+	if hosts.Exists(hosts.ServerConfigDir) {
 		t.Skip("this host has a PBS; the table is for one without")
 	}
 	tests := []struct {
 		name              string
-		opts              HostOptions
+		opts              hosts.HostOptions
 		configs, run, own string // configs separated by spaces
 	}{
-		{"root", HostOptions{Getenv: env()}, "/etc/pbsfs", "/run/pbsfs", "/run/pbsfs"},
+		{"root", hosts.HostOptions{Getenv: env()}, "/etc/pbsfs", "/run/pbsfs", "/run/pbsfs"},
 		{
 			"user",
-			HostOptions{UID: 1000, Getenv: env("HOME=/home/u", "XDG_RUNTIME_DIR=/run/user/1000")},
+			hosts.HostOptions{UID: 1000, Getenv: env("HOME=/home/u", "XDG_RUNTIME_DIR=/run/user/1000")},
 			"/home/u/.config/pbsfs /etc/pbsfs", "/run/user/1000/pbsfs", "/run/user/1000/pbsfs",
 		},
 		{
 			"user with XDG",
-			HostOptions{UID: 1000, Getenv: env("HOME=/home/u", "XDG_CONFIG_HOME=/c", "XDG_RUNTIME_DIR=/r")},
+			hosts.HostOptions{UID: 1000, Getenv: env("HOME=/home/u", "XDG_CONFIG_HOME=/c", "XDG_RUNTIME_DIR=/r")},
 			"/c/pbsfs /etc/pbsfs", "/r/pbsfs", "/r/pbsfs",
 		},
-		{"variables", HostOptions{UID: 1000, Getenv: env("PBSFS_CONFIG_DIR=/a", "PBSFS_RUN_DIR=/b/")}, "/a", "/b", "/b"},
-		{"flags win", HostOptions{ConfigDir: "/f", RunDir: "/g", Getenv: env("PBSFS_CONFIG_DIR=/a", "PBSFS_RUN_DIR=/b")}, "/f", "/g", "/g"},
+		{"variables", hosts.HostOptions{UID: 1000, Getenv: env("PBSFS_CONFIG_DIR=/a", "PBSFS_RUN_DIR=/b/")}, "/a", "/b", "/b"},
+		{"flags win", hosts.HostOptions{ConfigDir: "/f", RunDir: "/g", Getenv: env("PBSFS_CONFIG_DIR=/a", "PBSFS_RUN_DIR=/b")}, "/f", "/g", "/g"},
 	}
 	for _, tt := range tests {
-		h, err := NewHost(tt.opts)
+		h, err := hosts.NewHost(tt.opts)
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -59,22 +62,22 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("%s: got %q, %q, %q, PBS %v", tt.name, got, h.RunDir(), h.OwnRunDir(), h.IsPBS())
 		}
 	}
-	if _, err := NewHost(HostOptions{UID: 1000, Getenv: env("HOME=/home/u")}); err == nil || !strings.Contains(err.Error(), "XDG_RUNTIME_DIR") {
+	if _, err := hosts.NewHost(hosts.HostOptions{UID: 1000, Getenv: env("HOME=/home/u")}); err == nil || !strings.Contains(err.Error(), "XDG_RUNTIME_DIR") {
 		t.Errorf("no run directory: got %v", err)
 	}
 }
 
 // userPlace is an ordinary user's host: the own places are p's, and root's are
 // below dir.
-func userPlace(t *testing.T) (user, root Host, p place) {
+func userPlace(t *testing.T) (user, root hosts.Host, p place) {
 	t.Helper()
 	p = newPlace(t)
 	p.write(t, "root/datastore.cfg", "")
 	u, r := p.host.Layout(), p.host.Layout()
-	u.Configs = []ConfigPlace{p.host.Configs()[0], {Dir: filepath.Join(p.dir, "root"), Shared: true}}
+	u.Configs = []hosts.ConfigPlace{p.host.Configs()[0], {Dir: filepath.Join(p.dir, "root"), Shared: true}}
 	u.RunDir = filepath.Join(p.dir, "users/1000/pbsfs")
 	u.UID = 1000
-	r.Configs = []ConfigPlace{{Dir: filepath.Join(p.dir, "root")}}
+	r.Configs = []hosts.ConfigPlace{{Dir: filepath.Join(p.dir, "root")}}
 	r.UsersRun = filepath.Join(p.dir, "users/*/pbsfs")
 	return u.Host(), r.Host(), p
 }
@@ -120,16 +123,16 @@ func TestUserCannotChangeRootsDatastores(t *testing.T) {
 func TestLockThatAppearsIsTaken(t *testing.T) {
 	user, root, p := userPlace(t)
 	p.write(t, "root/datastore.cfg", plainConfig)
-	l := &fileLedger{host: user, store: testStore, modes: newModeSource(user, testStore, "", false)}
+	l := &fileLedger{host: user, store: testStore, modes: modes.NewSource(user, testStore, "", false)}
 	rounds := 0
-	plan := func(cfg.Mode) (Counts, bool) {
+	plan := func(cfg.Mode) (opsfile.Counts, bool) {
 		if rounds++; rounds == 1 {
 			p.write(t, "root/.datastore.lck", "")
 		}
-		return Counts{Read: 1}, true
+		return opsfile.Counts{Read: 1}, true
 	}
 	granted := 0
-	if err := l.register(t.Context(), plan, func(cfg.Mode, *Counts) { granted++ }); err != nil {
+	if err := l.register(t.Context(), plan, func(cfg.Mode, *opsfile.Counts) { granted++ }); err != nil {
 		t.Fatal(err)
 	}
 	if rounds != 2 || granted != 1 {
@@ -138,7 +141,7 @@ func TestLockThatAppearsIsTaken(t *testing.T) {
 	if got, err := Sum(root, testStore); err != nil || got.Read != 1 {
 		t.Errorf("root sees %v, %v", got, err)
 	}
-	if err := l.update(t.Context(), Counts{}); err != nil {
+	if err := l.update(t.Context(), opsfile.Counts{}); err != nil {
 		t.Error(err)
 	}
 }

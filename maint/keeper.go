@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
@@ -113,7 +114,7 @@ func (o *Operations) due() time.Time {
 func (o *Operations) displayDue() time.Time {
 	at := o.displayAt
 	for _, op := range []cfg.Operation{cfg.Read, cfg.Write} {
-		if o.covered[op] && o.counts.of(op) == 0 {
+		if o.covered[op] && o.counts.Of(op) == 0 {
 			at = earlier(at, o.idleSince[op].Add(o.opts.Linger))
 		}
 	}
@@ -145,7 +146,7 @@ func (o *Operations) begin(now time.Time) step {
 		for _, op := range []cfg.Operation{cfg.Read, cfg.Write} {
 			// The file will no longer count one: who begins one from here
 			// on waits for a registration.
-			if o.counts.of(op) == 0 {
+			if o.counts.Of(op) == 0 {
 				o.covered[op] = false
 			}
 		}
@@ -179,19 +180,19 @@ func (o *Operations) register() {
 
 // plan says what the file has to say for those who wait and may. news is
 // false when there is nobody to publish for.
-func (o *Operations) plan(mode cfg.Mode) (want Counts, news bool) {
+func (o *Operations) plan(mode cfg.Mode) (want opsfile.Counts, news bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	want = o.counts
 	for _, w := range o.waiting {
 		if mode.Allows(w.op) {
-			want = want.plus(w.op, 1)
+			want = want.Plus(w.op, 1)
 			news = true
 		}
 	}
 	for _, op := range []cfg.Operation{cfg.Read, cfg.Write} {
-		if o.covered[op] && want.of(op) == 0 { // lingers
-			want = want.plus(op, 1)
+		if o.covered[op] && want.Of(op) == 0 { // lingers
+			want = want.Plus(op, 1)
 		}
 	}
 	return want, news
@@ -200,7 +201,7 @@ func (o *Operations) plan(mode cfg.Mode) (want Counts, news bool) {
 // grant counts those whose operation the file now covers and refuses those the
 // mode forbids. It is called with the locks held under which mode was read and
 // published written; nil published means that nothing was.
-func (o *Operations) grant(mode cfg.Mode, published *Counts) {
+func (o *Operations) grant(mode cfg.Mode, published *opsfile.Counts) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.mode = mode
@@ -213,7 +214,7 @@ func (o *Operations) grant(mode cfg.Mode, published *Counts) {
 		case !mode.Allows(w.op):
 			w.done <- mode.Refusal(o.opts.Store)
 		case o.phase == active && o.covered[w.op]:
-			o.counts = o.counts.plus(w.op, 1)
+			o.counts = o.counts.Plus(w.op, 1)
 			w.done <- nil
 		default:
 			still = append(still, w) // came after the plan was made
@@ -223,7 +224,7 @@ func (o *Operations) grant(mode cfg.Mode, published *Counts) {
 }
 
 // nowActive notes what the file says. Called with mu held.
-func (o *Operations) nowActive(published Counts) {
+func (o *Operations) nowActive(published opsfile.Counts) {
 	now := time.Now()
 	if o.phase != active {
 		// Everybody may have left meanwhile; the linger then begins here.
@@ -273,7 +274,7 @@ func (o *Operations) tidy() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	if err := o.ledger.update(ctx, Counts{}); err != nil {
+	if err := o.ledger.update(ctx, opsfile.Counts{}); err != nil {
 		if o.tidyFailed(final) {
 			o.opts.Log.Warn("entry stays in the operations file for now", "datastore", o.opts.Store, "error", err)
 		}
@@ -281,7 +282,7 @@ func (o *Operations) tidy() {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.phase, o.residue, o.retryAt, o.published = idle, false, time.Time{}, Counts{}
+	o.phase, o.residue, o.retryAt, o.published = idle, false, time.Time{}, opsfile.Counts{}
 }
 
 // tidyFailed notes that the file still counts us, and says whether that is new.

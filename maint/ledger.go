@@ -9,6 +9,10 @@ import (
 	"sync/atomic"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/modes"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
+	"github.com/pbsfs/pbsfs/maint/pbs"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
@@ -19,13 +23,13 @@ type ledger interface {
 	// register reads the mode, asks plan what to publish under it, publishes
 	// that and calls grant, all under the locks that keep the mode and the
 	// file from changing. grant is told nil when there was nothing to publish.
-	register(ctx context.Context, plan func(cfg.Mode) (Counts, bool), grant func(cfg.Mode, *Counts)) error
+	register(ctx context.Context, plan func(cfg.Mode) (opsfile.Counts, bool), grant func(cfg.Mode, *opsfile.Counts)) error
 	// update publishes other counts of an entry that is there; zero removes it.
-	update(ctx context.Context, counts Counts) error
+	update(ctx context.Context, counts opsfile.Counts) error
 	// stale says that the file needs an update though our counts are the same.
 	stale() bool
 	// said is what the file says of us since the last publication.
-	said() Counts
+	said() opsfile.Counts
 	// holds says whether the file counts an operation of that kind of ours at
 	// this moment. Unlike the rest it may be called by everybody.
 	holds(op cfg.Operation) bool
@@ -35,7 +39,7 @@ type ledger interface {
 	close()
 }
 
-func newLedger(opts Options, modes *modeSource) ledger {
+func newLedger(opts Options, modes *modes.Source) ledger {
 	if opts.Untracked {
 		return unpublished{opts.Store, modes}
 	}
@@ -45,36 +49,36 @@ func newLedger(opts Options, modes *modeSource) ledger {
 // unpublished is the ledger of those who count for themselves only.
 type unpublished struct {
 	store string
-	modes *modeSource
+	modes *modes.Source
 }
 
-func (u unpublished) register(ctx context.Context, plan func(cfg.Mode) (Counts, bool), grant func(cfg.Mode, *Counts)) error {
-	b, file, err := u.modes.current(ctx)
+func (u unpublished) register(ctx context.Context, plan func(cfg.Mode) (opsfile.Counts, bool), grant func(cfg.Mode, *opsfile.Counts)) error {
+	b, file, err := u.modes.Current(ctx)
 	if err != nil {
 		return &RegisterError{Store: u.store, File: file, Err: err}
 	}
-	if want, news := plan(b.mode); news {
-		grant(b.mode, &want)
+	if want, news := plan(b.Mode); news {
+		grant(b.Mode, &want)
 	} else {
-		grant(b.mode, nil)
+		grant(b.Mode, nil)
 	}
 	return nil
 }
 
-func (unpublished) update(context.Context, Counts) error { return nil }
-func (unpublished) stale() bool                          { return false }
-func (unpublished) said() Counts                         { return Counts{} }
-func (unpublished) holds(cfg.Operation) bool             { return true }
-func (unpublished) intact() bool                         { return true }
-func (unpublished) close()                               {}
+func (unpublished) update(context.Context, opsfile.Counts) error { return nil }
+func (unpublished) stale() bool                                  { return false }
+func (unpublished) said() opsfile.Counts                         { return opsfile.Counts{} }
+func (unpublished) holds(cfg.Operation) bool                     { return true }
+func (unpublished) intact() bool                                 { return true }
+func (unpublished) close()                                       {}
 
 // fileLedger publishes in PBS's active-operations file.
 type fileLedger struct {
-	host    Host
+	host    hosts.Host
 	store   string
-	modes   *modeSource
+	modes   *modes.Source
 	daemons []procfs.Process // PBS's, as of the last publication
-	written Counts           // our share, as of the last publication
+	written opsfile.Counts   // our share, as of the last publication
 	// names are those of the files that may have our share, each with what was
 	// seen in it. A list is never changed, only replaced.
 	names atomic.Pointer[[]*nameSight]
@@ -85,7 +89,7 @@ type fileLedger struct {
 // nameSight is a name that operations are published under.
 type nameSight struct {
 	name string
-	seen entrySight
+	seen opsfile.Sight
 }
 
 // published are the names of the files that may have our share.
@@ -126,7 +130,7 @@ func (l *fileLedger) missing(names []string) bool {
 
 // opsPlace is where a process publishes what it counts.
 type opsPlace struct {
-	host  Host // with the run directory that is used
+	host  hosts.Host // with the run directory that is used
 	claim *runClaim
 	dir   string // of the operations files
 }
@@ -151,9 +155,9 @@ func (l *fileLedger) place(ctx context.Context) (*opsPlace, error) {
 
 // newPlaceToCount finds where to publish: in the run directory, or where a user's was
 // taken away, in the spare one.
-func newPlaceToCount(ctx context.Context, host Host) (*opsPlace, error) {
-	if err := makeRunDir(host); err != nil {
-		spare, serr := host.spare()
+func newPlaceToCount(ctx context.Context, host hosts.Host) (*opsPlace, error) {
+	if err := hosts.MakeRunDir(host); err != nil {
+		spare, serr := host.Spare()
 		if serr != nil {
 			return nil, err
 		}
@@ -173,21 +177,21 @@ func newPlaceToCount(ctx context.Context, host Host) (*opsPlace, error) {
 func (l *fileLedger) close() {
 	if at := l.at.Swap(nil); at != nil {
 		for _, n := range l.published() {
-			shares.set(at.file(n.name), l, Counts{})
+			shares.set(at.file(n.name), l, opsfile.Counts{})
 		}
 		at.claim.release()
 	}
 }
 
 // register holds, in this order, the config locks and the operations lock.
-func (l *fileLedger) register(ctx context.Context, plan func(cfg.Mode) (Counts, bool), grant func(cfg.Mode, *Counts)) error {
+func (l *fileLedger) register(ctx context.Context, plan func(cfg.Mode) (opsfile.Counts, bool), grant func(cfg.Mode, *opsfile.Counts)) error {
 	for tries := 1; ; tries++ {
-		file, err := l.modes.prepare(ctx)
+		file, err := l.modes.Prepare(ctx)
 		done := false
 		if err == nil {
 			done, file, err = l.tryRegister(ctx, tries >= enoughTries, plan, grant)
 		}
-		if errors.Is(err, errUnseen) && ctx.Err() == nil {
+		if errors.Is(err, modes.ErrUnseen) && ctx.Err() == nil {
 			continue
 		}
 		if err != nil {
@@ -205,40 +209,40 @@ const enoughTries = 10
 
 // tryRegister is one attempt; file says where it went wrong. It is not done if
 // another lock came to exist meanwhile, which then has to be taken too.
-func (l *fileLedger) tryRegister(ctx context.Context, anyhow bool, plan func(cfg.Mode) (Counts, bool), grant func(cfg.Mode, *Counts)) (done bool, file string, err error) {
-	locks, file, err := lockConfigs(ctx, l.host)
+func (l *fileLedger) tryRegister(ctx context.Context, anyhow bool, plan func(cfg.Mode) (opsfile.Counts, bool), grant func(cfg.Mode, *opsfile.Counts)) (done bool, file string, err error) {
+	locks, file, err := hosts.LockConfigs(ctx, l.host)
 	if err != nil {
 		return false, file, err
 	}
-	defer locks.unlock()
-	b, file, err := l.modes.fresh(anyhow)
+	defer locks.Unlock()
+	b, file, err := l.modes.Fresh(anyhow)
 	if err != nil {
 		return false, file, err
 	}
-	want, news := plan(b.mode)
+	want, news := plan(b.Mode)
 	if !news {
-		grant(b.mode, nil)
+		grant(b.Mode, nil)
 		return true, "", nil
 	}
 	file = l.host.OperationsFile(l.store)
 	if err := l.update(ctx, want); err != nil {
 		return false, file, err
 	}
-	if locks.incomplete() {
+	if locks.Incomplete() {
 		// The entry is ahead of the guards for a moment, which is safe.
 		return false, "", nil
 	}
-	grant(b.mode, &want)
+	grant(b.Mode, &want)
 	return true, "", nil
 }
 
 // update publishes under every name that the datastore has, one after the other.
-func (l *fileLedger) update(ctx context.Context, counts Counts) error {
+func (l *fileLedger) update(ctx context.Context, counts opsfile.Counts) error {
 	me, err := procfs.Self()
 	if err != nil {
 		return err
 	}
-	daemons, err := pbsDaemons(l.host)
+	daemons, err := pbs.Daemons(l.host)
 	if err != nil && counts.Total() > 0 {
 		return err
 	}
@@ -248,12 +252,12 @@ func (l *fileLedger) update(ctx context.Context, counts Counts) error {
 	}
 	list := l.published()
 	if counts.Total() > 0 || len(list) == 0 {
-		list = l.targets(l.modes.counted())
+		list = l.targets(l.modes.Counted())
 	}
 	for i, n := range list {
 		if err := l.updateFile(ctx, at.host, at.file(n.name), me, counts, daemons); err != nil {
 			if i > 0 {
-				l.written = l.written.max(counts)
+				l.written = l.written.Max(counts)
 			}
 			return err
 		}
@@ -264,18 +268,18 @@ func (l *fileLedger) update(ctx context.Context, counts Counts) error {
 }
 
 // updateFile publishes under one name.
-func (l *fileLedger) updateFile(ctx context.Context, host Host, path string, me procfs.Process, counts Counts, daemons []procfs.Process) error {
-	lock, err := lockOperations(ctx, host, path)
+func (l *fileLedger) updateFile(ctx context.Context, host hosts.Host, path string, me procfs.Process, counts opsfile.Counts, daemons []procfs.Process) error {
+	lock, err := hosts.LockOperations(ctx, host, path)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	entries, err := readSettled(path)
+	entries, err := opsfile.ReadSettled(path)
 	if err != nil {
 		return err
 	}
 	undo := shares.set(path, l, counts)
-	data := encodeOperations(updateEntries(entries, me, shares.sum(path), daemons))
+	data := opsfile.Encode(opsfile.Update(entries, me, shares.sum(path), daemons))
 	if err := statefile.ReplaceFile(path, data, l.host.Files(), statefile.LockMode); err != nil {
 		undo()
 		return fmt.Errorf("write operations file: %w", err)
@@ -283,7 +287,7 @@ func (l *fileLedger) updateFile(ctx context.Context, host Host, path string, me 
 	return nil
 }
 
-func (l *fileLedger) said() Counts { return l.written }
+func (l *fileLedger) said() opsfile.Counts { return l.written }
 
 func (l *fileLedger) holds(op cfg.Operation) bool {
 	at := l.at.Load()
@@ -292,7 +296,7 @@ func (l *fileLedger) holds(op cfg.Operation) bool {
 	}
 	list := l.published()
 	for _, n := range list {
-		if c, ok := n.seen.look(at.file(n.name)); !ok || c.of(op) == 0 {
+		if c, ok := n.seen.Look(at.file(n.name)); !ok || c.Of(op) == 0 {
 			return false
 		}
 	}
@@ -307,7 +311,7 @@ func (l *fileLedger) intact() bool {
 	list := l.published()
 	for _, n := range list {
 		path := at.file(n.name)
-		if c, ok := n.seen.look(path); !ok || c != shares.sum(path) {
+		if c, ok := n.seen.Look(path); !ok || c != shares.sum(path) {
 			return false
 		}
 	}
@@ -315,31 +319,31 @@ func (l *fileLedger) intact() bool {
 }
 
 func (l *fileLedger) stale() bool {
-	if l.missing(l.modes.counted()) {
+	if l.missing(l.modes.Counted()) {
 		return true // it has got another name meanwhile
 	}
-	daemons, err := pbsDaemons(l.host)
+	daemons, err := pbs.Daemons(l.host)
 	return err == nil && !slices.Equal(daemons, l.daemons)
 }
 
 // CheckTracking says whether operations on a datastore can be registered from
 // here, without registering one. Where not, only an untracked mount is possible.
-func CheckTracking(ctx context.Context, host Host, store string) error {
-	if err := checkStore(store); err != nil {
+func CheckTracking(ctx context.Context, host hosts.Host, store string) error {
+	if err := hosts.CheckStore(store); err != nil {
 		return err
 	}
 	if len(host.Configs()) == 0 {
-		return errNoHost
+		return hosts.ErrZero
 	}
-	l := &fileLedger{host: host, store: store, modes: newModeSource(host, store, "", false)}
+	l := &fileLedger{host: host, store: store, modes: modes.NewSource(host, store, "", false)}
 	defer l.close()
-	locks, file, err := lockConfigs(ctx, host)
+	locks, file, err := hosts.LockConfigs(ctx, host)
 	if err == nil {
-		defer locks.unlock()
-		file, err = host.OperationsFile(store), l.update(ctx, Counts{})
+		defer locks.Unlock()
+		file, err = host.OperationsFile(store), l.update(ctx, opsfile.Counts{})
 	}
 	if err == nil {
-		_, err = pbsDaemons(host)
+		_, err = pbs.Daemons(host)
 	}
 	if err != nil {
 		return &RegisterError{Store: store, File: file, Err: err}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
@@ -52,7 +53,7 @@ func TestLostCountComesBack(t *testing.T) {
 			g := begin(t, ops, cfg.Read)
 			lose()
 			start := time.Now()
-			for ownCount(t, p) != (Counts{Read: 1}) {
+			for ownCount(t, p) != (opsfile.Counts{Read: 1}) {
 				if time.Since(start) > time.Second {
 					t.Fatalf("%s: not counted again after a second", what)
 				}
@@ -81,7 +82,7 @@ func TestOpenRegistersFirstWhereTheCountWasLost(t *testing.T) {
 			if got := ownCount(t, p); got.Read == 0 {
 				t.Errorf("the operation has begun, and the file says %v", got)
 			}
-			if got := ops.Counts(); got != (Counts{Read: 2}) {
+			if got := ops.Counts(); got != (opsfile.Counts{Read: 2}) {
 				t.Errorf("Counts: %v", got)
 			}
 			second.Release()
@@ -91,22 +92,22 @@ func TestOpenRegistersFirstWhereTheCountWasLost(t *testing.T) {
 }
 
 // ownCount is what the file says of this process.
-func ownCount(t *testing.T, p place) Counts {
+func ownCount(t *testing.T, p place) opsfile.Counts {
 	t.Helper()
 	me, err := procfs.Self()
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := readOperations(p.host.OperationsFile(testStore))
+	entries, err := opsfile.Read(p.host.OperationsFile(testStore))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if e.is(me) {
-			return e.counts
+		if e.Is(me) {
+			return e.Counts
 		}
 	}
-	return Counts{}
+	return opsfile.Counts{}
 }
 
 // A user's run directory goes with the last session, and the user's mounts stay.
@@ -116,7 +117,7 @@ func TestCountsWithoutARunDirectory(t *testing.T) {
 	u, r := user.Layout(), root.Layout()
 	u.SpareRun, r.SpareUsers = filepath.Join(p.dir, "spare-1"), filepath.Join(p.dir, "spare-*")
 	user, root = u.Host(), r.Host()
-	sum := func() Counts {
+	sum := func() opsfile.Counts {
 		c, err := Sum(root, testStore)
 		if err != nil {
 			t.Fatal(err)
@@ -129,10 +130,10 @@ func TestCountsWithoutARunDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.write(t, "users", "no directory") // which cannot be made again
-	eventually(t, "root counts the user again", func() bool { return sum() == Counts{Read: 1} })
+	eventually(t, "root counts the user again", func() bool { return sum() == opsfile.Counts{Read: 1} })
 	begin(t, ops, cfg.Read).Release()
 	g.Release()
-	eventually(t, "nothing is counted", func() bool { return sum() == Counts{} })
+	eventually(t, "nothing is counted", func() bool { return sum() == opsfile.Counts{} })
 }
 
 func TestSpareDirectoryIsTheUsersOwn(t *testing.T) {
@@ -150,7 +151,7 @@ func TestSpareDirectoryIsTheUsersOwn(t *testing.T) {
 		if err := put(at.SpareRun); err != nil {
 			t.Skipf("%s: %v", what, err)
 		}
-		if _, err := host.spare(); err == nil {
+		if _, err := host.Spare(); err == nil {
 			t.Errorf("%s: taken", what)
 		}
 	}
@@ -220,7 +221,7 @@ func TestHugeCountsDoNotOverflow(t *testing.T) {
 		texts = append(texts, fmt.Sprintf(`{"pid":%d,"starttime":%d,"active_operations":{"read":%d,"write":%d}}`, o.PID, o.StartTime, most, most))
 	}
 	p.write(t, opsName, "["+strings.Join(texts, ",")+"]")
-	if got := p.sum(t); got != (Counts{most, most}) || got.Total() != most {
+	if got := p.sum(t); got != (opsfile.Counts{Read: most, Write: most}) || got.Total() != most {
 		t.Errorf("got %v, total %d", got, got.Total())
 	}
 	if err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{}); err == nil {

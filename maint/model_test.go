@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
@@ -39,7 +40,7 @@ type model struct {
 	ops    *Operations
 	rnd    *rand.Rand
 	guards []*Guard
-	counts Counts
+	counts opsfile.Counts
 	mode   cfg.ModeType
 	open   atomic.Int64 // descriptors: opened by operations, closed by Drop
 }
@@ -54,7 +55,7 @@ func (m *model) begin() {
 	if err == nil {
 		m.open.Add(1)
 		m.guards = append(m.guards, g)
-		m.counts = m.counts.plus(op, 1)
+		m.counts = m.counts.Plus(op, 1)
 	}
 }
 
@@ -65,7 +66,7 @@ func (m *model) release() {
 	i := m.rnd.IntN(len(m.guards))
 	g := m.guards[i]
 	m.guards = append(m.guards[:i], m.guards[i+1:]...)
-	m.counts = m.counts.plus(g.Operation(), -1)
+	m.counts = m.counts.Plus(g.Operation(), -1)
 	g.Release()
 	g.Release()
 	if g.Held() {
@@ -179,7 +180,7 @@ func TestModel(t *testing.T) {
 		m.check()
 	}
 	m.releaseAll()
-	eventually(t, "zero in the end", func() bool { return m.p.sum(t) == Counts{} && m.open.Load() == 0 })
+	eventually(t, "zero in the end", func() bool { return m.p.sum(t) == opsfile.Counts{} && m.open.Load() == 0 })
 }
 
 // TestManyAtOnce has goroutines begin and release while the mode changes. While
@@ -233,7 +234,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	stop()
 	group.Wait()
-	eventually(t, "zero in the end", func() bool { return p.sum(t) == Counts{} && ops.Counts() == Counts{} })
+	eventually(t, "zero in the end", func() bool { return p.sum(t) == opsfile.Counts{} && ops.Counts() == opsfile.Counts{} })
 	t.Logf("offline %d times", offlines)
 }
 
@@ -309,7 +310,7 @@ func TestKilledProcesses(t *testing.T) {
 	for _, c := range churners {
 		killed(t, c)
 	}
-	if got := p.sum(t); got != (Counts{}) {
+	if got := p.sum(t); got != (opsfile.Counts{}) {
 		t.Errorf("in the end: %v", got)
 	}
 }

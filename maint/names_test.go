@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // makeStore makes what tells a datastore from others.
@@ -123,10 +125,10 @@ func TestTwoDatastoresStayTwo(t *testing.T) {
 		o.Store, o.Path = "store-00000000", makeStore(t, filepath.Join(p.dir, "three/store"))
 	})
 	begin(t, unlisted, cfg.Read)
-	if sum, err := Sum(p.host, "two"); err != nil || sum != (Counts{}) {
+	if sum, err := Sum(p.host, "two"); err != nil || sum != (opsfile.Counts{}) {
 		t.Errorf("counted for the other one: %v, %v", sum, err)
 	}
-	if sum, err := Sum(p.host, "one"); err != nil || sum != (Counts{Write: 1}) {
+	if sum, err := Sum(p.host, "one"); err != nil || sum != (opsfile.Counts{Write: 1}) {
 		t.Errorf("counted: %v, %v", sum, err)
 	}
 	if mode, err := ReadMode(p.host, "one"); err != nil || mode.Type != cfg.None {
@@ -170,7 +172,7 @@ func TestEntryThatHasGoneRefuses(t *testing.T) {
 					t.Errorf("Begin beside another: %v", err)
 				}
 				g.Release()
-				eventually(t, "it is idle", func() bool { return p.anyCount(t) == (Counts{}) })
+				eventually(t, "it is idle", func() bool { return p.anyCount(t) == (opsfile.Counts{}) })
 				if _, err := ops.Begin(t.Context(), cfg.Read); !errors.Is(err, cfg.ErrOffline) {
 					t.Errorf("Begin after all: %v", err)
 				}
@@ -186,12 +188,12 @@ func TestEntryThatHasGoneRefuses(t *testing.T) {
 }
 
 // anyCount adds up all operations files.
-func (p place) anyCount(t *testing.T) (sum Counts) {
+func (p place) anyCount(t *testing.T) (sum opsfile.Counts) {
 	t.Helper()
-	for _, name := range namesIn(p.host.OperationsDir()) {
+	for _, name := range procfs.NamesIn(p.host.OperationsDir()) {
 		if !strings.HasSuffix(name, ".lock") {
 			for _, e := range p.entries(t, name) {
-				sum = sum.and(e.counts)
+				sum = sum.And(e.Counts)
 			}
 		}
 	}
@@ -199,9 +201,9 @@ func (p place) anyCount(t *testing.T) (sum Counts) {
 }
 
 // entries is what an operations file says.
-func (p place) entries(t *testing.T, store string) []opsEntry {
+func (p place) entries(t *testing.T, store string) []opsfile.Entry {
 	t.Helper()
-	entries, err := readOperations(p.host.OperationsFile(store))
+	entries, err := opsfile.Read(p.host.OperationsFile(store))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
+	"github.com/pbsfs/pbsfs/maint/pbs"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
@@ -90,7 +92,7 @@ func TestContainerThatCameFirstIsCounted(t *testing.T) {
 	inside := startContained(t, true, "hold", p.dir, testStore, "write")
 	ops := p.operations(t, nil)
 	g := begin(t, ops, cfg.Read)
-	if got := p.sum(t); got != (Counts{1, 1}) {
+	if got := p.sum(t); got != (opsfile.Counts{Read: 1, Write: 1}) {
 		t.Errorf("got %v, want ours and the container's", got)
 	}
 	if err := SetMode(t.Context(), p.host, testStore, cfg.ReadOnly, SetOptions{}); !errors.Is(err, ErrConflict) {
@@ -99,7 +101,7 @@ func TestContainerThatCameFirstIsCounted(t *testing.T) {
 	inside.kill()
 	p.setMode(t, cfg.ReadOnly, SetOptions{})
 	p.clearMode(t)
-	if got := p.sum(t); got != (Counts{Read: 1}) {
+	if got := p.sum(t); got != (opsfile.Counts{Read: 1}) {
 		t.Errorf("after the container was killed: %v", got)
 	}
 	g.Release()
@@ -127,7 +129,7 @@ func TestGuestsCountComesBack(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "both are counted", func() bool { return p.sum(t) == Counts{Read: 2} })
+		eventually(t, "both are counted", func() bool { return p.sum(t) == opsfile.Counts{Read: 2} })
 	}
 }
 
@@ -163,7 +165,7 @@ func TestCoincidenceIsNotTheServer(t *testing.T) {
 	p := newPlace(t)
 	p.write(t, "run/proxy.pid", fmt.Sprint(startOther(t, "sleep").pid()))
 	p.look(t)
-	daemons, err := pbsDaemons(p.host)
+	daemons, err := pbs.Daemons(p.host)
 	if len(daemons) > 0 {
 		t.Errorf("got %v, %v", daemons, err)
 	}
@@ -175,7 +177,7 @@ func TestServerInAContainerIsFound(t *testing.T) {
 	p := newPlace(t)
 	p.write(t, "run/proxy.pid", "1")
 	p.look(t)
-	if _, err := pbsDaemons(p.host); err == nil || !strings.Contains(err.Error(), fmt.Sprint(inside.pid())) {
+	if _, err := pbs.Daemons(p.host); err == nil || !strings.Contains(err.Error(), fmt.Sprint(inside.pid())) {
 		t.Errorf("got %v, want an error that names process %d", err, inside.pid())
 	}
 	if err := CheckTracking(t.Context(), p.host, testStore); !errors.Is(err, ErrUncounted) {
@@ -296,14 +298,14 @@ func TestTimeNamespace(t *testing.T) {
 	startOtherBy(t, []string{"unshare", "--time", "--boottime", "100000", "--fork", "--kill-child"}, "hold", p.dir, testStore, "read")
 	ops := p.operations(t, nil)
 	begin(t, ops, cfg.Read)
-	if got := p.sum(t); got != (Counts{Read: 2}) {
+	if got := p.sum(t); got != (opsfile.Counts{Read: 2}) {
 		t.Errorf("got %v, want ours and the other's: %s", got, p.read(t, opsName))
 	}
 	set := startOtherBy(t, []string{"unshare", "--time", "--boottime", "100000", "--fork", "--kill-child"}, "set", p.dir, testStore, "offline")
 	if got := set.hear(t); got != "refused" {
 		t.Errorf("from there offline was set: %q", got)
 	}
-	if got := p.sum(t); got != (Counts{Read: 2}) {
+	if got := p.sum(t); got != (opsfile.Counts{Read: 2}) {
 		t.Errorf("got %v afterwards", got)
 	}
 }

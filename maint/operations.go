@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/modes"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 )
 
 // maxLinger bounds how long count and descriptors outlive the last operation.
@@ -24,7 +27,7 @@ type Options struct {
 	// datastore.cfg: its operations are counted under those names as well, and
 	// their modes bind. "" is the place of the entry of that name.
 	Path string
-	Host Host
+	Host hosts.Host
 	// Untracked publishes nothing and lets nothing linger: for hosts where
 	// the operations file is out of reach. The maintenance mode, as far as
 	// it can be read, is obeyed all the same.
@@ -49,30 +52,30 @@ type Options struct {
 // package documentation tells how.
 type Operations struct {
 	opts   Options
-	modes  *modeSource
+	modes  *modes.Source
 	ledger ledger
 
 	// mu guards what follows. It is the innermost lock: nothing is called,
 	// opened or waited for under it, and it may be taken while the config
 	// and the operations lock are held, never the other way round.
 	mu      sync.Mutex
-	counts  Counts    // guards that were given out
-	covered [3]bool   // by Operation: the file is known to count one; Begin needs no lock
-	phase   phase     //
-	waiting []*waiter // Begins that wait for a publication, oldest first
-	mode    cfg.Mode  // last seen
+	counts  opsfile.Counts // guards that were given out
+	covered [3]bool        // by Operation: the file is known to count one; Begin needs no lock
+	phase   phase          //
+	waiting []*waiter      // Begins that wait for a publication, oldest first
+	mode    cfg.Mode       // last seen
 	closed  bool
 	residue bool // the file may still count us although nothing is open
 	lost    bool // the file does not count us although something is open
 
-	idleSince [3]time.Time // by Operation: when its count became zero; [0] both
-	published Counts       // what the file says
-	want      Counts       // what the display step is to write
-	retryAt   time.Time    // when a failed publication is tried again
-	displayAt time.Time    // when the file may next be brought up to date
-	verifyAt  time.Time    // when the keeper next looks whether the file still counts us
-	wakeAt    time.Time    // when the keeper wakes by itself
-	keeping   bool         // a keeper runs
+	idleSince [3]time.Time   // by Operation: when its count became zero; [0] both
+	published opsfile.Counts // what the file says
+	want      opsfile.Counts // what the display step is to write
+	retryAt   time.Time      // when a failed publication is tried again
+	displayAt time.Time      // when the file may next be brought up to date
+	verifyAt  time.Time      // when the keeper next looks whether the file still counts us
+	wakeAt    time.Time      // when the keeper wakes by itself
+	keeping   bool           // a keeper runs
 
 	unsure []string // entries that do not answer, as they were told; the watcher's
 
@@ -100,11 +103,11 @@ type waiter struct {
 // NewOperations starts to count. It needs nothing of the datastore and fails
 // only for options that make no sense.
 func NewOperations(opts Options) (*Operations, error) {
-	if err := checkStore(opts.Store); err != nil {
+	if err := hosts.CheckStore(opts.Store); err != nil {
 		return nil, err
 	}
 	if len(opts.Host.Configs()) == 0 {
-		return nil, errNoHost
+		return nil, hosts.ErrZero
 	}
 	if opts.Log == nil {
 		opts.Log = slog.Default()
@@ -120,12 +123,12 @@ func NewOperations(opts Options) (*Operations, error) {
 	}
 	o := &Operations{
 		opts:  opts,
-		modes: newModeSource(opts.Host, opts.Store, opts.Path, opts.Untracked),
+		modes: modes.NewSource(opts.Host, opts.Store, opts.Path, opts.Untracked),
 		wake:  make(chan struct{}, 1),
 	}
 	o.ledger = newLedger(opts, o.modes)
 	o.stop, o.cancel = context.WithCancel(context.Background())
-	o.modes.watchMounts()
+	o.modes.WatchMounts()
 	o.mode = o.look()
 	o.startWatch()
 	return o, nil
@@ -202,7 +205,7 @@ func (o *Operations) countBeside(op cfg.Operation) bool {
 	if o.phase != active || !o.covered[op] || o.lost {
 		return false
 	}
-	o.counts = o.counts.plus(op, 1)
+	o.counts = o.counts.Plus(op, 1)
 	return true
 }
 
@@ -231,12 +234,12 @@ func (o *Operations) unlessRefused(op cfg.Operation) error {
 // check compares op with the mode in datastore.cfg, which is read again only
 // when the file is another one.
 func (o *Operations) check(op cfg.Operation) error {
-	b, file, err := o.modes.current(o.stop)
+	b, file, err := o.modes.Current(o.stop)
 	if err != nil {
 		return &RegisterError{Store: o.opts.Store, File: file, Err: err}
 	}
-	o.sawMode(b.mode)
-	return b.mode.Check(o.opts.Store, op)
+	o.sawMode(b.Mode)
+	return b.Mode.Check(o.opts.Store, op)
 }
 
 // sawMode notes the mode. One that forbids reading ends the linger.
@@ -317,8 +320,8 @@ func (o *Operations) abandon(w *waiter) bool {
 func (o *Operations) release(op cfg.Operation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.counts = o.counts.plus(op, -1)
-	if o.counts.of(op) > 0 {
+	o.counts = o.counts.Plus(op, -1)
+	if o.counts.Of(op) > 0 {
 		return
 	}
 	now := time.Now()
@@ -340,7 +343,7 @@ func (o *Operations) notify() {
 }
 
 // Counts are the operations of this moment, without what merely lingers.
-func (o *Operations) Counts() Counts {
+func (o *Operations) Counts() opsfile.Counts {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.counts
@@ -355,11 +358,11 @@ func (o *Operations) Mode() cfg.Mode {
 }
 
 // Identity is what the datastore was told by when it was last seen.
-func (o *Operations) Identity() identity.ID { return o.modes.identity() }
+func (o *Operations) Identity() identity.ID { return o.modes.Identity() }
 
 // Names are what the datastore is called by those who count and lock, as far as was
 // last seen.
-func (o *Operations) Names() []string { return o.modes.counted() }
+func (o *Operations) Names() []string { return o.modes.Counted() }
 
 // Untracked says whether others are not told of our operations.
 func (o *Operations) Untracked() bool { return o.opts.Untracked }
@@ -382,7 +385,7 @@ func (o *Operations) Close() error {
 	o.cancel()
 	o.running.Wait()
 	o.ledger.close()
-	o.modes.close()
+	o.modes.Close()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.residue {

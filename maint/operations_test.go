@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
@@ -31,13 +32,13 @@ func TestBeginPublishesAndReleaseRemoves(t *testing.T) {
 		t.Errorf("operations file: got %s, want %s", got, want)
 	}
 	second := begin(t, ops, cfg.Read)
-	if got, want := ops.Counts(), (Counts{Read: 2}); got != want {
+	if got, want := ops.Counts(), (opsfile.Counts{Read: 2}); got != want {
 		t.Errorf("Counts: got %v, want %v", got, want)
 	}
 	second.Release()
 	second.Release()
 	g.Release()
-	if got := ops.Counts(); got != (Counts{}) {
+	if got := ops.Counts(); got != (opsfile.Counts{}) {
 		t.Errorf("Counts after Release: got %v", got)
 	}
 	eventually(t, "our entry is removed", func() bool { return p.read(t, opsName) == "[]" })
@@ -98,7 +99,7 @@ func TestModesRefuse(t *testing.T) {
 			keep.Release()
 		}
 	}
-	if got := ops.Counts(); got != (Counts{}) {
+	if got := ops.Counts(); got != (opsfile.Counts{}) {
 		t.Errorf("Counts: got %v", got)
 	}
 }
@@ -125,7 +126,7 @@ func TestFirstWriteAmongReadsIsPublished(t *testing.T) {
 	}
 	w.Release()
 	p.setMode(t, cfg.ReadOnly, SetOptions{Wait: 5 * time.Second})
-	if got := ops.Counts(); got != (Counts{Read: 1}) {
+	if got := ops.Counts(); got != (opsfile.Counts{Read: 1}) {
 		t.Errorf("Counts: got %v", got)
 	}
 }
@@ -142,13 +143,13 @@ func TestLinger(t *testing.T) {
 			if drops.Load() != 0 || p.sum(t).Read == 0 {
 				t.Fatalf("did not linger: %d drops, published %v", drops.Load(), p.sum(t))
 			}
-			if ops.Counts() != (Counts{}) {
+			if ops.Counts() != (opsfile.Counts{}) {
 				t.Fatalf("what lingers is counted: %v", ops.Counts())
 			}
 		}
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
-		if drops.Load() != 1 || p.sum(t) != (Counts{}) {
+		if drops.Load() != 1 || p.sum(t) != (opsfile.Counts{}) {
 			t.Errorf("after the linger: %d drops, published %v", drops.Load(), p.sum(t))
 		}
 	})
@@ -169,14 +170,14 @@ func TestJoinNeedsAnother(t *testing.T) {
 		join(ErrIdle)
 		first := begin(t, ops, cfg.Read)
 		second := join(nil)
-		if got := ops.Counts(); got != (Counts{Read: 2}) {
+		if got := ops.Counts(); got != (opsfile.Counts{Read: 2}) {
 			t.Errorf("Counts beside another: %v", got)
 		}
 		if _, err := ops.Join(cfg.Write); !errors.Is(err, ErrIdle) {
 			t.Errorf("Join as the first that writes: %v", err)
 		}
 		first.Release()
-		if p.sum(t) == (Counts{}) || ops.Counts() != (Counts{Read: 1}) {
+		if p.sum(t) == (opsfile.Counts{}) || ops.Counts() != (opsfile.Counts{Read: 1}) {
 			t.Errorf("who joined counts for %v, published %v", ops.Counts(), p.sum(t))
 		}
 		second.Release()
@@ -185,7 +186,7 @@ func TestJoinNeedsAnother(t *testing.T) {
 		join(cfg.ErrOffline)
 		time.Sleep(maxLinger)
 		synctest.Wait()
-		if got := p.sum(t); got != (Counts{}) {
+		if got := p.sum(t); got != (opsfile.Counts{}) {
 			t.Errorf("published at the end: %v", got)
 		}
 	})
@@ -267,12 +268,12 @@ func TestDropRunsBeforeZeroIsPublishedAndAlone(t *testing.T) {
 	}
 	goOn <- true
 	g := <-began
-	if got := ops.Counts(); got != (Counts{Read: 1}) {
+	if got := ops.Counts(); got != (opsfile.Counts{Read: 1}) {
 		t.Errorf("Counts: %v", got)
 	}
 	go func() { <-inDrop; goOn <- true }()
 	g.Release()
-	eventually(t, "removal", func() bool { return p.sum(t) == Counts{} })
+	eventually(t, "removal", func() bool { return p.sum(t) == opsfile.Counts{} })
 }
 
 func TestWatcherTellsAndIdleMountsReact(t *testing.T) {
@@ -324,7 +325,7 @@ func TestUntracked(t *testing.T) {
 	ops := p.operations(t, func(o *Options) { o.Untracked = true; o.Drop = func() { drops.Add(1) } })
 	g := begin(t, ops, cfg.Read)
 	begin(t, ops, cfg.Read).Release()
-	if ops.Counts() != (Counts{Read: 1}) {
+	if ops.Counts() != (opsfile.Counts{Read: 1}) {
 		t.Errorf("Counts: %v", ops.Counts())
 	}
 	if _, err := os.Stat(p.host.OperationsDir()); !errors.Is(err, os.ErrNotExist) {
@@ -372,7 +373,7 @@ func TestCountedAsTheContextEnds(t *testing.T) {
 		if ops.await(ctx, w) == nil {
 			ops.release(cfg.Read)
 		}
-		if got := ops.Counts(); got != (Counts{Read: 1}) {
+		if got := ops.Counts(); got != (opsfile.Counts{Read: 1}) {
 			t.Fatalf("Counts: %v", got)
 		}
 	}

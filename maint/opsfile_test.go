@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
@@ -25,18 +27,18 @@ func TestForeignEntries(t *testing.T) {
 	odd := fmt.Sprintf(`{ "starttime": %d,"pid":%d , "new":[1, {"a":"\u0041<>"}],"active_operations":{"write":0, "read":7,"x":null}}`, sleeper.StartTime, sleeper.PID)
 	tests := []struct {
 		name, file string
-		sum        Counts
+		sum        opsfile.Counts
 		kept       string // beside our own entry
 	}{
-		{"missing", "-", Counts{}, ""},
-		{"empty", "[]", Counts{}, ""},
-		{"alive", "[" + entryText(sleeper, 3, 2) + "]", Counts{3, 2}, entryText(sleeper, 3, 2)},
-		{"alive at zero", "[" + entryText(sleeper, 0, 0) + "]", Counts{}, entryText(sleeper, 0, 0)},
-		{"dead", "[" + entryText(gone, 3, 2) + "]", Counts{}, ""},
-		{"pid reused", "[" + entryText(reused, 3, 2) + "]", Counts{}, ""},
-		{"below zero hides nobody", "[" + entryText(sleeper, -5, 1) + "]", Counts{0, 1}, entryText(sleeper, -5, 1)},
-		{"byte for byte", "[ " + odd + " ]", Counts{7, 0}, odd},
-		{"pid 0", `[{"pid":0,"starttime":0,"active_operations":{"read":1,"write":0}}]`, Counts{}, ""},
+		{"missing", "-", opsfile.Counts{}, ""},
+		{"empty", "[]", opsfile.Counts{}, ""},
+		{"alive", "[" + entryText(sleeper, 3, 2) + "]", opsfile.Counts{Read: 3, Write: 2}, entryText(sleeper, 3, 2)},
+		{"alive at zero", "[" + entryText(sleeper, 0, 0) + "]", opsfile.Counts{}, entryText(sleeper, 0, 0)},
+		{"dead", "[" + entryText(gone, 3, 2) + "]", opsfile.Counts{}, ""},
+		{"pid reused", "[" + entryText(reused, 3, 2) + "]", opsfile.Counts{}, ""},
+		{"below zero hides nobody", "[" + entryText(sleeper, -5, 1) + "]", opsfile.Counts{Read: 0, Write: 1}, entryText(sleeper, -5, 1)},
+		{"byte for byte", "[ " + odd + " ]", opsfile.Counts{Read: 7, Write: 0}, odd},
+		{"pid 0", `[{"pid":0,"starttime":0,"active_operations":{"read":1,"write":0}}]`, opsfile.Counts{}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -142,7 +144,7 @@ func TestOldPBSLosesNobody(t *testing.T) {
 	ops := p.operations(t, nil)
 	g := begin(t, ops, cfg.Read)
 	update := func(who *other, read, write int64) {
-		lock, err := lockOperations(t.Context(), p.host, p.host.OperationsFile(testStore))
+		lock, err := hosts.LockOperations(t.Context(), p.host, p.host.OperationsFile(testStore))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,21 +153,21 @@ func TestOldPBSLosesNobody(t *testing.T) {
 	}
 	update(proxy, 0, 1) // a backup begins
 	update(api, 1, 0)
-	if got := p.sum(t); got != (Counts{Read: 2, Write: 1}) {
+	if got := p.sum(t); got != (opsfile.Counts{Read: 2, Write: 1}) {
 		t.Errorf("while all are active: %v", got)
 	}
 	g.Release()
-	eventually(t, "PBS alone is counted", func() bool { return p.sum(t) == Counts{Read: 1, Write: 1} })
+	eventually(t, "PBS alone is counted", func() bool { return p.sum(t) == opsfile.Counts{Read: 1, Write: 1} })
 	again := begin(t, ops, cfg.Read)
 	update(proxy, 0, -1)
 	update(api, -1, 0)
-	if got := p.sum(t); got != (Counts{Read: 1}) {
+	if got := p.sum(t); got != (opsfile.Counts{Read: 1}) {
 		t.Errorf("we alone: %v", got)
 	}
 	again.Release()
-	eventually(t, "nobody is counted", func() bool { return p.sum(t) == Counts{} })
+	eventually(t, "nobody is counted", func() bool { return p.sum(t) == opsfile.Counts{} })
 	update(proxy, 1, 0)
-	if got := p.sum(t); got != (Counts{Read: 1}) {
+	if got := p.sum(t); got != (opsfile.Counts{Read: 1}) {
 		t.Errorf("PBS without us: %v", got)
 	}
 }
@@ -202,22 +204,22 @@ func FuzzDecodeOperations(f *testing.F) {
 	f.Add([]byte(`[{"pid":1234,"starttime":987654,"active_operations":{"read":1,"write":0}}]`))
 	f.Add([]byte(`[{"pid":1,"starttime":2,"active_operations":{"read":-1,"write":9},"x":{}}]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		entries, err := decodeOperations(data)
+		entries, err := opsfile.Decode(data)
 		if err != nil {
 			return
 		}
 		for _, e := range entries {
-			if e.counts.Read < 0 || e.counts.Write < 0 {
+			if e.Counts.Read < 0 || e.Counts.Write < 0 {
 				t.Fatalf("count below zero in %q", data)
 			}
 		}
-		again, err := decodeOperations(encodeOperations(entries))
+		again, err := opsfile.Decode(opsfile.Encode(entries))
 		if err != nil || len(again) != len(entries) {
 			t.Fatalf("%q does not survive: %v", data, err)
 		}
 		for i := range again {
-			if string(again[i].raw) != string(entries[i].raw) {
-				t.Fatalf("entry %d of %q: got %q", i, data, again[i].raw)
+			if string(again[i].Raw) != string(entries[i].Raw) {
+				t.Fatalf("entry %d of %q: got %q", i, data, again[i].Raw)
 			}
 		}
 	})

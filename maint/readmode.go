@@ -5,18 +5,19 @@ import (
 	"fmt"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 )
 
 // ReadMode is the mode of a datastore at this moment, from every datastore.cfg
 // that binds us: the strictest of all its entries. One that is not listed has
 // none.
-func ReadMode(host Host, store string) (cfg.Mode, error) {
+func ReadMode(host hosts.Host, store string) (cfg.Mode, error) {
 	if len(host.Configs()) == 0 {
-		return cfg.Mode{}, errNoHost
+		return cfg.Mode{}, hosts.ErrZero
 	}
-	b, file, err := newTally(host, store).modes.current(context.Background())
+	b, file, err := newTally(host, store).modes.Current(context.Background())
 	if err != nil {
 		return cfg.Mode{}, fmt.Errorf("read the maintenance mode of datastore %s from %s: %w", store, file, err)
 	}
-	return b.mode, nil
+	return b.Mode, nil
 }

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/modes"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
@@ -95,22 +97,22 @@ func TestRegistersAgainUnderAReplacedLock(t *testing.T) {
 	user, _, p := userPlace(t)
 	p.write(t, "root/datastore.cfg", plainConfig)
 	p.write(t, "root/.datastore.lck", "")
-	l := &fileLedger{host: user, store: testStore, modes: newModeSource(user, testStore, "", false)}
+	l := &fileLedger{host: user, store: testStore, modes: modes.NewSource(user, testStore, "", false)}
 	t.Cleanup(l.close)
 	rounds, granted := 0, 0
-	plan := func(cfg.Mode) (Counts, bool) {
+	plan := func(cfg.Mode) (opsfile.Counts, bool) {
 		if rounds++; rounds == 1 {
 			p.write(t, "root/.datastore.lck", "") // another file
 		}
-		return Counts{Read: 1}, true
+		return opsfile.Counts{Read: 1}, true
 	}
-	if err := l.register(t.Context(), plan, func(cfg.Mode, *Counts) { granted++ }); err != nil {
+	if err := l.register(t.Context(), plan, func(cfg.Mode, *opsfile.Counts) { granted++ }); err != nil {
 		t.Fatal(err)
 	}
 	if rounds != 2 || granted != 1 {
 		t.Errorf("%d rounds, %d grants", rounds, granted)
 	}
-	if err := l.update(t.Context(), Counts{}); err != nil {
+	if err := l.update(t.Context(), opsfile.Counts{}); err != nil {
 		t.Error(err)
 	}
 }

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/modes"
+	"github.com/pbsfs/pbsfs/maint/pbs"
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
@@ -79,7 +82,7 @@ type SetOptions struct {
 // set, it is refused with a [*ConflictError] while operations are active that the
 // mode forbids, also where the mode stands already; nothing has changed then.
 // A mode that PBS has set for itself is left alone: that is a [*ModeError].
-func SetMode(ctx context.Context, host Host, store string, mode cfg.ModeType, opts SetOptions) error {
+func SetMode(ctx context.Context, host hosts.Host, store string, mode cfg.ModeType, opts SetOptions) error {
 	if !mode.Settable() {
 		return fmt.Errorf("maintenance mode %q cannot be set, only %s and %s", mode, cfg.ReadOnly, cfg.Offline)
 	}
@@ -102,7 +105,7 @@ func SetMode(ctx context.Context, host Host, store string, mode cfg.ModeType, op
 }
 
 // ClearMode ends the maintenance of a datastore.
-func ClearMode(ctx context.Context, host Host, store string, opts SetOptions) error {
+func ClearMode(ctx context.Context, host hosts.Host, store string, opts SetOptions) error {
 	c := newModeChange(host, store, cfg.None, opts)
 	c.drain = true
 	return c.try(ctx)
@@ -110,7 +113,7 @@ func ClearMode(ctx context.Context, host Host, store string, opts SetOptions) er
 
 // modeChange is one change of a mode; mode None and value "" clear it.
 type modeChange struct {
-	host  Host
+	host  hosts.Host
 	store string
 	mode  cfg.ModeType
 	value string
@@ -118,10 +121,10 @@ type modeChange struct {
 	force bool
 	log   *slog.Logger
 	tally *tally
-	bound binding // what the files say while they are locked
+	bound modes.Binding // what the files say while they are locked
 }
 
-func newModeChange(host Host, store string, mode cfg.ModeType, opts SetOptions) *modeChange {
+func newModeChange(host hosts.Host, store string, mode cfg.ModeType, opts SetOptions) *modeChange {
 	c := &modeChange{
 		host: host, store: store, mode: mode, drain: opts.Drain, force: opts.Force, log: opts.Log,
 		tally: newTally(host, store),
@@ -134,8 +137,8 @@ func newModeChange(host Host, store string, mode cfg.ModeType, opts SetOptions) 
 // registered, or refuses it.
 func (c *modeChange) try(ctx context.Context) error {
 	changed, err := c.locked(ctx, func(now cfg.Mode) (string, error) { return c.value, c.permit(now) })
-	if err == nil && len(c.bound.unsure) > 0 {
-		c.warn("these entries count by name alone", fmt.Errorf("%s: %w", strings.Join(c.bound.unsure, ", "), reach.ErrHangs))
+	if err == nil && len(c.bound.Unsure) > 0 {
+		c.warn("these entries count by name alone", fmt.Errorf("%s: %w", strings.Join(c.bound.Unsure, ", "), reach.ErrHangs))
 	}
 	if err == nil && changed {
 		c.announce(ctx)
@@ -149,7 +152,7 @@ func (c *modeChange) announce(ctx context.Context) {
 		return
 	}
 	// Not under the lock, which PBS may want for its answer.
-	if err := tellProxy(ctx, c.host, c.store); err != nil {
+	if err := pbs.TellProxy(ctx, c.host, c.store); err != nil {
 		c.warn("PBS was not told of the new maintenance mode", err)
 	}
 }
@@ -166,14 +169,14 @@ func (c *modeChange) warn(what string, err error) {
 // lock.
 func (c *modeChange) locked(ctx context.Context, decide func(now cfg.Mode) (value string, err error)) (changed bool, err error) {
 	if len(c.host.Configs()) == 0 {
-		return false, errNoHost
+		return false, hosts.ErrZero
 	}
 	for tries := 1; ; tries++ {
 		if _, err := c.tally.names(ctx); err != nil {
 			return false, err
 		}
 		changed, err = c.lockedOnce(ctx, tries >= enoughTries, decide)
-		if !errors.Is(err, errUnseen) || ctx.Err() != nil {
+		if !errors.Is(err, modes.ErrUnseen) || ctx.Err() != nil {
 			return changed, err
 		}
 	}
@@ -183,16 +186,16 @@ func (c *modeChange) locked(ctx context.Context, decide func(now cfg.Mode) (valu
 // is looked at but those, the operations files and /proc.
 func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(now cfg.Mode) (value string, err error)) (changed bool, err error) {
 	if c.host.Configs()[0].Shared {
-		if _, err := c.entry(c.tally.modes.lastRead()); err != nil {
+		if _, err := c.entry(c.tally.modes.LastRead()); err != nil {
 			return false, err
 		}
 	}
-	lock, err := lockOwnConfig(ctx, c.host)
+	lock, err := hosts.LockOwnConfig(ctx, c.host)
 	if err != nil {
 		return false, fmt.Errorf("change the maintenance mode of datastore %s: %w", c.store, err)
 	}
 	defer lock.Unlock()
-	bound, path, err := c.tally.modes.fresh(anyhow)
+	bound, path, err := c.tally.modes.Fresh(anyhow)
 	if err != nil && path != "" {
 		err = fmt.Errorf("read %s: %w", path, err)
 	}
@@ -200,7 +203,7 @@ func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(no
 		return false, err
 	}
 	c.bound = bound
-	file, err := c.entry(c.tally.modes.lastRead())
+	file, err := c.entry(c.tally.modes.LastRead())
 	if err != nil {
 		return false, err
 	}
@@ -215,7 +218,7 @@ func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(no
 	if err := writeConfig(c.host, out); err != nil {
 		return false, fmt.Errorf("write %s: %w", c.host.Configs()[0].File(), err)
 	}
-	if err := bumpGeneration(c.host); err != nil {
+	if err := pbs.BumpGeneration(c.host); err != nil {
 		c.warn("PBS may trust its old configuration for a minute", err)
 	}
 	return true, nil
@@ -223,15 +226,15 @@ func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(no
 
 // entry makes sure that the datastore is listed where we may change it, and
 // returns that file.
-func (c *modeChange) entry(files []configReading) (*cfg.Config, error) {
+func (c *modeChange) entry(files []modes.Reading) (*cfg.Config, error) {
 	for i, f := range files {
-		if s, err := f.config.Find(c.store); s == nil && err == nil {
+		if s, err := f.Config.Find(c.store); s == nil && err == nil {
 			continue
 		}
 		if place := c.host.Configs()[i]; i > 0 || place.Shared {
 			return nil, fmt.Errorf("datastore %s is configured in %s, which is not ours to change: %w", c.store, place.File(), os.ErrPermission)
 		}
-		return f.config, nil
+		return f.Config, nil
 	}
 	return nil, fmt.Errorf("datastore %s: %w", c.store, cfg.ErrNotConfigured)
 }
@@ -276,7 +279,7 @@ var ErrTakenBack = errors.New("the maintenance mode was taken back")
 // changes. When ctx ends first the answer is a [*ConflictError] that names who
 // remains; when the mode no longer stands, so that others may begin, it matches
 // [ErrTakenBack]. also are names under which the datastore may be counted still.
-func WaitIdle(ctx context.Context, host Host, store string, mode cfg.ModeType, progress func([]ProcessCount), also ...string) error {
+func WaitIdle(ctx context.Context, host hosts.Host, store string, mode cfg.ModeType, progress func([]ProcessCount), also ...string) error {
 	tick := time.NewTicker(conflictPoll)
 	defer tick.Stop()
 	counted := newTally(host, store)
@@ -304,8 +307,8 @@ func WaitIdle(ctx context.Context, host Host, store string, mode cfg.ModeType, p
 
 // stillStands says whether a mode that was set has been changed.
 func (t *tally) stillStands(ctx context.Context, mode cfg.ModeType) error {
-	b, file, err := t.modes.current(ctx)
-	store, now := t.store, b.stated
+	b, file, err := t.modes.Current(ctx)
+	store, now := t.store, b.Stated
 	switch {
 	case err != nil:
 		return fmt.Errorf("read %s: %w", file, err)

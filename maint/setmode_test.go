@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/pbs"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
@@ -169,7 +171,7 @@ func TestSetModeOnBadInput(t *testing.T) {
 	if err := SetMode(ctx, p.host, testStore, cfg.Offline, SetOptions{Message: "a\nb"}); !errors.Is(err, cfg.ErrBadMessage) {
 		t.Errorf("control character: %v", err)
 	}
-	if err := SetMode(ctx, Host{}, testStore, cfg.Offline, SetOptions{}); err == nil {
+	if err := SetMode(ctx, hosts.Host{}, testStore, cfg.Offline, SetOptions{}); err == nil {
 		t.Error("the zero Host was used")
 	}
 	if got := p.config(t); got != plainConfig {
@@ -215,9 +217,9 @@ func TestReplaceKeepsOwnerModeAndLink(t *testing.T) {
 
 // counterFile is PBS's config-versions with the datastore counter at n.
 func counterFile(n uint64) string {
-	b := make([]byte, generationSize)
-	binary.BigEndian.PutUint64(b, generationMagic)
-	binary.NativeEndian.PutUint64(b[generationOffset:], n)
+	b := make([]byte, pbs.GenerationSize)
+	binary.BigEndian.PutUint64(b, pbs.GenerationMagic)
+	binary.NativeEndian.PutUint64(b[pbs.GenerationOffset:], n)
 	return string(b)
 }
 
@@ -266,9 +268,9 @@ func TestPBSIsToldOfChanges(t *testing.T) {
 
 func TestForeignCounterFileIsLeftAlone(t *testing.T) {
 	p, _, _ := newPBSPlace(t)
-	for _, text := range []string{strings.Repeat("x", generationSize), "short"} {
+	for _, text := range []string{strings.Repeat("x", pbs.GenerationSize), "short"} {
 		p.write(t, "run/shmem/config-versions", text)
-		if err := bumpGeneration(p.host); err == nil {
+		if err := pbs.BumpGeneration(p.host); err == nil {
 			t.Errorf("%.9q was taken for PBS's counters", text)
 		}
 		if got := p.read(t, "run/shmem/config-versions"); got != text {

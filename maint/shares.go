@@ -1,19 +1,23 @@
 package maint
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/pbsfs/pbsfs/maint/opsfile"
+)
 
 // shares adds up what several Operations of this process publish in one file,
 // where a process has one entry. A file's shares change only under its
 // operations lock.
-var shares = shareTable{files: map[string]map[*fileLedger]Counts{}}
+var shares = shareTable{files: map[string]map[*fileLedger]opsfile.Counts{}}
 
 type shareTable struct {
 	mu    sync.Mutex // guards files; nothing is locked under it
-	files map[string]map[*fileLedger]Counts
+	files map[string]map[*fileLedger]opsfile.Counts
 }
 
 // set notes one share and returns how to take that back.
-func (t *shareTable) set(path string, l *fileLedger, c Counts) (undo func()) {
+func (t *shareTable) set(path string, l *fileLedger, c opsfile.Counts) (undo func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.files[path][l]
@@ -25,12 +29,12 @@ func (t *shareTable) set(path string, l *fileLedger, c Counts) (undo func()) {
 	}
 }
 
-func (t *shareTable) put(path string, l *fileLedger, c Counts) {
+func (t *shareTable) put(path string, l *fileLedger, c opsfile.Counts) {
 	if t.files[path] == nil {
-		t.files[path] = map[*fileLedger]Counts{}
+		t.files[path] = map[*fileLedger]opsfile.Counts{}
 	}
 	t.files[path][l] = c
-	if c == (Counts{}) {
+	if c == (opsfile.Counts{}) {
 		delete(t.files[path], l)
 	}
 	if len(t.files[path]) == 0 {
@@ -38,12 +42,12 @@ func (t *shareTable) put(path string, l *fileLedger, c Counts) {
 	}
 }
 
-func (t *shareTable) sum(path string) Counts {
+func (t *shareTable) sum(path string) opsfile.Counts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var sum Counts
+	var sum opsfile.Counts
 	for _, c := range t.files[path] {
-		sum = sum.and(c)
+		sum = sum.And(c)
 	}
 	return sum
 }

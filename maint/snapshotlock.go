@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
@@ -42,7 +43,7 @@ func (l *SnapshotLock) Release() {
 // of its datastore; when it is held exclusively, the error matches [ErrLocked]. path
 // is "type/id/time" and namespace the components of its namespace. On a host without
 // PBS there is nobody to lock out in this way, and the lock is nil.
-func LockSnapshot(host Host, stores []string, namespace []string, path string) (*SnapshotLock, error) {
+func LockSnapshot(host hosts.Host, stores []string, namespace []string, path string) (*SnapshotLock, error) {
 	if !host.IsPBS() {
 		return nil, nil
 	}
@@ -58,8 +59,8 @@ func LockSnapshot(host Host, stores []string, namespace []string, path string) (
 	return l, nil
 }
 
-func lockSnapshotOf(host Host, store string, namespace []string, path string) (*os.File, error) {
-	if err := checkStore(store); err != nil {
+func lockSnapshotOf(host hosts.Host, store string, namespace []string, path string) (*os.File, error) {
+	if err := hosts.CheckStore(store); err != nil {
 		return nil, err
 	}
 	file := snapshotLockFile(host.LocksDir(), store, namespace, path)
@@ -90,7 +91,7 @@ func lockSnapshotOf(host Host, store string, namespace []string, path string) (*
 
 // makeLockDirs makes the directories of a lock file below the run directory,
 // PBS's own: one that root owned would keep the server from making locks.
-func makeLockDirs(host Host, dir string) error {
+func makeLockDirs(host hosts.Host, dir string) error {
 	rel, err := filepath.Rel(host.RunDir(), dir)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
@@ -34,7 +35,7 @@ func TestSnapshotLockFileIsWhereANewPBSLooks(t *testing.T) {
 }
 
 // pbsHost is a host that looks like one with a PBS, in a directory of its own.
-func pbsHost(t *testing.T) Host {
+func pbsHost(t *testing.T) hosts.Host {
 	t.Helper()
 	dir := t.TempDir()
 	for _, sub := range []string{"etc", "run"} {
@@ -45,7 +46,7 @@ func pbsHost(t *testing.T) Host {
 	if err := os.WriteFile(filepath.Join(dir, "etc", "authkey.key"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h, err := NewHost(HostOptions{ConfigDir: filepath.Join(dir, "etc"), RunDir: filepath.Join(dir, "run"), UID: os.Geteuid()})
+	h, err := hosts.NewHost(hosts.HostOptions{ConfigDir: filepath.Join(dir, "etc"), RunDir: filepath.Join(dir, "run"), UID: os.Geteuid()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,10 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/modes"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
+	"github.com/pbsfs/pbsfs/maint/places"
 )
 
 // nameSet are the names under which one datastore is counted.
@@ -29,10 +33,10 @@ func (n nameSet) among(files []string) []string {
 }
 
 // namesOf are the names under which others may count what is bound like that.
-func namesOf(b binding, store string) nameSet {
-	n := nameSet{names: union([]string{store}, b.names), sum: unlisted.FindString(store)}
-	if b.own.id.Seen() {
-		n.sum = "-" + b.own.id.Sum()
+func namesOf(b modes.Binding, store string) nameSet {
+	n := nameSet{names: union([]string{store}, b.Names), sum: modes.UnlistedPattern.FindString(store)}
+	if b.Own.ID.Seen() {
+		n.sum = "-" + b.Own.ID.Sum()
 	}
 	return n
 }
@@ -55,21 +59,21 @@ func union(a, b []string) []string {
 // tally counts the operations of all processes on a datastore that is named. It
 // remembers what it needs for that, so that it can be asked often.
 type tally struct {
-	host  Host
+	host  hosts.Host
 	store string
-	modes *modeSource
+	modes *modes.Source
 	also  []string // names under which it was known
 }
 
-func newTally(host Host, store string) *tally {
-	return &tally{host: host, store: store, modes: newModeSource(host, store, "", false)}
+func newTally(host hosts.Host, store string) *tally {
+	return &tally{host: host, store: store, modes: modes.NewSource(host, store, "", false)}
 }
 
 // names are the names under which the datastore is counted at this moment.
 func (t *tally) names(ctx context.Context) (nameSet, error) {
-	b, file, err := t.modes.current(ctx)
-	if err == nil && t.locate(ctx, b.own) {
-		b, file, err = t.modes.current(ctx)
+	b, file, err := t.modes.Current(ctx)
+	if err == nil && t.locate(ctx, b.Own) {
+		b, file, err = t.modes.Current(ctx)
 	}
 	if err != nil {
 		return nameSet{}, fmt.Errorf("read %s: %w", file, err)
@@ -80,13 +84,13 @@ func (t *tally) names(ctx context.Context) (nameSet, error) {
 // locate finds where a datastore on a disk is that is not where it is configured
 // to be, and says whether that is news. Its trees may be counted by what they are
 // told by there.
-func (t *tally) locate(ctx context.Context, own spot) bool {
-	if own.id.Seen() || own.id.UUID == "" || t.modes.path != "" {
+func (t *tally) locate(ctx context.Context, own places.Spot) bool {
+	if own.ID.Seen() || own.ID.UUID == "" || t.modes.Path != "" {
 		return false
 	}
-	dir, ok := t.host.Places().onDisk(ctx, own.id)
+	dir, ok := t.host.Places().OnDisk(ctx, own.ID)
 	if ok {
-		t.modes.path = dir
+		t.modes.Path = dir
 	}
 	return ok
 }
@@ -131,15 +135,15 @@ func (t *tally) waitQuiet(ctx context.Context, mode cfg.ModeType, deadline time.
 
 // merged makes one entry of those that a process has under several names of one
 // datastore: it counts the same under all of them, as soon as it knows of them.
-func merged(entries []opsEntry) []opsEntry {
-	var out []opsEntry
+func merged(entries []opsfile.Entry) []opsfile.Entry {
+	var out []opsfile.Entry
 	for _, e := range entries {
-		i := slices.IndexFunc(out, func(o opsEntry) bool { return o.pid == e.pid && o.starttime == e.starttime })
+		i := slices.IndexFunc(out, func(o opsfile.Entry) bool { return o.PID == e.PID && o.StartTime == e.StartTime })
 		if i < 0 {
 			out = append(out, e)
 			continue
 		}
-		out[i].counts = out[i].counts.max(e.counts)
+		out[i].Counts = out[i].Counts.Max(e.Counts)
 	}
 	return out
 }

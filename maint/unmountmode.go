@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
@@ -115,7 +116,7 @@ func Abandoned(m cfg.Mode) bool {
 // was killed, or the machine lost its power. Whether the device was unmounted by
 // then or not: with the mode as it was before, both are consistent. Any other
 // mode stays.
-func FinishUnmount(ctx context.Context, host Host, store string) error {
+func FinishUnmount(ctx context.Context, host hosts.Host, store string) error {
 	c := newModeChange(host, store, cfg.None, SetOptions{})
 	changed, err := c.locked(ctx, func(now cfg.Mode) (string, error) {
 		u, ok := ownUnmounting(now)
@@ -149,7 +150,7 @@ type Unmounting struct {
 // PBS's, has operations active, after waiting for opts.Wait, and with a
 // [*ModeError] while PBS has set a mode of its own, or another process of ours
 // unmounts. A datastore that is offline already stays so.
-func BeginUnmount(ctx context.Context, host Host, store string, opts SetOptions) (*Unmounting, error) {
+func BeginUnmount(ctx context.Context, host hosts.Host, store string, opts SetOptions) (*Unmounting, error) {
 	me, err := procfs.Self()
 	if err != nil {
 		return nil, err

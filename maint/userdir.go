@@ -13,7 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
@@ -46,7 +48,7 @@ func (d UserDir) Path() string { return filepath.Join(d.base, d.sub) }
 
 // UserDirs are the run directories of other users whose mounts root looks after;
 // none elsewhere.
-func UserDirs(host Host) []UserDir {
+func UserDirs(host hosts.Host) []UserDir {
 	h := host.Layout()
 	var dirs []UserDir
 	if h.ServerUsersRun != "" {
@@ -71,7 +73,7 @@ func UserDirs(host Host) []UserDir {
 
 // usersDirs are those of UserDirs whose operations count for root: a server's users
 // count in the server's own files.
-func usersDirs(host Host) []UserDir {
+func usersDirs(host hosts.Host) []UserDir {
 	if host.IsPBS() {
 		return nil
 	}
@@ -247,10 +249,10 @@ func tallyOf(d UserDir, names nameSet) (t Tally) {
 		return t
 	}
 	defer o.Close()
-	files, err := o.Names(operationsName)
+	files, err := o.Names(hosts.OperationsName)
 	t.complain(err)
 	for _, name := range names.among(files) {
-		t.addUserFile(o, filepath.Join(operationsName, name), 0)
+		t.addUserFile(o, filepath.Join(hosts.OperationsName, name), 0)
 	}
 	guests, err := o.Names(guestsName)
 	t.complain(err)
@@ -297,7 +299,7 @@ func (t *Tally) addUserFile(o *OpenedUserDir, name string, pid int) {
 		t.complain(err)
 		return
 	}
-	entries, err := decodeOperations(data)
+	entries, err := opsfile.Decode(data)
 	if err != nil {
 		t.complain(fmt.Errorf("%s is garbled (%w): %w", filepath.Join(o.Path(), name), err, ErrUserFile))
 		return
@@ -306,16 +308,16 @@ func (t *Tally) addUserFile(o *OpenedUserDir, name string, pid int) {
 	for _, e := range entries {
 		if pid != 0 {
 			p, _ := procfs.LookProcess(pid)
-			e.pid, e.starttime = uint32(p.PID), p.StartTime
+			e.PID, e.StartTime = uint32(p.PID), p.StartTime
 		}
-		if e.counts.Total() == 0 || e.look() != procfs.Runs {
+		if e.Counts.Total() == 0 || e.Look() != procfs.Runs {
 			continue
 		}
-		if !o.Owns(int(e.pid)) {
+		if !o.Owns(int(e.PID)) {
 			foreign++
 			continue
 		}
-		t.add([]opsEntry{e}, true)
+		t.add([]opsfile.Entry{e}, true)
 	}
 	if foreign > 0 {
 		t.complain(fmt.Errorf("%s counts for %d processes that are not of user %d: %w", filepath.Join(o.Path(), name), foreign, o.UID, ErrUserFile))

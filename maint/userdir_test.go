@@ -13,11 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // userOf is root's host and the run directory of a user of it.
-func userOf(t *testing.T) (root Host, dir string) {
+func userOf(t *testing.T) (root hosts.Host, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -25,7 +26,7 @@ func userOf(t *testing.T) (root Host, dir string) {
 	_, root, p := userPlace(t)
 	p.write(t, "root/datastore.cfg", plainConfig)
 	dir = filepath.Join(p.dir, "users/1000/pbsfs")
-	if err := os.MkdirAll(filepath.Join(dir, operationsName), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, hosts.OperationsName), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	give(t, filepath.Dir(dir))
@@ -77,7 +78,7 @@ func TestRubbishOfUsersHindersNobody(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			root, dir := userOf(t)
-			path := filepath.Join(dir, operationsName, testStore)
+			path := filepath.Join(dir, hosts.OperationsName, testStore)
 			if err := put(path); err != nil {
 				t.Skipf("cannot be made here: %v", err)
 			}
@@ -114,7 +115,7 @@ func TestUsersCountForTheirOwnProcesses(t *testing.T) {
 		{"root's", entryText(first, 2, 0), 0, 1},
 		{"own, and others'", entryText(first, 7, 0) + "," + entryText(theirs, 1, 0) + "," + entryText(other, 7, 0), 1, 1},
 	} {
-		path := filepath.Join(dir, operationsName, testStore)
+		path := filepath.Join(dir, hosts.OperationsName, testStore)
 		if err := os.WriteFile(path, []byte("["+tt.entries+"]"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +140,7 @@ func TestUsersCountForTheirOwnProcesses(t *testing.T) {
 func TestUsersFilesAreTheirOwn(t *testing.T) {
 	root, dir := userOf(t)
 	p := sleeperOf(t, nobody)
-	path := filepath.Join(dir, operationsName, testStore)
+	path := filepath.Join(dir, hosts.OperationsName, testStore)
 	if err := os.WriteFile(path, []byte("["+entryText(p, 1, 0)+"]"), 0o644); err != nil {
 		t.Fatal(err)
 	}

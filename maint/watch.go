@@ -16,11 +16,11 @@ const watchEvery = time.Second
 // look reads the mode for those who only watch. What cannot be read counts as
 // offline, as it does for operations, which cannot be registered then.
 func (o *Operations) look() cfg.Mode {
-	b, file, err := o.modes.current(o.stop)
+	b, file, err := o.modes.Current(o.stop)
 	if err != nil {
 		return cfg.Mode{Type: cfg.Unknown, Problem: file + ": " + err.Error()}
 	}
-	return b.mode
+	return b.Mode
 }
 
 // startWatch starts the watcher if there is somebody to tell: operations look
@@ -106,10 +106,10 @@ func rewatch(watcher *fsnotify.Watcher, dirs []string) {
 
 // tell compares the mode with the last one told and calls back.
 func (o *Operations) tell(last cfg.Mode) cfg.Mode {
-	names := o.modes.counted()
+	names := o.modes.Counted()
 	mode := o.look()
 	o.sawMode(mode)
-	if !slices.Equal(names, o.modes.counted()) {
+	if !slices.Equal(names, o.modes.Counted()) {
 		o.displaySoon()
 	}
 	o.tellUnsure()
@@ -146,7 +146,7 @@ func (o *Operations) displaySoon() {
 
 // tellUnsure says which entries do not answer, once.
 func (o *Operations) tellUnsure() {
-	unsure := o.modes.unsure()
+	unsure := o.modes.Unsure()
 	if slices.Equal(unsure, o.unsure) {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/internal/metadata"
@@ -54,7 +55,7 @@ type Options struct {
 	MetadataDir    string
 	CacheEncrypted bool
 	// Host is where operations are registered and maintenance modes read.
-	Host maint.Host
+	Host hosts.Host
 	// Untracked registers no operations, for hosts where that cannot be done.
 	Untracked bool
 	// Log gets what is no answer to anybody; nil discards it.
@@ -64,7 +65,7 @@ type Options struct {
 // datastore is what all references to one datastore share.
 type datastore struct {
 	*medium
-	host maint.Host
+	host hosts.Host
 	ops  *maint.Operations
 
 	chunks *chunk.Source

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/manifest"
@@ -28,7 +28,7 @@ const testName = "tank"
 type place struct {
 	*storetest.Store
 	t    testing.TB
-	host maint.Host
+	host hosts.Host
 	ref  *store.Lookup
 	log  *bytes.Buffer // to be read when nothing runs
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -232,9 +233,9 @@ func (l *Lookup) Path() string {
 }
 
 // Operations returns what this process has open on the datastore now.
-func (l *Lookup) Operations() maint.Counts {
+func (l *Lookup) Operations() opsfile.Counts {
 	if l.isZero() {
-		return maint.Counts{}
+		return opsfile.Counts{}
 	}
 	return l.ds.ops.Counts()
 }

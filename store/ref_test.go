@@ -8,6 +8,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/name"
 	"github.com/pbsfs/pbsfs/store/pxar"
@@ -150,7 +151,7 @@ func TestZeroReferences(t *testing.T) {
 				t.Errorf("%s of the %s Lookup: %v, want ErrReleased", call, what, err)
 			}
 		}
-		if l.Name() != "" || l.Path() != "" || l.Operations() != (maint.Counts{}) || l.Base() != (store.Attr{}) {
+		if l.Name() != "" || l.Path() != "" || l.Operations() != (opsfile.Counts{}) || l.Base() != (store.Attr{}) {
 			t.Errorf("the %s Lookup has a name, a path, operations or attributes", what)
 		}
 		if l.Untracked() || l.Locked() != nil {
@@ -189,7 +190,7 @@ func TestCounts(t *testing.T) {
 	p := newPlace(t)
 	check := func(read, write int64) {
 		t.Helper()
-		if got, want := p.ref.Operations(), (maint.Counts{Read: read, Write: write}); got != want {
+		if got, want := p.ref.Operations(), (opsfile.Counts{Read: read, Write: write}); got != want {
 			t.Errorf("counts %+v, want %+v", got, want)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/manifest"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -227,7 +228,7 @@ func TestAnUnfinishedSnapshotIsNotSeen(t *testing.T) {
 	if _, err := store.LoadSnapshot(t.Context(), r, w.Name()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("before the end: %v, want %v", err, fs.ErrNotExist)
 	}
-	if p.ref.Operations() != (maint.Counts{Read: 1, Write: 1}) {
+	if p.ref.Operations() != (opsfile.Counts{Read: 1, Write: 1}) {
 		t.Errorf("counted %+v while writing", p.ref.Operations())
 	}
 	if err := w.Abort(); err != nil {

@@ -13,6 +13,8 @@ import (
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/modes"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
@@ -26,7 +28,7 @@ import (
 // attached is a datastore whose device is mounted, or which needs none.
 type attached struct {
 	target
-	host maint.Host
+	host hosts.Host
 	// named is where a configured datastore was mounted for this command.
 	named string
 	// disk is where a device is mounted in the run directory, for this process
@@ -42,7 +44,7 @@ type attached struct {
 
 // attach finds the datastore that is to be mounted, and mounts its device.
 // The caller must call end, with what became of the tree.
-func attach(ctx context.Context, host maint.Host, o *mountOptions) (*attached, error) {
+func attach(ctx context.Context, host hosts.Host, o *mountOptions) (*attached, error) {
 	if o.device != "" {
 		return attachDevice(ctx, host, o)
 	}
@@ -61,7 +63,7 @@ func attach(ctx context.Context, host maint.Host, o *mountOptions) (*attached, e
 }
 
 // expected is the datastore that will be in a directory.
-func expected(host maint.Host, arg string) (target, error) {
+func expected(host hosts.Host, arg string) (target, error) {
 	path, err := reach.Abs(arg)
 	if err != nil {
 		return target{}, err
@@ -70,11 +72,11 @@ func expected(host maint.Host, arg string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	found, _ := maint.FindAt(context.Background(), host, list, path) // that it is not there is known
+	found, _ := modes.FindAt(context.Background(), host, list, path) // that it is not there is known
 	if len(found.Listed) > 0 {
 		return targetOf(host, list, found.Listed[0]), nil
 	}
-	return target{name: maint.PathName(found.Dir), path: found.Dir}, nil
+	return target{name: modes.PathName(found.Dir), path: found.Dir}, nil
 }
 
 // uuid is that of the file system that the datastore lies on, where it is
@@ -134,7 +136,7 @@ func (at *attached) attachNamed(standby bool) error {
 
 // mountNamed mounts a device where its datastore is configured to be, unless it
 // is mounted there.
-func mountNamed(host maint.Host, d cfg.Datastore, dev device.Device) (mounted bool, err error) {
+func mountNamed(host hosts.Host, d cfg.Datastore, dev device.Device) (mounted bool, err error) {
 	lock, err := lockDisks(host, 0) // two mounts on one place would need two unmounts
 	if err != nil {
 		return false, err
@@ -178,7 +180,7 @@ func checkDatastore(top, rel, what string) error {
 }
 
 // attachDevice mounts a device that was named on the command line.
-func attachDevice(ctx context.Context, host maint.Host, o *mountOptions) (*attached, error) {
+func attachDevice(ctx context.Context, host hosts.Host, o *mountOptions) (*attached, error) {
 	dev, err := device.FindDevice(o.device)
 	if o.standby && errors.Is(err, device.ErrNoDevice) {
 		return expectDevice(host, o, err)
@@ -213,7 +215,7 @@ func attachDevice(ctx context.Context, host maint.Host, o *mountOptions) (*attac
 
 // expectDevice is the datastore on a device that is not plugged in yet. It will
 // be where a rescue mounts it.
-func expectDevice(host maint.Host, o *mountOptions, missing error) (*attached, error) {
+func expectDevice(host hosts.Host, o *mountOptions, missing error) (*attached, error) {
 	uuid := strings.TrimPrefix(o.device, "UUID=")
 	if strings.Contains(o.device, "/") || !strings.Contains(uuid, "-") {
 		return nil, fmt.Errorf("%w; to wait for a device, name it by its UUID", missing)
@@ -229,13 +231,13 @@ func expectDevice(host maint.Host, o *mountOptions, missing error) (*attached, e
 	}
 	point := filepath.Join(disksDir(host), uuidKey(uuid))
 	path := filepath.Join(point, filepath.Join("/", o.path))
-	d := cfg.Datastore{Name: maint.PathName(path), Path: o.path, BackingDevice: uuid}
+	d := cfg.Datastore{Name: modes.PathName(path), Path: o.path, BackingDevice: uuid}
 	return &attached{host: host, later: point, target: target{name: d.Name, path: path, removable: &d}}, nil
 }
 
 // leaveToServer refuses to mount a device that the server of this host mounts,
 // unless that is what is wanted.
-func leaveToServer(host maint.Host, dev device.Device, o *mountOptions, list []cfg.Datastore) error {
+func leaveToServer(host hosts.Host, dev device.Device, o *mountOptions, list []cfg.Datastore) error {
 	if !host.IsPBS() || o.rescue || len(dev.Mounts) > 0 || dev.UUID == "" {
 		return nil
 	}
@@ -294,11 +296,11 @@ func (at *attached) rescue(dev device.Device, rel string) error {
 	}
 	at.path = dir
 	if at.removable == nil {
-		found, err := maint.FindAt(context.Background(), at.host, nil, dir)
+		found, err := modes.FindAt(context.Background(), at.host, nil, dir)
 		if err != nil {
 			return errors.Join(err, at.end(false))
 		}
-		d := cfg.Datastore{Name: maint.UnlistedName(found.Dir, found.ID), Path: rel, BackingDevice: dev.UUID}
+		d := cfg.Datastore{Name: modes.UnlistedName(found.Dir, found.ID), Path: rel, BackingDevice: dev.UUID}
 		at.name, at.id, at.removable = d.Name, found.ID, &d
 	}
 	return nil

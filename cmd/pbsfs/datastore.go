@@ -18,7 +18,10 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/modes"
+	"github.com/pbsfs/pbsfs/maint/places"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 )
@@ -57,7 +60,7 @@ type target struct {
 
 // resolve finds the datastore that an argument means: one with a slash is a
 // path, another the name of one that is configured.
-func resolve(host maint.Host, arg string) (target, error) {
+func resolve(host hosts.Host, arg string) (target, error) {
 	if arg == "" {
 		return target{}, usage.Errorf("the datastore's name is empty")
 	}
@@ -85,18 +88,18 @@ func isPath(arg string) bool { return strings.Contains(arg, "/") }
 
 // targetOf returns the datastore of an entry. Where root has an entry for the
 // same directory, a user's own does not count: root's mode and counts do.
-func targetOf(host maint.Host, configured []cfg.Datastore, d cfg.Datastore) target {
+func targetOf(host hosts.Host, configured []cfg.Datastore, d cfg.Datastore) target {
 	ctx := context.Background() // bounded, whatever hangs
 	if o, ok := rootsEntry(ctx, host, configured, d); ok {
 		d = o
 	}
-	t := target{name: d.Name, path: d.Dir(), s3: d.S3(), id: maint.Identities(ctx, host, []cfg.Datastore{d})[0]}
+	t := target{name: d.Name, path: d.Dir(), s3: d.S3(), id: modes.Identities(ctx, host, []cfg.Datastore{d})[0]}
 	if d.Removable() {
 		t.removable = &d
-		t.path = maint.Whereabouts(ctx, host, d)
+		t.path = modes.Whereabouts(ctx, host, d)
 	}
 	if t.path != d.Dir() {
-		if found, err := maint.FindAt(ctx, host, nil, t.path); err == nil {
+		if found, err := modes.FindAt(ctx, host, nil, t.path); err == nil {
 			t.id = found.ID
 		}
 	}
@@ -104,12 +107,12 @@ func targetOf(host maint.Host, configured []cfg.Datastore, d cfg.Datastore) targ
 }
 
 // rootsEntry returns the entry that root has for the datastore of a user's entry.
-func rootsEntry(ctx context.Context, host maint.Host, configured []cfg.Datastore, d cfg.Datastore) (cfg.Datastore, bool) {
+func rootsEntry(ctx context.Context, host hosts.Host, configured []cfg.Datastore, d cfg.Datastore) (cfg.Datastore, bool) {
 	own := host.ConfigFiles()[0]
 	if d.File != own || len(host.ConfigFiles()) == 1 {
 		return d, false
 	}
-	found, _ := maint.FindAt(ctx, host, configured, d.Dir()) // Listed is what is known in any case
+	found, _ := modes.FindAt(ctx, host, configured, d.Dir()) // Listed is what is known in any case
 	for _, o := range found.Listed {
 		if o.File != own {
 			return o, true
@@ -120,7 +123,7 @@ func rootsEntry(ctx context.Context, host maint.Host, configured []cfg.Datastore
 
 // configured lists the datastores of datastore.cfg. What a command of ours left
 // behind when it was killed is put in order first.
-func configured(host maint.Host) ([]cfg.Datastore, error) {
+func configured(host hosts.Host) ([]cfg.Datastore, error) {
 	list, err := maint.Datastores(host)
 	if err != nil {
 		return nil, err
@@ -146,14 +149,14 @@ func configured(host maint.Host) ([]cfg.Datastore, error) {
 
 // resolvePath finds the name of the datastore in a directory: its configured
 // one, whatever path that is configured with, else one made for it.
-func resolvePath(host maint.Host, configured []cfg.Datastore, arg string) (target, error) {
+func resolvePath(host hosts.Host, configured []cfg.Datastore, arg string) (target, error) {
 	ctx := context.Background() // bounded, whatever hangs
 	path, err := reach.Abs(arg)
 	if err != nil {
 		return target{}, err
 	}
-	found, err := maint.FindAt(ctx, host, configured, path)
-	if errors.Is(err, maint.ErrInTree) {
+	found, err := modes.FindAt(ctx, host, configured, path)
+	if errors.Is(err, places.ErrInTree) {
 		// A datastore in a backup; who names it wants us to look.
 		err = lookInTree(ctx, found.Dir)
 	}
@@ -172,7 +175,7 @@ func resolvePath(host maint.Host, configured []cfg.Datastore, arg string) (targe
 		return target{}, err
 	}
 	if len(found.Listed) == 0 {
-		return target{name: maint.UnlistedName(found.Dir, found.ID), path: found.Dir, id: found.ID}, nil
+		return target{name: modes.UnlistedName(found.Dir, found.ID), path: found.Dir, id: found.ID}, nil
 	}
 	t := targetOf(host, configured, found.Listed[0])
 	t.path, t.id = found.Dir, found.ID
@@ -210,7 +213,7 @@ func (a *app) open(ctx context.Context, arg string, o openOptions, s *unlock.Sec
 }
 
 // open opens the datastore, with keys that are open.
-func (t target) open(ctx context.Context, host maint.Host, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
+func (t target) open(ctx context.Context, host hosts.Host, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
 	opened, masters, err := s.Open()
 	if err != nil {
 		return nil, err

@@ -16,6 +16,9 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/modes"
+	"github.com/pbsfs/pbsfs/maint/places"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 )
@@ -66,7 +69,7 @@ func newDatastoreListCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-func (a *app) listDatastores(host maint.Host, asJSON bool) error {
+func (a *app) listDatastores(host hosts.Host, asJSON bool) error {
 	list, err := configured(host)
 	if err != nil {
 		return err
@@ -125,7 +128,7 @@ directory must be empty or not exist.`,
 
 // addDatastore lists a datastore, which create makes first. What would be refused
 // afterwards is refused before anything is made.
-func addDatastore(ctx context.Context, host maint.Host, d cfg.Datastore, create bool) (err error) {
+func addDatastore(ctx context.Context, host hosts.Host, d cfg.Datastore, create bool) (err error) {
 	if create {
 		if d.Path, err = filepath.Abs(d.Path); err != nil {
 			return err
@@ -149,14 +152,14 @@ func addDatastore(ctx context.Context, host maint.Host, d cfg.Datastore, create 
 }
 
 // datastoreDir returns the absolute path of a directory that holds a datastore.
-func datastoreDir(ctx context.Context, host maint.Host, arg string) (string, error) {
+func datastoreDir(ctx context.Context, host hosts.Host, arg string) (string, error) {
 	path, err := filepath.Abs(arg)
 	if err != nil {
 		return "", err
 	}
-	_, err = maint.FindAt(ctx, host, nil, path)
+	_, err = modes.FindAt(ctx, host, nil, path)
 	switch {
-	case errors.Is(err, maint.ErrInTree):
+	case errors.Is(err, places.ErrInTree):
 		return path, lookInTree(ctx, path)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return "", notDatastore(path)
@@ -181,7 +184,7 @@ func newDatastoreRemoveCommand(a *app) *cobra.Command {
 
 // removeDatastore takes a datastore off the list, unless something serves it: its
 // trees would be nobody's, and its device would stay mounted.
-func removeDatastore(ctx context.Context, host maint.Host, name string) error {
+func removeDatastore(ctx context.Context, host hosts.Host, name string) error {
 	listed, err := configured(host)
 	if err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 )
 
 // What the disk image of a demo is like: one partition, with an ext4 file system.
@@ -20,7 +20,7 @@ const (
 )
 
 // ownHost returns where the demo keeps its state, apart from all else on the host.
-func (d *demo) ownHost() (maint.Host, error) {
+func (d *demo) ownHost() (hosts.Host, error) {
 	own := &app{configDir: d.at("etc"), runDir: d.at("run"), getenv: func(string) string { return "" }}
 	return own.host()
 }

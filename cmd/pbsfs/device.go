@@ -13,10 +13,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
-	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
 	"github.com/pbsfs/pbsfs/maint/device/superblock"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/modes"
 )
 
 const deviceListHelp = `List block devices and partitions that have something on them, and the
@@ -102,20 +103,20 @@ func (a *app) listDevices(ctx context.Context, asJSON bool) error {
 
 // configuredAnywhere returns what is configured. A user without a run directory
 // has no datastores of his own, and may see devices all the same.
-func (a *app) configuredAnywhere() (maint.Host, []cfg.Datastore, error) {
+func (a *app) configuredAnywhere() (hosts.Host, []cfg.Datastore, error) {
 	host, err := a.host()
 	if err != nil && os.Geteuid() != 0 {
-		return maint.Host{}, nil, nil
+		return hosts.Host{}, nil, nil
 	}
 	if err != nil {
-		return maint.Host{}, nil, err
+		return hosts.Host{}, nil, err
 	}
 	list, err := configured(host)
 	return host, list, err
 }
 
 // describeDevice looks into a device.
-func describeDevice(ctx context.Context, host maint.Host, d device.Device, configured []cfg.Datastore) deviceJSON {
+func describeDevice(ctx context.Context, host hosts.Host, d device.Device, configured []cfg.Datastore) deviceJSON {
 	out := deviceJSON{Device: d.Path, UUID: d.UUID, Label: d.Label, FSType: d.Type, Size: d.Size, Datastores: []deviceStoreJSON{}}
 	if m, _, ok := d.MountOf(""); ok {
 		out.MountedAt = &m.Point
@@ -170,14 +171,14 @@ func datastoresOn(ctx context.Context, d device.Device) ([]string, error) {
 
 // configuredName returns what a datastore on a device is called where it is
 // configured: with the device, or with a path that is mounted from it.
-func configuredName(host maint.Host, d device.Device, rel string, configured []cfg.Datastore) *string {
+func configuredName(host hosts.Host, d device.Device, rel string, configured []cfg.Datastore) *string {
 	for _, c := range configured {
 		if c.On(d.UUID, rel) {
 			return &c.Name
 		}
 	}
 	if _, dir, mounted := d.MountOf(rel); mounted {
-		found, _ := maint.FindAt(context.Background(), host, configured, dir) // else it has no name
+		found, _ := modes.FindAt(context.Background(), host, configured, dir) // else it has no name
 		for _, c := range found.Listed {
 			return &c.Name
 		}

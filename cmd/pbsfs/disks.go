@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/device"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
@@ -41,7 +41,7 @@ type disks struct {
 	lock *os.File
 }
 
-func disksDir(host maint.Host) string { return filepath.Join(host.OwnRunDir(), "disks") }
+func disksDir(host hosts.Host) string { return filepath.Join(host.OwnRunDir(), "disks") }
 
 // diskKey is what a device is called in the run directory.
 func diskKey(d device.Device) string {
@@ -62,7 +62,7 @@ func uuidKey(uuid string) string {
 
 // lockDisks locks out other commands, waiting for them unless how says that it
 // should not. The caller must unlock.
-func lockDisks(host maint.Host, how int) (*disks, error) {
+func lockDisks(host hosts.Host, how int) (*disks, error) {
 	d := &disks{dir: disksDir(host)}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (d *disks) write(r diskRecord) error {
 // useDisk mounts a device in the run directory, if it is not mounted there yet,
 // for this process, and returns where. With hold nobody else can mount it
 // meanwhile, if that is possible. The caller must end its use.
-func useDisk(host maint.Host, dev device.Device, hold bool) (string, error) {
+func useDisk(host hosts.Host, dev device.Device, hold bool) (string, error) {
 	d, err := lockDisks(host, 0)
 	if err != nil {
 		return "", err
@@ -206,7 +206,7 @@ func unmountDisk(m mounts.Mount) error {
 }
 
 // endDisk ends this process's use of the device that is mounted at point.
-func endDisk(host maint.Host, point string) error {
+func endDisk(host hosts.Host, point string) error {
 	d, err := lockDisks(host, 0)
 	if err != nil {
 		return err
@@ -221,7 +221,7 @@ func endDisk(host maint.Host, point string) error {
 
 // passDisk hands this process's use of a device to another one, which serves a
 // tree on it.
-func passDisk(host maint.Host, point string, heir procfs.ProcessMark) error {
+func passDisk(host hosts.Host, point string, heir procfs.ProcessMark) error {
 	if heir.Look() == procfs.Ended {
 		return fmt.Errorf("process %d has ended", heir.PID)
 	}
@@ -240,7 +240,7 @@ func passDisk(host maint.Host, point string, heir procfs.ProcessMark) error {
 }
 
 // sweepDisks unmounts devices whose last user was killed.
-func sweepDisks(host maint.Host) error {
+func sweepDisks(host hosts.Host) error {
 	if _, err := os.Stat(disksDir(host)); err != nil {
 		return nil // none were ever mounted
 	}

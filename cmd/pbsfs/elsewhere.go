@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
@@ -14,7 +14,7 @@ import (
 // addUnrecorded adds mounts of which there is no record here: those that somebody
 // has bound in another place, those whose process has left its record in another
 // run directory, and dead ones.
-func (s *storeStatus) addUnrecorded(ctx context.Context, host maint.Host, of target, known []*mountRecord) error {
+func (s *storeStatus) addUnrecorded(ctx context.Context, host hosts.Host, of target, known []*mountRecord) error {
 	ours, err := ourMounts()
 	if err != nil {
 		return err

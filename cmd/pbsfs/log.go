@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gopkg.in/natefinch/lumberjack.v2"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
@@ -33,7 +33,7 @@ const (
 
 // openLog opens the log of a serving process, and returns how to close it. The log
 // never holds up, or ends, who writes to it.
-func (a *app) openLog(o *mountOptions, host maint.Host) (*slog.Logger, func(), error) {
+func (a *app) openLog(o *mountOptions, host hosts.Host) (*slog.Logger, func(), error) {
 	signal.Ignore(syscall.SIGPIPE) // a reader that goes away is no reason to end
 	to, closeIt, err := a.findLog(o, host)
 	if err != nil {
@@ -54,7 +54,7 @@ func (a *app) openLog(o *mountOptions, host maint.Host) (*slog.Logger, func(), e
 }
 
 // findLog opens where the log goes; the journal is nil.
-func (a *app) findLog(o *mountOptions, host maint.Host) (io.Writer, func(), error) {
+func (a *app) findLog(o *mountOptions, host hosts.Host) (io.Writer, func(), error) {
 	switch o.logTo {
 	case "journal":
 		if !journal.Enabled() {
@@ -81,7 +81,7 @@ func (a *app) findLog(o *mountOptions, host maint.Host) (io.Writer, func(), erro
 }
 
 // defaultLog finds the log that nobody named.
-func (a *app) defaultLog(o *mountOptions, host maint.Host) (io.Writer, func(), error) {
+func (a *app) defaultLog(o *mountOptions, host hosts.Host) (io.Writer, func(), error) {
 	if o.foreground {
 		return a.stderr, func() {}, nil
 	}

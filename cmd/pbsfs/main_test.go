@@ -14,6 +14,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/modes"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/storetest"
@@ -178,11 +179,11 @@ func TestPathName(t *testing.T) {
 		"/srv/tank": "tank-", "/srv/my store": "my_store-", "/srv/.hidden": "hidden-", "/srv/--x": "x-", "/": "_-", "/srv/größe": "gr__e-",
 		"/srv/abcdefghijklmnopqrstuvwxyz": "abcdefghijklmnopqrst-", "/srv/a.b_c-d": "a.b_c-d-",
 	} {
-		got := maint.PathName(path)
+		got := modes.PathName(path)
 		if !strings.HasPrefix(got, want) || len(got) != len(want)+8 {
 			t.Errorf("maint.PathName(%s) = %s, want %s and 8 digits", path, got, want)
 		}
-		if got != maint.PathName(path) || got == maint.PathName(path+"x/"+filepath.Base(path)) {
+		if got != modes.PathName(path) || got == modes.PathName(path+"x/"+filepath.Base(path)) {
 			t.Errorf("name of %s is not that of the path alone", path)
 		}
 	}

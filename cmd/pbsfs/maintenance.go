@@ -13,6 +13,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
@@ -48,7 +49,7 @@ type modeJSON struct {
 }
 
 // modeOf returns the mode of a datastore for programs.
-func modeOf(host maint.Host, store string) (modeJSON, error) {
+func modeOf(host hosts.Host, store string) (modeJSON, error) {
 	m, err := maint.ReadMode(host, store)
 	if err != nil {
 		return modeJSON{}, err
@@ -80,7 +81,7 @@ func (m modeJSON) text() string {
 }
 
 // showMode prints the mode of a datastore.
-func (a *app) showMode(host maint.Host, store string, asJSON bool) error {
+func (a *app) showMode(host hosts.Host, store string, asJSON bool) error {
 	m, err := modeOf(host, store)
 	if err != nil {
 		return err
@@ -195,7 +196,7 @@ func (a *app) setMode(ctx context.Context, arg string, mode cfg.ModeType, o setO
 
 // showSet says that a mode was set; to people only on request, for it is what
 // they asked for.
-func (a *app) showSet(host maint.Host, t target, asJSON bool) error {
+func (a *app) showSet(host hosts.Host, t target, asJSON bool) error {
 	if !asJSON {
 		return nil
 	}
@@ -204,7 +205,7 @@ func (a *app) showSet(host maint.Host, t target, asJSON bool) error {
 
 // drain waits for the operations that a mode, set already, forbids, and shows
 // what it waits for.
-func (a *app) drain(ctx context.Context, host maint.Host, t target, mode cfg.ModeType, o setOptions, also []string) error {
+func (a *app) drain(ctx context.Context, host hosts.Host, t target, mode cfg.ModeType, o setOptions, also []string) error {
 	if o.waitSet {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.wait)
@@ -227,7 +228,7 @@ func processLines(procs []maint.ProcessCount) string {
 // withHolders makes a refusal for active operations one that names who holds
 // what: the processes that are counted, and who has files open in our mounts.
 // Other errors stay as they are.
-func withHolders(ctx context.Context, err error, host maint.Host, t target) error {
+func withHolders(ctx context.Context, err error, host hosts.Host, t target) error {
 	var conflict *maint.ConflictError
 	if !errors.As(err, &conflict) {
 		return err
@@ -246,7 +247,7 @@ func withHolders(ctx context.Context, err error, host maint.Host, t target) erro
 
 // holderLines lists who has something open in our mounts of a datastore, and in
 // those that were taken away while they were in use.
-func holderLines(ctx context.Context, host maint.Host, t target) string {
+func holderLines(ctx context.Context, host hosts.Host, t target) string {
 	ours, err := ourMounts()
 	if err != nil {
 		return ""
@@ -329,7 +330,7 @@ clears an unmount that is stuck, and nothing else.`,
 
 // warnOfOthers says that the datastore is in maintenance all the same, by another
 // entry for it.
-func (a *app) warnOfOthers(host maint.Host, t target) {
+func (a *app) warnOfOthers(host hosts.Host, t target) {
 	if m, err := modeOf(host, t.name); err == nil && m.Via != "" {
 		fmt.Fprintf(a.stderr, "pbsfs: warning: datastore %s is still %s\n", t.name, m.text())
 	}

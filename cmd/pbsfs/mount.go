@@ -18,7 +18,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/fs"
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -228,7 +228,7 @@ func (at *attached) under(ctx context.Context, o *mountOptions) (bool, error) {
 
 // serveTree mounts the tree of a datastore whose device is mounted, and serves
 // it.
-func (a *app) serveTree(ctx context.Context, host maint.Host, t *attached, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
+func (a *app) serveTree(ctx context.Context, host hosts.Host, t *attached, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
 	if err := checkMountpoint(ctx, o.mountpoint, t.path, o.flags.nonempty); err != nil {
 		return err
 	}

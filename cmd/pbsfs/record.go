@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/identity"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
@@ -53,10 +54,10 @@ type mountRecord struct {
 // socket is where the process that left the record answers; see control.go.
 func (r *mountRecord) socket() string { return strings.TrimSuffix(r.file, ".json") + ".sock" }
 
-func recordDir(host maint.Host) string { return filepath.Join(host.OwnRunDir(), "mounts") }
+func recordDir(host hosts.Host) string { return filepath.Join(host.OwnRunDir(), "mounts") }
 
 // writeRecord leaves the record of this process's mount.
-func writeRecord(host maint.Host, ref *store.Lookup, at mounts.Mount) (*mountRecord, error) {
+func writeRecord(host hosts.Host, ref *store.Lookup, at mounts.Mount) (*mountRecord, error) {
 	self, err := procfs.MarkSelf()
 	if err != nil {
 		return nil, err
@@ -157,7 +158,7 @@ func (r *mountRecord) alive() bool {
 // records returns those of processes that run, our own and, for root, those of
 // other users. Our own of processes that have ended are removed; in a directory
 // of another user nothing is, for it may lead anywhere.
-func records(host maint.Host) ([]*mountRecord, error) {
+func records(host hosts.Host) ([]*mountRecord, error) {
 	out, err := ownRecords(recordDir(host))
 	if err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 )
 
 // app is the world around the commands.
@@ -83,8 +83,8 @@ func newRootCommand(a *app) *cobra.Command {
 }
 
 // host returns where this host keeps its state.
-func (a *app) host() (maint.Host, error) {
-	return maint.NewHost(maint.HostOptions{
+func (a *app) host() (hosts.Host, error) {
+	return hosts.NewHost(hosts.HostOptions{
 		ConfigDir: a.configDir, RunDir: a.runDir, Getenv: a.getenv, UID: os.Geteuid(),
 	})
 }

@@ -7,7 +7,9 @@ import (
 
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/modes"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
@@ -17,7 +19,7 @@ import (
 // serves reports whether the mount is one of that datastore, whatever it was
 // called when it was mounted.
 func (r *mountRecord) serves(t target) bool {
-	own := maint.Present(r.Identity)
+	own := modes.Present(r.Identity)
 	switch {
 	case own.Same(t.id):
 		return true
@@ -31,7 +33,7 @@ func samePath(a, b string) bool { return filepath.Clean(a) == filepath.Clean(b) 
 
 // shownBy reports whether a mount shows a tree of the datastore: as the record of
 // the process says, or where there is none, as what it is a mount of.
-func (t target) shownBy(host maint.Host, known []*mountRecord, m mounts.Mount) bool {
+func (t target) shownBy(host hosts.Host, known []*mountRecord, m mounts.Mount) bool {
 	if r := recordOf(known, m); r != nil {
 		return r.serves(t)
 	}
@@ -46,11 +48,11 @@ func (t target) shownBy(host maint.Host, known []*mountRecord, m mounts.Mount) b
 }
 
 // sourceOf returns what is known of the datastore that a mount says it shows.
-func sourceOf(host maint.Host, m mounts.Mount) identity.ID {
+func sourceOf(host hosts.Host, m mounts.Mount) identity.ID {
 	if !filepath.IsAbs(m.Source) {
 		return identity.ID{}
 	}
-	found, err := maint.FindAt(context.Background(), host, nil, m.Source)
+	found, err := modes.FindAt(context.Background(), host, nil, m.Source)
 	if err != nil {
 		return identity.ID{}
 	}
@@ -59,7 +61,7 @@ func sourceOf(host maint.Host, m mounts.Mount) identity.ID {
 
 // formerNames are what the datastore was called when its trees were mounted, as far
 // as nothing else is called so by now.
-func formerNames(host maint.Host, t target) ([]string, error) {
+func formerNames(host hosts.Host, t target) ([]string, error) {
 	known, err := records(host)
 	if err != nil {
 		return nil, err
@@ -80,14 +82,14 @@ func formerNames(host maint.Host, t target) ([]string, error) {
 
 // resolveServed is resolve for those who look at what is mounted: a name that is not
 // in the configuration, any more or at all, is that of a mount's record.
-func resolveServed(host maint.Host, arg string, known []*mountRecord) (target, error) {
+func resolveServed(host hosts.Host, arg string, known []*mountRecord) (target, error) {
 	t, err := resolve(host, arg)
 	if err == nil || isPath(arg) {
 		return t, err
 	}
 	for _, r := range known {
 		if r.Datastore == arg {
-			return target{name: arg, path: r.Path, id: maint.Present(r.Identity)}, nil
+			return target{name: arg, path: r.Path, id: modes.Present(r.Identity)}, nil
 		}
 	}
 	return t, err
@@ -95,7 +97,7 @@ func resolveServed(host maint.Host, arg string, known []*mountRecord) (target, e
 
 // servedAt returns where something is mounted for a datastore: its trees, and its
 // device where that is mounted by name.
-func (t target) servedAt(host maint.Host) ([]string, error) {
+func (t target) servedAt(host hosts.Host) ([]string, error) {
 	known, err := records(host)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/keys"
@@ -245,7 +246,7 @@ func isDatastore(ctx context.Context, dir string) bool {
 
 // writable returns the datastore that is to be written to, which init makes if
 // there is none.
-func (a *app) writable(ctx context.Context, host maint.Host, arg string, init bool) (target, error) {
+func (a *app) writable(ctx context.Context, host hosts.Host, arg string, init bool) (target, error) {
 	t, err := resolve(host, arg)
 	if err != nil && isPath(arg) && !isDatastore(ctx, arg) {
 		if !init {

@@ -13,6 +13,8 @@ import (
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/modes"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/text"
@@ -156,7 +158,7 @@ type lockedStatus struct {
 	Since      time.Time `json:"since"`
 }
 
-func (a *app) watchStatus(ctx context.Context, host maint.Host, args []string, asJSON bool) error {
+func (a *app) watchStatus(ctx context.Context, host hosts.Host, args []string, asJSON bool) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
@@ -174,7 +176,7 @@ func (a *app) watchStatus(ctx context.Context, host maint.Host, args []string, a
 	}
 }
 
-func (a *app) showStatus(ctx context.Context, host maint.Host, args []string, asJSON bool) error {
+func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, asJSON bool) error {
 	known, err := a.trustedRecords(host)
 	if err != nil {
 		return err
@@ -213,7 +215,7 @@ func (a *app) showStatus(ctx context.Context, host maint.Host, args []string, as
 
 // statusTargets returns the datastore that was named, or all that are
 // configured or mounted.
-func statusTargets(host maint.Host, args []string, known []*mountRecord) ([]target, error) {
+func statusTargets(host hosts.Host, args []string, known []*mountRecord) ([]target, error) {
 	if len(args) == 1 {
 		t, err := resolveServed(host, args[0], known)
 		return []target{t}, err
@@ -222,14 +224,14 @@ func statusTargets(host maint.Host, args []string, known []*mountRecord) ([]targ
 	if err != nil {
 		return nil, err
 	}
-	maint.Identities(context.Background(), host, configured) // all at once: some may hang
+	modes.Identities(context.Background(), host, configured) // all at once: some may hang
 	var out []target
 	for _, d := range configured {
 		out = append(out, targetOf(host, configured, d))
 	}
 	for _, r := range known {
 		if !slices.ContainsFunc(out, r.serves) {
-			out = append(out, target{name: r.Datastore, path: r.Path, id: maint.Present(r.Identity)})
+			out = append(out, target{name: r.Datastore, path: r.Path, id: modes.Present(r.Identity)})
 		}
 	}
 	ours, err := ourMounts()
@@ -239,13 +241,13 @@ func statusTargets(host maint.Host, args []string, known []*mountRecord) ([]targ
 	for _, m := range ours { // without a record, perhaps
 		if !slices.ContainsFunc(out, func(t target) bool { return t.shownBy(host, known, m) }) {
 			id := sourceOf(host, m)
-			out = append(out, target{name: maint.UnlistedName(m.Source, id), path: m.Source, id: id})
+			out = append(out, target{name: modes.UnlistedName(m.Source, id), path: m.Source, id: id})
 		}
 	}
 	return out, nil
 }
 
-func statusOf(ctx context.Context, host maint.Host, t target, known []*mountRecord, answers map[*mountRecord]asked) (storeStatus, error) {
+func statusOf(ctx context.Context, host hosts.Host, t target, known []*mountRecord, answers map[*mountRecord]asked) (storeStatus, error) {
 	s := storeStatus{
 		Datastore: t.name, Path: t.path, Processes: []maint.ProcessCount{},
 		Mounts: []mountStatus{}, Handles: []handleStatus{}, Locked: []lockedStatus{}, Problems: []problemState{},

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
@@ -130,7 +130,7 @@ func treesAt(ctx context.Context, arg string) ([]mounts.Mount, error) {
 
 // treesOf returns the mounts of a datastore's trees, bound ones too, the last made
 // first.
-func treesOf(host maint.Host, t target, known []*mountRecord) ([]mounts.Mount, error) {
+func treesOf(host hosts.Host, t target, known []*mountRecord) ([]mounts.Mount, error) {
 	ours, err := ourMounts()
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
@@ -28,7 +29,7 @@ const modeMoment = 15 * time.Second
 // removal is one unmount of a removable datastore.
 type removal struct {
 	*leaving
-	host maint.Host
+	host hosts.Host
 	t    target
 	// device is the mount of the device; its Point is "" where there is none.
 	device mounts.Mount
@@ -36,7 +37,7 @@ type removal struct {
 
 // unmountRemovable unmounts a configured removable datastore: its trees and its
 // device.
-func (a *app) unmountRemovable(ctx context.Context, host maint.Host, t target, o unmountOptions) error {
+func (a *app) unmountRemovable(ctx context.Context, host hosts.Host, t target, o unmountOptions) error {
 	r := &removal{host: host, t: t}
 	if err := r.find(ctx, a, o); err != nil {
 		return err
@@ -224,7 +225,7 @@ func (r *removal) unmountDevice(ctx, wait context.Context) error {
 
 // deviceUsers returns who would go on using a device when one mount of it is gone:
 // other mounts of it, here and in other namespaces, and overlays.
-func deviceUsers(ctx context.Context, host maint.Host, m mounts.Mount) ([]mounts.Holder, error) {
+func deviceUsers(ctx context.Context, host hosts.Host, m mounts.Mount) ([]mounts.Holder, error) {
 	ctx = context.WithoutCancel(ctx)
 	users, err := mounts.CopiesOf(ctx, m)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/text"
@@ -24,7 +25,7 @@ const maxComplaints = 3
 
 // trustedRecords returns the records that are believed, and tells people why others
 // are not.
-func (a *app) trustedRecords(host maint.Host) ([]*mountRecord, error) {
+func (a *app) trustedRecords(host hosts.Host) ([]*mountRecord, error) {
 	own, err := ownRecords(recordDir(host))
 	if err != nil {
 		return nil, err
@@ -36,7 +37,7 @@ func (a *app) trustedRecords(host maint.Host) ([]*mountRecord, error) {
 }
 
 // warnOfUsers tells people which counts of other users are not believed.
-func (a *app) warnOfUsers(host maint.Host, store string) {
+func (a *app) warnOfUsers(host hosts.Host, store string) {
 	if tally, err := maint.Count(host, store); err == nil {
 		a.complain(tally.Problems)
 	}
@@ -50,7 +51,7 @@ func (a *app) complain(problems []error) {
 
 // usersRecords returns the records that other users' processes left, and what is
 // wrong with them. The directories are looked at side by side, for a bounded time.
-func usersRecords(host maint.Host) (out []*mountRecord, problems []error) {
+func usersRecords(host hosts.Host) (out []*mountRecord, problems []error) {
 	type found struct {
 		records []*mountRecord
 		err     error

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/catalog"
 	"github.com/pbsfs/pbsfs/store/manifest"
@@ -94,7 +94,7 @@ func (g *grower) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	host, err := maint.NewHost(maint.HostOptions{
+	host, err := hosts.NewHost(hosts.HostOptions{
 		ConfigDir: g.at("etc"), RunDir: g.at("run"), UID: os.Geteuid(), Getenv: func(string) string { return "" },
 	})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/pbsfs/pbsfs/maint"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/name"
 )
@@ -129,7 +129,7 @@ func Blob(data []byte, key *Key) []byte {
 
 // Host returns a host of the test's own, without a PBS. The text of its
 // datastore.cfg may be "".
-func Host(t testing.TB, config string) maint.Host {
+func Host(t testing.TB, config string) hosts.Host {
 	t.Helper()
 	dir := t.TempDir()
 	for _, d := range []string{"etc", "run"} {
@@ -142,7 +142,7 @@ func Host(t testing.TB, config string) maint.Host {
 			t.Fatal(err)
 		}
 	}
-	host, err := maint.NewHost(maint.HostOptions{
+	host, err := hosts.NewHost(hosts.HostOptions{
 		ConfigDir: filepath.Join(dir, "etc"), RunDir: filepath.Join(dir, "run"),
 		Getenv: func(string) string { return "" }, UID: os.Geteuid(),
 	})

@@ -1,4 +1,4 @@
-package maint
+package opsfile
 
 import (
 	"errors"
@@ -11,26 +11,26 @@ import (
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
-// entrySight remembers what an operations file was last seen to say of this
+// Sight remembers what an operations file was last seen to say of this
 // process. As long as the file is the same one, nothing is read.
-type entrySight struct {
+type Sight struct {
 	last atomic.Pointer[sighting]
 }
 
 type sighting struct {
 	path   string
-	stamp  stamp
+	stamp  statefile.Stamp
 	counts Counts
 	ok     bool // there was an entry
 }
 
-// look returns what the file says of this process now; ok is false where it says
+// Look returns what the file says of this process now; ok is false where it says
 // nothing, or cannot be read.
 //
 // The file is read without its lock: whoever writes it puts a new one in its place.
 // Where somebody writes into it all the same, an entry that cannot be found is
 // published again, which is done under the lock.
-func (s *entrySight) look(path string) (Counts, bool) {
+func (s *Sight) Look(path string) (Counts, bool) {
 	now, err := lstampOf(path)
 	if err != nil {
 		return Counts{}, false
@@ -42,7 +42,7 @@ func (s *entrySight) look(path string) (Counts, bool) {
 	if err != nil {
 		return Counts{}, false
 	}
-	if seen.stamp.settled(time.Now()) {
+	if seen.stamp.Settled(time.Now()) {
 		s.last.Store(seen)
 	}
 	return seen.counts, seen.ok
@@ -60,20 +60,20 @@ func sightOf(path string) (*sighting, error) {
 	}
 	defer f.Close()
 	seen := &sighting{path: path}
-	if seen.stamp, err = fileStamp(f); err != nil {
+	if seen.stamp, err = statefile.FileStamp(f); err != nil {
 		return nil, err
 	}
 	data, err := statefile.ReadOpen(f, maxOperations)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := decodeOperations(data)
+	entries, err := Decode(data)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
-		if e.is(me) {
-			seen.counts, seen.ok = e.counts, true
+		if e.Is(me) {
+			seen.counts, seen.ok = e.Counts, true
 			break
 		}
 	}
@@ -81,15 +81,15 @@ func sightOf(path string) (*sighting, error) {
 }
 
 // lstampOf is stampOf of what is at path itself, which is no link.
-func lstampOf(path string) (stamp, error) {
+func lstampOf(path string) (statefile.Stamp, error) {
 	var st syscall.Stat_t
 	for {
 		switch err := syscall.Lstat(path, &st); err {
 		case nil:
-			return makeStamp(&st), nil
+			return statefile.MakeStamp(&st), nil
 		case syscall.EINTR:
 		default:
-			return stamp{}, &os.PathError{Op: "stat", Path: path, Err: err}
+			return statefile.Stamp{}, &os.PathError{Op: "stat", Path: path, Err: err}
 		}
 	}
 }
@@ -101,11 +101,11 @@ const (
 	settlePause = 10 * time.Millisecond
 )
 
-// readSettled reads an operations file, once more where it seems half written.
+// ReadSettled reads an operations file, once more where it seems half written.
 // Called under its lock.
-func readSettled(path string) ([]opsEntry, error) {
+func ReadSettled(path string) ([]Entry, error) {
 	for try := 1; ; try++ {
-		entries, err := readOperations(path)
+		entries, err := Read(path)
 		if !errors.Is(err, ErrGarbled) || try == settleTries {
 			return entries, err
 		}

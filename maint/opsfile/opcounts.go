@@ -1,4 +1,4 @@
-package maint
+package opsfile
 
 import (
 	"math"
@@ -15,8 +15,8 @@ type Counts struct {
 // Total is both together.
 func (c Counts) Total() int64 { return added(c.Read, c.Write) }
 
-// and adds up what two processes do.
-func (c Counts) and(other Counts) Counts {
+// And adds up what two processes do.
+func (c Counts) And(other Counts) Counts {
 	return Counts{Read: added(c.Read, other.Read), Write: added(c.Write, other.Write)}
 }
 
@@ -29,14 +29,14 @@ func added(a, b int64) int64 {
 	return a + b
 }
 
-func (c Counts) of(op cfg.Operation) int64 {
+func (c Counts) Of(op cfg.Operation) int64 {
 	if op == cfg.Write {
 		return c.Write
 	}
 	return c.Read
 }
 
-func (c Counts) plus(op cfg.Operation, n int64) Counts {
+func (c Counts) Plus(op cfg.Operation, n int64) Counts {
 	if op == cfg.Write {
 		c.Write += n
 	} else {
@@ -45,6 +45,6 @@ func (c Counts) plus(op cfg.Operation, n int64) Counts {
 	return c
 }
 
-func (c Counts) max(o Counts) Counts {
+func (c Counts) Max(o Counts) Counts {
 	return Counts{Read: max(c.Read, o.Read), Write: max(c.Write, o.Write)}
 }

@@ -1,4 +1,4 @@
-package maint
+package pbs
 
 import (
 	"bufio"
@@ -18,25 +18,26 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 // PBS's shared counters, see reference "operations-and-maintenance", section 3.
 const (
-	generationSize   = 4096
-	generationMagic  = 0x19c6a8e69a848f83 // big-endian
-	generationOffset = 24
+	GenerationSize   = 4096
+	GenerationMagic  = 0x19c6a8e69a848f83 // big-endian
+	GenerationOffset = 24
 
 	// proxyTimeout bounds the conversation with PBS's proxy, which is a
 	// courtesy: the counter has already told it.
 	proxyTimeout = 5 * time.Second
 )
 
-// bumpGeneration tells PBS that its cached datastore.cfg is out of date. It is
+// BumpGeneration tells PBS that its cached datastore.cfg is out of date. It is
 // called under the config lock, after each replacement. An older PBS has no
 // counter and needs none.
-func bumpGeneration(host Host) error {
+func BumpGeneration(host hosts.Host) error {
 	if !host.IsPBS() {
 		return nil
 	}
@@ -53,26 +54,26 @@ func bumpGeneration(host Host) error {
 	if err != nil {
 		return err
 	}
-	if !st.Mode().IsRegular() || st.Size() < generationSize {
+	if !st.Mode().IsRegular() || st.Size() < GenerationSize {
 		return fmt.Errorf("%s does not hold PBS's counters", path)
 	}
-	m, err := unix.Mmap(int(f.Fd()), 0, generationSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	m, err := unix.Mmap(int(f.Fd()), 0, GenerationSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("map %s: %w", path, err)
 	}
 	defer func() { _ = unix.Munmap(m) }()
-	if binary.BigEndian.Uint64(m) != generationMagic {
+	if binary.BigEndian.Uint64(m) != GenerationMagic {
 		return fmt.Errorf("%s does not hold PBS's counters", path)
 	}
 	// The mapping begins on a page, so the counter is aligned.
-	atomic.AddUint64((*uint64)(unsafe.Pointer(&m[generationOffset])), 1)
+	atomic.AddUint64((*uint64)(unsafe.Pointer(&m[GenerationOffset])), 1)
 	return nil
 }
 
-// tellProxy has PBS's proxy look at a datastore's entry again. No proxy is no
+// TellProxy has PBS's proxy look at a datastore's entry again. No proxy is no
 // error.
-func tellProxy(ctx context.Context, host Host, store string) error {
-	pid := readPIDFile(host.proxyPIDFile())
+func TellProxy(ctx context.Context, host hosts.Host, store string) error {
+	pid := readPIDFile(host.ProxyPIDFile())
 	if _, running := procfs.LookProcess(pid); !running {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package maint
+package hosts
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
-// lockOperations takes the lock of an operations file.
-func lockOperations(ctx context.Context, host Host, file string) (*statefile.Lock, error) {
-	if err := makeRunDir(host); err != nil {
+// LockOperations takes the lock of an operations file.
+func LockOperations(ctx context.Context, host Host, file string) (*statefile.Lock, error) {
+	if err := MakeRunDir(host); err != nil {
 		return nil, err
 	}
 	if err := statefile.MakeDir(filepath.Dir(file), host.at.Files, 0o750); err != nil {
@@ -24,8 +24,8 @@ func lockOperations(ctx context.Context, host Host, file string) (*statefile.Loc
 	return statefile.LockFile(ctx, file+".lock", host.at.Files, statefile.LockMode)
 }
 
-// makeRunDir creates the run directory: a user's is that user's alone.
-func makeRunDir(host Host) error {
+// MakeRunDir creates the run directory: a user's is that user's alone.
+func MakeRunDir(host Host) error {
 	mode := os.FileMode(0o755)
 	if host.at.UID != 0 && !host.at.PBS {
 		mode = 0o700
@@ -36,9 +36,9 @@ func makeRunDir(host Host) error {
 	return nil
 }
 
-// spare is the host with a user's spare run directory, which is made. It lies where
+// Spare is the host with a user's spare run directory, which is made. It lies where
 // others may have put something before.
-func (h Host) spare() (Host, error) {
+func (h Host) Spare() (Host, error) {
 	if h.at.SpareRun == "" {
 		return h, os.ErrNotExist
 	}
@@ -63,16 +63,16 @@ type configLocks struct {
 	missing []string                   // lock files that were not there
 }
 
-func (c *configLocks) unlock() {
+func (c *configLocks) Unlock() {
 	for _, l := range slices.Backward(c.held) {
 		l.Unlock()
 	}
 }
 
-// incomplete says that a lock file is there now that was not, or another one in the
+// Incomplete says that a lock file is there now that was not, or another one in the
 // place of one that we have. Somebody may have set a mode under it without seeing
 // our entry, or seen our entry: either way the next attempt finds out.
-func (c *configLocks) incomplete() bool {
+func (c *configLocks) Incomplete() bool {
 	for path, l := range c.at {
 		if !statefile.SameFile(l.File, path) {
 			return true
@@ -86,9 +86,9 @@ func (c *configLocks) incomplete() bool {
 	return false
 }
 
-// lockConfigs takes the config locks, our own first. file names the one that
+// LockConfigs takes the config locks, our own first. file names the one that
 // was not to be had.
-func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file string, err error) {
+func LockConfigs(ctx context.Context, host Host) (locks *configLocks, file string, err error) {
 	locks = &configLocks{at: map[string]*statefile.Lock{}}
 	for _, place := range host.at.Configs {
 		var l *statefile.Lock
@@ -99,10 +99,10 @@ func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file strin
 				continue
 			}
 		} else {
-			l, err = lockOwnConfig(ctx, host)
+			l, err = LockOwnConfig(ctx, host)
 		}
 		if err != nil {
-			locks.unlock()
+			locks.Unlock()
 			return nil, place.Lock(), err
 		}
 		locks.held = append(locks.held, l)
@@ -111,9 +111,9 @@ func lockConfigs(ctx context.Context, host Host) (locks *configLocks, file strin
 	return locks, "", nil
 }
 
-// lockOwnConfig takes the lock of the datastore.cfg that we may change. Off PBS
+// LockOwnConfig takes the lock of the datastore.cfg that we may change. Off PBS
 // hosts everybody may read the lock file, for users take it shared.
-func lockOwnConfig(ctx context.Context, host Host) (*statefile.Lock, error) {
+func LockOwnConfig(ctx context.Context, host Host) (*statefile.Lock, error) {
 	if len(host.at.Configs) == 0 || host.at.Configs[0].Shared {
 		return nil, fmt.Errorf("no datastore.cfg of our own: %w", os.ErrPermission)
 	}

@@ -1,4 +1,4 @@
-package maint
+package pbs
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/opsfile"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
@@ -17,10 +19,10 @@ import (
 // what the kernel keeps of them.
 const daemonPrefix = "proxmox-backup-"
 
-// pbsDaemons are the processes in PBS's pid files that run. Whatever else has such
+// Daemons are the processes in PBS's pid files that run. Whatever else has such
 // a pid by now is not one of them. It is an error if we cannot tell: where PBS's
 // processes cannot be seen, neither can its operations.
-func pbsDaemons(host Host) ([]procfs.Process, error) {
+func Daemons(host hosts.Host) ([]procfs.Process, error) {
 	var daemons []procfs.Process
 	var unseen error
 	for _, file := range host.PIDFiles() {
@@ -57,17 +59,17 @@ func stopped(pid int, taken bool) error {
 // isAnother says whether a daemon that is found is that of another server, as when a
 // container with a server of its own is shown the directories of the host's: the
 // operations files then know one with its pid that began at another time.
-func isAnother(host Host, p procfs.Process) bool {
+func isAnother(host hosts.Host, p procfs.Process) bool {
 	if v, err := procfs.Around(); err != nil || v.Namespace == procfs.InitPIDNamespace {
 		return false
 	}
-	for _, name := range namesIn(host.OperationsDir()) {
+	for _, name := range procfs.NamesIn(host.OperationsDir()) {
 		if strings.HasSuffix(name, ".lock") {
 			continue
 		}
-		entries, err := readOperations(filepath.Join(host.OperationsDir(), name))
-		if err == nil && slices.ContainsFunc(entries, func(e opsEntry) bool {
-			return int64(e.pid) == int64(p.PID) && e.starttime != p.StartTime && e.counts.Total() > 0
+		entries, err := opsfile.Read(filepath.Join(host.OperationsDir(), name))
+		if err == nil && slices.ContainsFunc(entries, func(e opsfile.Entry) bool {
+			return int64(e.PID) == int64(p.PID) && e.StartTime != p.StartTime && e.Counts.Total() > 0
 		}) {
 			return true
 		}

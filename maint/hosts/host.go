@@ -1,4 +1,4 @@
-package maint
+package hosts
 
 import (
 	"errors"
@@ -12,18 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/places"
 	"github.com/pbsfs/pbsfs/maint/statefile"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 // Where PBS and pbsfs keep things when nobody says otherwise.
 const (
-	pbsConfigDir = "/etc/proxmox-backup"
-	pbsRunDir    = "/run/proxmox-backup"
-	ownConfigDir = "/etc/pbsfs"
-	ownRunDir    = "/run/pbsfs"
-	usersRunGlob = "/run/user/*/pbsfs"
-	pbsUser      = "backup"
+	ServerConfigDir = "/etc/proxmox-backup"
+	pbsRunDir       = "/run/proxmox-backup"
+	ownConfigDir    = "/etc/pbsfs"
+	ownRunDir       = "/run/pbsfs"
+	usersRunGlob    = "/run/user/*/pbsfs"
+	pbsUser         = "backup"
 	// spareRunPrefix begins the names of users' spare run directories.
 	spareRunPrefix = "/tmp/.pbsfs-run-"
 	// serverUsersDir is our directory in the server's run directory, where the
@@ -31,7 +32,7 @@ const (
 	serverUsersDir = "pbsfs"
 
 	configLockName = ".datastore.lck"
-	operationsName = "active-operations"
+	OperationsName = "active-operations"
 )
 
 // HostOptions are the answers of the world around a [Host].
@@ -52,7 +53,7 @@ type HostOptions struct {
 // Host is no place, and everything that gets one fails.
 type Host struct {
 	at     Layout
-	places *places
+	places *places.Memory
 }
 
 // Layout is where everything of a host lies.
@@ -74,7 +75,7 @@ type Layout struct {
 }
 
 // Host makes a host of places that are known.
-func (l Layout) Host() Host { return Host{at: l, places: newPlaces()} }
+func (l Layout) Host() Host { return Host{at: l, places: places.NewMemory()} }
 
 // Layout is where everything of the host lies.
 func (h Host) Layout() Layout { return h.at }
@@ -93,7 +94,7 @@ func (p ConfigPlace) File() string { return filepath.Join(p.Dir, cfg.FileName) }
 // Lock is the file that it is locked by.
 func (p ConfigPlace) Lock() string { return filepath.Join(p.Dir, configLockName) }
 
-var errNoHost = errors.New("maint: the zero Host has no files")
+var ErrZero = errors.New("maint: the zero Host has no files")
 
 // NewHost finds the places. It looks at the file system but creates nothing.
 func NewHost(opts HostOptions) (Host, error) {
@@ -110,7 +111,7 @@ func NewHost(opts HostOptions) (Host, error) {
 		return Host{}, fmt.Errorf("run directory: %w", err)
 	}
 	if isServers(configDir) {
-		configDir = pbsConfigDir // by another path
+		configDir = ServerConfigDir // by another path
 	}
 	h := Layout{UID: opts.UID}.Host()
 	h.at.PBS = isPBS(configDir, runDir)
@@ -126,8 +127,8 @@ func NewHost(opts HostOptions) (Host, error) {
 // isServers says whether a directory is the server's configuration directory, or has
 // the server's datastore.cfg, whatever links and mounts are on the way.
 func isServers(dir string) bool {
-	return dir != "" && (sameFiles(dir, pbsConfigDir) ||
-		sameFiles(filepath.Join(dir, cfg.FileName), filepath.Join(pbsConfigDir, cfg.FileName)))
+	return dir != "" && (sameFiles(dir, ServerConfigDir) ||
+		sameFiles(filepath.Join(dir, cfg.FileName), filepath.Join(ServerConfigDir, cfg.FileName)))
 }
 
 func sameFiles(a, b string) bool {
@@ -154,13 +155,13 @@ func override(flag, env string) (string, error) {
 // of PBS's. Otherwise PBS's configuration directory must be there, and the
 // server too (a host with just the client has none).
 func isPBS(configDir, runDir string) bool {
-	if configDir != "" && configDir != pbsConfigDir {
-		return exists(filepath.Join(configDir, "authkey.key")) || runDir != "" && hasPBSRunFiles(runDir)
+	if configDir != "" && configDir != ServerConfigDir {
+		return Exists(filepath.Join(configDir, "authkey.key")) || runDir != "" && hasPBSRunFiles(runDir)
 	}
-	if !exists(pbsConfigDir) {
+	if !Exists(ServerConfigDir) {
 		return configDir == "" && runDir != "" && hasPBSRunFiles(runDir)
 	}
-	if exists("/usr/sbin/proxmox-backup-manager") || hasPBSRunFiles(pbsRunDir) {
+	if Exists("/usr/sbin/proxmox-backup-manager") || hasPBSRunFiles(pbsRunDir) {
 		return true
 	}
 	daemons, _ := filepath.Glob("/usr/lib/*/proxmox-backup/proxmox-backup-proxy")
@@ -169,16 +170,16 @@ func isPBS(configDir, runDir string) bool {
 
 func hasPBSRunFiles(dir string) bool {
 	for _, name := range []string{"proxy.pid", "api.pid", "shmem"} {
-		if exists(filepath.Join(dir, name)) {
+		if Exists(filepath.Join(dir, name)) {
 			return true
 		}
 	}
 	return false
 }
 
-// exists takes what cannot be looked at (no permission on the directory above)
+// Exists takes what cannot be looked at (no permission on the directory above)
 // for existing: it is somebody's.
-func exists(path string) bool {
+func Exists(path string) bool {
 	_, err := os.Lstat(path)
 	return !errors.Is(err, os.ErrNotExist)
 }
@@ -187,8 +188,8 @@ func (h *Host) placeConfig(dir string, getenv func(string) string) {
 	switch {
 	case dir != "":
 		h.at.Configs = []ConfigPlace{{Dir: dir}}
-	case h.at.PBS && exists(pbsConfigDir):
-		h.at.Configs = []ConfigPlace{{Dir: pbsConfigDir}}
+	case h.at.PBS && Exists(ServerConfigDir):
+		h.at.Configs = []ConfigPlace{{Dir: ServerConfigDir}}
 	case h.at.UID == 0:
 		h.at.Configs = []ConfigPlace{{Dir: ownConfigDir}}
 	default:
@@ -235,7 +236,7 @@ func (h *Host) placeRun(dir string, getenv func(string) string) error {
 
 // besideServer says whether the datastore.cfg is that of the server of this host,
 // and not one that was made to look like it.
-func (h *Host) besideServer() bool { return h.at.PBS && h.ConfigDir() == pbsConfigDir }
+func (h *Host) besideServer() bool { return h.at.PBS && h.ConfigDir() == ServerConfigDir }
 
 // defaultOwnRun is where our own things are when nobody says where.
 func (h *Host) defaultOwnRun(server bool, getenv func(string) string) (string, error) {
@@ -257,7 +258,7 @@ func (h *Host) defaultOwnRun(server bool, getenv func(string) string) (string, e
 // mayWrite says whether this process can make files in a directory, which need not
 // be there yet.
 func mayWrite(dir string) bool {
-	if !exists(dir) {
+	if !Exists(dir) {
 		dir = filepath.Dir(dir)
 	}
 	return unix.Access(dir, unix.W_OK|unix.X_OK) == nil
@@ -328,7 +329,7 @@ func (h Host) ConfigLock() string { return filepath.Join(h.ConfigDir(), configLo
 func (h Host) RunDir() string { return h.at.RunDir }
 
 // OperationsDir is where each datastore has its operations file.
-func (h Host) OperationsDir() string { return filepath.Join(h.at.RunDir, operationsName) }
+func (h Host) OperationsDir() string { return filepath.Join(h.at.RunDir, OperationsName) }
 
 // OperationsFile is the operations file of one datastore.
 func (h Host) OperationsFile(store string) string { return filepath.Join(h.OperationsDir(), store) }
@@ -357,7 +358,7 @@ func (h Host) Files() statefile.Owner { return h.at.Files }
 
 // Places remembers what was found where datastores are said to be; nil for the zero
 // Host.
-func (h Host) Places() *places { return h.places }
+func (h Host) Places() *places.Memory { return h.places }
 
 // UID is the user the Host was made for.
 func (h Host) UID() int { return h.at.UID }
@@ -367,15 +368,15 @@ func (h Host) PIDFiles() []string {
 	if !h.at.PBS {
 		return nil
 	}
-	return []string{h.proxyPIDFile(), filepath.Join(h.at.RunDir, "api.pid")}
+	return []string{h.ProxyPIDFile(), filepath.Join(h.at.RunDir, "api.pid")}
 }
 
-func (h Host) proxyPIDFile() string { return filepath.Join(h.at.RunDir, "proxy.pid") }
+func (h Host) ProxyPIDFile() string { return filepath.Join(h.at.RunDir, "proxy.pid") }
 
-// checkStore refuses names that cannot be the name of an operations file. It
+// CheckStore refuses names that cannot be the name of an operations file. It
 // is wider than what datastore.cfg allows: unlisted datastores are named after
 // their directory.
-func checkStore(store string) error {
+func CheckStore(store string) error {
 	switch {
 	case store == "" || store == "." || store == "..":
 		return fmt.Errorf("%q is not the name of a datastore", store)

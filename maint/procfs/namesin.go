@@ -1,9 +1,9 @@
-package maint
+package procfs
 
 import "os"
 
-// namesIn lists a directory of operations files; one that is not there is empty.
-func namesIn(dir string) []string {
+// NamesIn lists a directory of operations files; one that is not there is empty.
+func NamesIn(dir string) []string {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil

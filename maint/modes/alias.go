@@ -1,4 +1,4 @@
-package maint
+package modes
 
 import (
 	"context"
@@ -9,8 +9,10 @@ import (
 	"strings"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/identity"
 	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/places"
 )
 
 // One datastore can be known by several names: one made for it, as long as it is
@@ -38,15 +40,15 @@ func UnlistedName(path string, id identity.ID) string {
 	return baseName(path) + "-" + id.Sum()
 }
 
-func unlistedName(at spot, store string) string {
-	if !at.id.Seen() || strings.HasSuffix(store, "-"+at.id.Sum()) {
+func unlistedName(at places.Spot, store string) string {
+	if !at.ID.Seen() || strings.HasSuffix(store, "-"+at.ID.Sum()) {
 		return store
 	}
-	return UnlistedName(at.dir, at.id)
+	return UnlistedName(at.Dir, at.ID)
 }
 
-// unlisted is what the names of datastores end with that are not configured.
-var unlisted = regexp.MustCompile(`-[0-9a-f]{8}$`)
+// UnlistedPattern is what the names of datastores end with that are not configured.
+var UnlistedPattern = regexp.MustCompile(`-[0-9a-f]{8}$`)
 
 func baseName(path string) string {
 	base := strings.Map(func(r rune) rune {
@@ -71,21 +73,21 @@ type Found struct {
 // FindAt looks for the datastore in a directory, and for its entries in a list.
 // Places that do not answer are waited for a moment; the error is about the
 // directory alone, and Dir is set beside it.
-func FindAt(ctx context.Context, host Host, list []cfg.Datastore, path string) (Found, error) {
+func FindAt(ctx context.Context, host hosts.Host, list []cfg.Datastore, path string) (Found, error) {
 	if host.Places() == nil {
-		return Found{}, errNoHost
+		return Found{}, hosts.ErrZero
 	}
-	host.Places().refresh()
-	host.Places().spots.Forget(path)
-	host.Places().lookFor(ctx, list, path)
-	at, err, known := host.Places().at(path)
+	host.Places().Refresh()
+	host.Places().Spots.Forget(path)
+	host.Places().LookFor(ctx, list, path)
+	at, err, known := host.Places().At(path)
 	if err == nil && !known {
 		err = context.Cause(ctx)
 	}
-	f := Found{Dir: at.dir, ID: at.id}
+	f := Found{Dir: at.Dir, ID: at.ID}
 	for _, d := range list {
-		other, oerr, _ := host.Places().of(d)
-		if at.id.Same(other.id) || (isHung(oerr) || !at.id.Seen() && !other.id.Seen()) && at.dir == other.dir {
+		other, oerr, _ := host.Places().Of(d)
+		if at.ID.Same(other.ID) || (isHung(oerr) || !at.ID.Seen() && !other.ID.Seen()) && at.Dir == other.Dir {
 			f.Listed = append(f.Listed, d)
 		}
 	}
@@ -94,32 +96,32 @@ func FindAt(ctx context.Context, host Host, list []cfg.Datastore, path string) (
 
 // Present is what is left of an identity when the disk that it was seen on has been
 // unplugged.
-func Present(id identity.ID) identity.ID { return present(id) }
+func Present(id identity.ID) identity.ID { return places.Present(id) }
 
 // Identities looks at the places of all datastores in a list, and returns what is
 // known of them, in its order. Those that do not answer in time are not known.
-func Identities(ctx context.Context, host Host, list []cfg.Datastore) []identity.ID {
+func Identities(ctx context.Context, host hosts.Host, list []cfg.Datastore) []identity.ID {
 	out := make([]identity.ID, len(list))
 	if host.Places() == nil {
 		return out
 	}
-	host.Places().refresh()
-	host.Places().lookFor(ctx, list)
+	host.Places().Refresh()
+	host.Places().LookFor(ctx, list)
 	for i, d := range list {
-		at, _, _ := host.Places().of(d)
-		out[i] = at.id
+		at, _, _ := host.Places().Of(d)
+		out[i] = at.ID
 	}
 	return out
 }
 
 // Whereabouts returns the directory in which a datastore on a disk is: the one where it
 // is configured to be mounted, unless it is mounted elsewhere only.
-func Whereabouts(ctx context.Context, host Host, d cfg.Datastore) string {
+func Whereabouts(ctx context.Context, host hosts.Host, d cfg.Datastore) string {
 	if _, err := mounts.FindMount(d.Dir()); err == nil || !d.Removable() || host.Places() == nil {
 		return d.Dir()
 	}
 	id := identity.ID{UUID: strings.ToLower(d.BackingDevice), Path: filepath.Join("/", d.Path)}
-	if dir, ok := host.Places().onDisk(ctx, id); ok {
+	if dir, ok := host.Places().OnDisk(ctx, id); ok {
 		return dir
 	}
 	return d.Dir()

@@ -1,4 +1,4 @@
-package maint
+package opsfile
 
 import (
 	"bytes"
@@ -15,15 +15,15 @@ import (
 // maxOperations bounds how much of an operations file is read.
 const maxOperations = 16 << 20
 
-// opsEntry is one process's entry in an operations file, see reference
+// Entry is one process's entry in an operations file, see reference
 // "operations-and-maintenance", section 1. raw is the entry as it stands in the
 // file, whatever else is in it.
-type opsEntry struct {
-	pid       uint32
-	starttime uint64
-	counts    Counts
-	raw       json.RawMessage
-	here      bool // pid and starttime are known to be of this namespace
+type Entry struct {
+	PID       uint32
+	StartTime uint64
+	Counts    Counts
+	Raw       json.RawMessage
+	Here      bool // pid and starttime are known to be of this namespace
 }
 
 // opsJSON is the format. Pointers tell a value that is missing from zero.
@@ -38,28 +38,28 @@ type opsActives struct {
 	Write *int64 `json:"write"`
 }
 
-func newEntry(p procfs.Process, c Counts) opsEntry {
-	e := opsEntry{pid: uint32(p.PID), starttime: p.StartTime, counts: c}
-	raw, err := json.Marshal(opsJSON{&e.pid, &e.starttime, &opsActives{&c.Read, &c.Write}})
+func newEntry(p procfs.Process, c Counts) Entry {
+	e := Entry{PID: uint32(p.PID), StartTime: p.StartTime, Counts: c}
+	raw, err := json.Marshal(opsJSON{&e.PID, &e.StartTime, &opsActives{&c.Read, &c.Write}})
 	if err != nil {
 		panic(err) // numbers only
 	}
-	e.raw = raw
+	e.Raw = raw
 	return e
 }
 
-// is says whether the entry is of this very process.
-func (e opsEntry) is(p procfs.Process) bool {
-	return int64(e.pid) == int64(p.PID) && e.starttime == p.StartTime
+// Is says whether the entry is of this very process.
+func (e Entry) Is(p procfs.Process) bool {
+	return int64(e.PID) == int64(p.PID) && e.StartTime == p.StartTime
 }
 
-// look says whether the process of the entry runs, which is called here as it is
+// Look says whether the process of the entry runs, which is called here as it is
 // there.
-func (e opsEntry) look() procfs.Sight { return procfs.LookAt(int(e.pid), e.starttime) }
+func (e Entry) Look() procfs.Sight { return procfs.LookAt(int(e.PID), e.StartTime) }
 
-// decodeOperations reads an operations file. Anything that is not what PBS
+// Decode reads an operations file. Anything that is not what PBS
 // writes is an error: a count that is not understood is not zero.
-func decodeOperations(data []byte) ([]opsEntry, error) {
+func Decode(data []byte) ([]Entry, error) {
 	var raws []json.RawMessage
 	if err := json.Unmarshal(data, &raws); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func decodeOperations(data []byte) ([]opsEntry, error) {
 	if raws == nil {
 		return nil, errors.New("not a list")
 	}
-	entries := make([]opsEntry, 0, len(raws))
+	entries := make([]Entry, 0, len(raws))
 	for i, raw := range raws {
 		e, err := decodeEntry(raw)
 		if err != nil {
@@ -78,39 +78,39 @@ func decodeOperations(data []byte) ([]opsEntry, error) {
 	return entries, nil
 }
 
-func decodeEntry(raw json.RawMessage) (opsEntry, error) {
+func decodeEntry(raw json.RawMessage) (Entry, error) {
 	var v opsJSON
 	if err := json.Unmarshal(raw, &v); err != nil {
-		return opsEntry{}, err
+		return Entry{}, err
 	}
 	a := v.Active
 	if v.PID == nil || v.StartTime == nil || a == nil || a.Read == nil || a.Write == nil {
-		return opsEntry{}, errors.New("pid, starttime or active_operations is missing")
+		return Entry{}, errors.New("pid, starttime or active_operations is missing")
 	}
 	if *v.PID > math.MaxInt32 {
-		return opsEntry{}, fmt.Errorf("pid %d", *v.PID)
+		return Entry{}, fmt.Errorf("pid %d", *v.PID)
 	}
 	// A count below zero is a bug of its writer's; it must not hide others.
 	counts := Counts{Read: max(*a.Read, 0), Write: max(*a.Write, 0)}
-	return opsEntry{pid: *v.PID, starttime: *v.StartTime, counts: counts, raw: raw}, nil
+	return Entry{PID: *v.PID, StartTime: *v.StartTime, Counts: counts, Raw: raw}, nil
 }
 
-// encodeOperations writes the file, each entry as it was.
-func encodeOperations(entries []opsEntry) []byte {
+// Encode writes the file, each entry as it was.
+func Encode(entries []Entry) []byte {
 	var b bytes.Buffer
 	b.WriteByte('[')
 	for i, e := range entries {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.Write(e.raw)
+		b.Write(e.Raw)
 	}
 	b.WriteByte(']')
 	return b.Bytes()
 }
 
-// readOperations reads an operations file; a missing one has no entries.
-func readOperations(path string) ([]opsEntry, error) {
+// Read reads an operations file; a missing one has no entries.
+func Read(path string) ([]Entry, error) {
 	data, err := statefile.ReadLimited(path, maxOperations)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -118,7 +118,7 @@ func readOperations(path string) ([]opsEntry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read operations file: %w", err)
 	}
-	entries, err := decodeOperations(data)
+	entries, err := Decode(data)
 	if err != nil {
 		return nil, &GarbledError{File: path, Err: err}
 	}
@@ -147,24 +147,24 @@ func (e *GarbledError) Unwrap() error { return e.Err }
 // Is matches ErrGarbled.
 func (e *GarbledError) Is(target error) bool { return target == ErrGarbled }
 
-// updateEntries is our update of the list: the entries of dead processes go, as
+// Update is our update of the list: the entries of dead processes go, as
 // they do when PBS updates it, everybody else's stay as they are, PBS's daemons
 // that are not listed are added before ours, and ours is removed at zero.
 //
 // The daemons are listed because a PBS before 4.0.21 records a process that is
 // not yet listed only in an empty list: our entry alone would keep its readers
 // and writers from being counted.
-func updateEntries(entries []opsEntry, me procfs.Process, counts Counts, daemons []procfs.Process) []opsEntry {
-	var out []opsEntry
+func Update(entries []Entry, me procfs.Process, counts Counts, daemons []procfs.Process) []Entry {
+	var out []Entry
 	mine := -1
 	for _, e := range entries {
 		switch {
-		case e.is(me):
+		case e.Is(me):
 			if mine < 0 {
 				mine = len(out)
 				out = append(out, e)
 			}
-		case int64(e.pid) != int64(me.PID) && e.look() != procfs.Ended:
+		case int64(e.PID) != int64(me.PID) && e.Look() != procfs.Ended:
 			out = append(out, e)
 		}
 	}
@@ -188,9 +188,9 @@ func updateEntries(entries []opsEntry, me procfs.Process, counts Counts, daemons
 	return out
 }
 
-func listed(entries []opsEntry, p procfs.Process) bool {
+func listed(entries []Entry, p procfs.Process) bool {
 	for _, e := range entries {
-		if e.is(p) {
+		if e.Is(p) {
 			return true
 		}
 	}

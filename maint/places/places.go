@@ -1,4 +1,4 @@
-package maint
+package places
 
 import (
 	"context"
@@ -20,20 +20,20 @@ import (
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
-// spot is what was found where a datastore is said to be.
-type spot struct {
-	// dir is the directory, without symbolic links as far as it could be followed.
-	dir string
-	// id is the datastore's; not seen where there is none.
-	id identity.ID
+// Spot is what was found where a datastore is said to be.
+type Spot struct {
+	// Dir is the directory, without symbolic links as far as it could be followed.
+	Dir string
+	// ID is the datastore's; not seen where there is none.
+	ID identity.ID
 	// source is the block device that the file system says it lies on, or "".
 	source string
 }
 
-// places remembers what was found where. All that looks at places of datastores
+// Memory remembers what was found where. All that looks at places of datastores
 // goes through it, with no lock held: they may hang.
-type places struct {
-	spots *reach.Memory[spot]
+type Memory struct {
+	Spots *reach.Memory[Spot]
 	uuids *reach.Memory[string] // by device
 
 	mu    sync.Mutex // guards what follows
@@ -41,9 +41,9 @@ type places struct {
 	epoch uint64 // goes up when the mounts have changed
 }
 
-func newPlaces() *places {
-	return &places{
-		spots: reach.NewMemory(findSpot),
+func NewMemory() *Memory {
+	return &Memory{
+		Spots: reach.NewMemory(findSpot),
 		uuids: reach.NewMemory(func(path string, _ func(uint64)) (string, error) {
 			d, err := device.DeviceAt(path)
 			return d.UUID, err
@@ -52,9 +52,9 @@ func newPlaces() *places {
 }
 
 // findSpot looks for the datastore in a directory.
-func findSpot(path string, entering func(mount uint64)) (spot, error) {
+func findSpot(path string, entering func(mount uint64)) (Spot, error) {
 	dir, err := reach.FollowVia(path, entering)
-	s := spot{dir: dir.Path}
+	s := Spot{Dir: dir.Path}
 	if err != nil {
 		return s, err
 	}
@@ -68,10 +68,10 @@ func findSpot(path string, entering func(mount uint64)) (spot, error) {
 	case chunks.Tree, !chunks.IsDir():
 		return s, fmt.Errorf("%s: %w", path, unix.ENOTDIR)
 	}
-	s.id.Dev, s.id.Ino = chunks.Dev, chunks.Ino
+	s.ID.Dev, s.ID.Ino = chunks.Dev, chunks.Ino
 	if m, ok := mounts.MountByID(dir.Mount); ok {
-		s.id.Path = m.PathOnDisk(dir.Path)
-		s.id.Disk = m.Disk()
+		s.ID.Path = m.PathOnDisk(dir.Path)
+		s.ID.Disk = m.Disk()
 		if strings.HasPrefix(m.Source, "/dev/") {
 			s.source = m.Source
 		}
@@ -79,9 +79,9 @@ func findSpot(path string, entering func(mount uint64)) (spot, error) {
 	return s, nil
 }
 
-// onDisk returns a directory in which a datastore that is told by its place on a disk
+// OnDisk returns a directory in which a datastore that is told by its place on a disk
 // can be seen, if that is mounted anywhere.
-func (p *places) onDisk(ctx context.Context, id identity.ID) (dir string, ok bool) {
+func (p *Memory) OnDisk(ctx context.Context, id identity.ID) (dir string, ok bool) {
 	dev, err := device.FindDevice("UUID=" + id.UUID)
 	if err != nil {
 		return "", false
@@ -94,18 +94,18 @@ func (p *places) onDisk(ctx context.Context, id identity.ID) (dir string, ok boo
 		}
 		dirs = append(dirs, filepath.Join(m.Point, id.Path)) // of a subvolume that is the default
 	}
-	p.lookFor(ctx, nil, dirs...)
+	p.LookFor(ctx, nil, dirs...)
 	for _, dir := range dirs {
-		if s, err, _ := p.at(dir); err == nil && s.id.Seen() && id.Same(s.id) {
+		if s, err, _ := p.At(dir); err == nil && s.ID.Seen() && id.Same(s.ID) {
 			return dir, true
 		}
 	}
 	return "", false
 }
 
-// present is what is left of an identity when the disk that it was seen on has been
+// Present is what is left of an identity when the disk that it was seen on has been
 // unplugged: it comes back under another number.
-func present(id identity.ID) identity.ID {
+func Present(id identity.ID) identity.ID {
 	var major, minor uint32
 	if n, _ := fmt.Sscanf(id.Disk, "%d:%d", &major, &minor); n != 2 || id.UUID == "" {
 		return id
@@ -116,9 +116,9 @@ func present(id identity.ID) identity.ID {
 	return id
 }
 
-// refresh looks whether the mounts have changed since the last time, and returns
+// Refresh looks whether the mounts have changed since the last time, and returns
 // a number that tells.
-func (p *places) refresh() uint64 {
+func (p *Memory) Refresh() uint64 {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	sum := sha256.Sum256(text)
 	p.mu.Lock()
@@ -126,14 +126,14 @@ func (p *places) refresh() uint64 {
 	p.table = sum
 	p.mu.Unlock()
 	if changed {
-		return p.changed()
+		return p.Changed()
 	}
-	return p.now()
+	return p.Now()
 }
 
-// changed notes that the mounts have changed.
-func (p *places) changed() uint64 {
-	p.spots.Changed()
+// Changed notes that the mounts have changed.
+func (p *Memory) Changed() uint64 {
+	p.Spots.Changed()
 	p.uuids.Changed()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,18 +141,18 @@ func (p *places) changed() uint64 {
 	return p.epoch
 }
 
-func (p *places) now() uint64 {
+func (p *Memory) Now() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.epoch
 }
 
-// lookFor looks at the places of entries, and at other directories.
-func (p *places) lookFor(ctx context.Context, list []cfg.Datastore, dirs ...string) {
+// LookFor looks at the places of entries, and at other directories.
+func (p *Memory) LookFor(ctx context.Context, list []cfg.Datastore, dirs ...string) {
 	all, uuids := slices.Clone(dirs), slices.Clone(dirs)
 	removable := slices.ContainsFunc(list, cfg.Datastore.Removable)
 	for _, d := range list {
-		if d.Path == "" || untouchable(d) && (d.Removable() || p.lookedAt(d.Dir())) {
+		if d.Path == "" || Untouchable(d) && (d.Removable() || p.LookedAt(d.Dir())) {
 			continue
 		}
 		all = append(all, d.Dir())
@@ -160,54 +160,54 @@ func (p *places) lookFor(ctx context.Context, list []cfg.Datastore, dirs ...stri
 			uuids = append(uuids, d.Dir())
 		}
 	}
-	p.spots.Look(ctx, all...)
+	p.Spots.Look(ctx, all...)
 	var devices []string
 	for _, dir := range uuids {
-		if s, _, ok := p.spots.Known(dir); ok && s.source != "" {
+		if s, _, ok := p.Spots.Known(dir); ok && s.source != "" {
 			devices = append(devices, s.source)
 		}
 	}
 	p.uuids.Look(ctx, devices...)
 }
 
-// lookedAt says whether a directory was looked at, be it long ago.
-func (p *places) lookedAt(dir string) bool {
-	_, _, ok := p.spots.Last(dir)
+// LookedAt says whether a directory was looked at, be it long ago.
+func (p *Memory) LookedAt(dir string) bool {
+	_, _, ok := p.Spots.Last(dir)
 	return ok
 }
 
-// at returns what was found at a directory when it was last looked at. ok is
+// At returns what was found at a directory when it was last looked at. ok is
 // false if nobody has, since the mounts have changed.
-func (p *places) at(dir string) (s spot, err error, ok bool) { //nolint:revive // err is what was found
-	if s, err, ok = p.spots.Known(dir); !ok {
-		s, err, _ = p.spots.Last(dir)
+func (p *Memory) At(dir string) (s Spot, err error, ok bool) { //nolint:revive // err is what was found
+	if s, err, ok = p.Spots.Known(dir); !ok {
+		s, err, _ = p.Spots.Last(dir)
 	}
-	if s.dir == "" {
-		s.dir = filepath.Clean(dir)
+	if s.Dir == "" {
+		s.Dir = filepath.Clean(dir)
 	}
 	if s.source != "" {
 		if uuid, err, ok := p.uuids.Known(s.source); ok && err == nil {
-			s.id.UUID = strings.ToLower(uuid)
+			s.ID.UUID = strings.ToLower(uuid)
 		}
 	}
 	return s, err, ok
 }
 
-// of returns which datastore an entry means, as far as that is known.
-func (p *places) of(d cfg.Datastore) (s spot, err error, ok bool) { //nolint:revive // err is what was found
+// Of returns which datastore an entry means, as far as that is known.
+func (p *Memory) Of(d cfg.Datastore) (s Spot, err error, ok bool) { //nolint:revive // err is what was found
 	if d.Path == "" {
-		return spot{}, os.ErrNotExist, true
+		return Spot{}, os.ErrNotExist, true
 	}
-	s, err, ok = p.at(d.Dir())
-	if d.Removable() && !s.id.Seen() {
-		s.id = identity.ID{UUID: strings.ToLower(d.BackingDevice), Path: filepath.Join("/", d.Path)}
+	s, err, ok = p.At(d.Dir())
+	if d.Removable() && !s.ID.Seen() {
+		s.ID = identity.ID{UUID: strings.ToLower(d.BackingDevice), Path: filepath.Join("/", d.Path)}
 	}
 	return s, err, ok
 }
 
-// untouchable says whether the place of an entry must be left alone: its file
+// Untouchable says whether the place of an entry must be left alone: its file
 // system may be about to be unmounted, and who looks at it is in the way.
-func untouchable(d cfg.Datastore) bool {
+func Untouchable(d cfg.Datastore) bool {
 	return d.Mode.Type == cfg.Unmount || d.Mode.Type == cfg.Delete || d.Mode.Type == cfg.Offline
 }
 

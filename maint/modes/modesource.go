@@ -1,0 +1,242 @@
+package modes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/identity"
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/places"
+	"github.com/pbsfs/pbsfs/maint/statefile"
+)
+
+// Source knows what all datastore.cfg that bind us say of one datastore, and
+// reads them only when they have changed.
+type Source struct {
+	host  hosts.Host
+	store string
+	Path  string // where the datastore lies; "" for the one that the entry says
+	// lenient: a file that may not be read holds no mode. Only for those who
+	// do not count either.
+	lenient bool
+	watch   *mounts.MountWatch // nil: the mount table is compared
+
+	// mu guards the memory of the last reading; it is never held across I/O
+	// and nothing is locked under it.
+	mu     sync.Mutex
+	files  []Reading   // one for each file of host.Configs()
+	own    places.Spot // where the datastore was last seen
+	listed bool        // an entry was the datastore's, sometime
+	last   Binding
+	epoch  uint64 // of the mounts, when last was made
+	valid  bool   // last is of the files and the epoch
+}
+
+// Reading is what was read of one file.
+type Reading struct {
+	stamp   statefile.Stamp
+	Config  *cfg.Config
+	settled bool // the stamp shows every change
+	hidden  bool // it may not be read
+}
+
+func NewSource(host hosts.Host, store, path string, lenient bool) *Source {
+	return &Source{
+		host: host, store: store, Path: path, lenient: lenient,
+		files: make([]Reading, len(host.Configs())), own: places.Spot{Dir: path},
+	}
+}
+
+// WatchMounts makes it cheap to see that the mounts have not changed.
+func (m *Source) WatchMounts() { m.watch, _ = mounts.WatchMounts() }
+
+func (m *Source) Close() {
+	if m.watch != nil {
+		_ = m.watch.Close()
+	}
+}
+
+// mountsNow returns a number that changes with the mount table.
+func (m *Source) mountsNow() uint64 {
+	if m.watch == nil {
+		return m.host.Places().Refresh()
+	}
+	if changed, err := m.watch.Wait(0); changed || err != nil {
+		return m.host.Places().Changed()
+	}
+	return m.host.Places().Now()
+}
+
+// Current is the binding of this moment; file says what could not be read. It
+// may look at places, so no lock may be held.
+func (m *Source) Current(ctx context.Context) (b Binding, file string, err error) {
+	epoch := m.mountsNow()
+	files, same, file, err := m.read(false)
+	if err != nil {
+		return Binding{}, file, err
+	}
+	m.mu.Lock()
+	if same && m.valid && m.epoch == epoch {
+		defer m.mu.Unlock()
+		return m.last, "", nil
+	}
+	m.mu.Unlock()
+	m.look(ctx, files)
+	return m.bind(files, epoch), "", nil
+}
+
+// Prepare looks at what [modeSource.fresh] has to know.
+func (m *Source) Prepare(ctx context.Context) (file string, err error) {
+	m.mountsNow()
+	files, _, file, err := m.read(false)
+	if err != nil {
+		return file, err
+	}
+	m.look(ctx, files)
+	return "", nil
+}
+
+// Counted are the names that operations are published under, as of the last
+// reading.
+func (m *Source) Counted() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last.counted(m.store)
+}
+
+// Unsure are the entries that did not answer at the last reading.
+func (m *Source) Unsure() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last.Unsure
+}
+
+// Identity is what the datastore was told by when it was last seen.
+func (m *Source) Identity() identity.ID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.own.ID
+}
+
+// LastRead is what stood in the files when they were last read.
+func (m *Source) LastRead() []Reading {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.files
+}
+
+// ErrUnseen says that an entry names a place that nobody has looked at yet.
+var ErrUnseen = errors.New("the places of the datastores have changed meanwhile")
+
+// Fresh reads every file again, for those who hold its lock. It looks at nothing
+// else: where a place was not looked at the error is errUnseen, unless anyhow is
+// set.
+func (m *Source) Fresh(anyhow bool) (b Binding, file string, err error) {
+	epoch := m.host.Places().Now()
+	files, _, file, err := m.read(true)
+	if err != nil {
+		return Binding{}, file, err
+	}
+	if !anyhow && !m.seen(files) {
+		return Binding{}, "", ErrUnseen
+	}
+	return m.bind(files, epoch), "", nil
+}
+
+// read returns what stands in the files, reading those that have changed, or all
+// again. same says that nothing has.
+func (m *Source) read(again bool) (files []Reading, same bool, file string, err error) {
+	m.mu.Lock()
+	known := m.files
+	m.mu.Unlock()
+	files, same = make([]Reading, len(known)), true
+	for i, place := range m.host.Configs() {
+		if files[i], err = m.reread(known[i], place.File(), again); err != nil {
+			return nil, false, place.File(), err
+		}
+		same = same && files[i].Config == known[i].Config
+	}
+	if !same {
+		m.mu.Lock()
+		m.files, m.valid = files, false
+		m.mu.Unlock()
+	}
+	return files, same, "", nil
+}
+
+func (m *Source) reread(known Reading, path string, again bool) (Reading, error) {
+	if known.Config != nil && known.settled && !again {
+		now, err := statefile.StampOf(path)
+		if err == nil && known.stamp == now {
+			return known, nil
+		}
+		if err != nil && !m.lenient {
+			return Reading{}, err
+		}
+	}
+	data, at, err := ReadConfig(path)
+	if err != nil && m.lenient && errors.Is(err, os.ErrPermission) {
+		return Reading{Config: &cfg.Config{}, hidden: true}, nil
+	}
+	if err != nil {
+		return Reading{}, err
+	}
+	return Reading{stamp: at, Config: cfg.ParseConfig(data), settled: at.Settled(time.Now())}, nil
+}
+
+// Stricter of two modes is the one that forbids more.
+func Stricter(a, b cfg.Mode) cfg.Mode {
+	if strictness(b.Type) > strictness(a.Type) {
+		return b
+	}
+	return a
+}
+
+func strictness(t cfg.ModeType) int {
+	for i, u := range []cfg.ModeType{cfg.None, cfg.ReadOnly, cfg.Offline, cfg.S3Refresh, cfg.Unlisted, cfg.Unknown, cfg.Unmount} {
+		if t == u {
+			return i
+		}
+	}
+	return 9 // delete
+}
+
+// ReadConfig reads a datastore.cfg and the stamp of what was read. A missing
+// file is an empty one.
+func ReadConfig(path string) ([]byte, statefile.Stamp, error) {
+	for range 100 {
+		data, before, after, err := readBetween(path)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return nil, statefile.Stamp{}, nil
+		case err != nil:
+			return nil, statefile.Stamp{}, err
+		case before == after:
+			return data, after, nil
+		}
+		time.Sleep(time.Millisecond) // somebody writes into it
+	}
+	return nil, statefile.Stamp{}, fmt.Errorf("%s changes while it is read", path)
+}
+
+func readBetween(path string) (data []byte, before, after statefile.Stamp, err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, before, after, err
+	}
+	defer f.Close()
+	if before, err = statefile.FileStamp(f); err == nil {
+		data, err = statefile.ReadOpen(f, cfg.MaxConfig)
+	}
+	if err == nil {
+		after, err = statefile.FileStamp(f)
+	}
+	return data, before, after, err
+}
