@@ -91,32 +91,14 @@
 // paths. It is told by what it is, see package identity: operations are published
 // under the names of all its entries, or where it has none, under one made of its
 // identity, and the modes of all of them bind. A datastore that was listed and is
-// not any more is [Unlisted], which counts as offline. An entry whose place does
+// not any more is [cfg.Unlisted], which counts as offline. An entry whose place does
 // not answer in time counts by its name alone.
 //
 // # Places
 //
-// A [Host] says where all this lives: with PBS, or for root or an ordinary user
+// A [hosts.Host] says where all this lives: with PBS, or for root or an ordinary user
 // of a host without one. An ordinary user is bound by the modes in root's
 // datastore.cfg too, and holds that file's lock shared while registering.
-//
-// # Holders
-//
-// [Holders] finds who keeps a mount in use, from /proc and /sys alone, and [CopiesOf]
-// what would go on using its file system when the mount itself has gone.
-//
-// # Mounts
-//
-// A mount is told by its number in a [MountTable], and [UnmountOnly] takes away that
-// one, whatever lies upon it or above it; the kernel alone goes by paths.
-//
-// # Devices
-//
-// [Devices] and [FindDevice] find block devices by what is on them, and
-// [DatastoresOn] the datastores there. [MountDevice] mounts one without a byte of
-// it being changed; types of file systems of which that is not known are refused.
-// [BeginUnmount] forbids operations on a datastore for the time of unmounting its
-// device; [FinishUnmount] takes that back when whoever began it was killed.
 //
 // # Locks
 //
@@ -125,7 +107,7 @@
 //  1. the config lock, PBS's .datastore.lck (for a user first the own one, then
 //     root's, shared);
 //  2. a datastore's operations lock;
-//  3. Operations.mu, or one of the small mutexes in modeSource and shareTable,
+//  3. Operations.mu, or one of the small mutexes in [modes.Source] and shareTable,
 //     of which none is held while another one is taken.
 //
 // The first two are held across the reading of datastore.cfg, the writing of small

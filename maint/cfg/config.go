@@ -13,6 +13,7 @@ const (
 	// MaxConfig bounds how much of a datastore.cfg is read.
 	MaxConfig = 16 << 20
 
+	// SectionType is what sections for datastores begin with.
 	SectionType = "datastore"
 	modeKey     = "maintenance-mode"
 )
@@ -46,6 +47,7 @@ type configProperty struct {
 	line       int
 }
 
+// ParseConfig takes a datastore.cfg apart. What is wrong with it is in Problem.
 func ParseConfig(data []byte) *Config {
 	c := &Config{}
 	if len(data) > 0 {

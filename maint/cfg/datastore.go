@@ -101,6 +101,7 @@ type badDatastore struct{ error }
 
 func (badDatastore) Is(target error) bool { return target == ErrBadDatastore }
 
+// Check says why the entry cannot be written: its error matches [ErrBadDatastore].
 func (d Datastore) Check() error {
 	if err := d.wrong(); err != nil {
 		return badDatastore{err}

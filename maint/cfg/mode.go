@@ -126,6 +126,7 @@ func (m Mode) CheckLookup(store string) error {
 	return m.Refusal(store)
 }
 
+// Refusal is the error of what the mode forbids.
 func (m Mode) Refusal(store string) *ModeError {
 	return &ModeError{Store: store, Type: m.Type, Message: m.Message, Problem: m.Problem, Via: m.Via}
 }

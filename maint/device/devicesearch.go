@@ -22,6 +22,7 @@ const (
 	// searchNames bounds how much of one directory is read.
 	searchNames = 20_000
 
+	// ChunksDir is what makes a directory a datastore.
 	ChunksDir = ".chunks"
 )
 

@@ -63,6 +63,7 @@ type configLocks struct {
 	missing []string                   // lock files that were not there
 }
 
+// Unlock gives the locks back, the one taken last first.
 func (c *configLocks) Unlock() {
 	for _, l := range slices.Backward(c.held) {
 		l.Unlock()

@@ -94,6 +94,7 @@ func (p ConfigPlace) File() string { return filepath.Join(p.Dir, cfg.FileName) }
 // Lock is the file that it is locked by.
 func (p ConfigPlace) Lock() string { return filepath.Join(p.Dir, configLockName) }
 
+// ErrZero is the answer of the zero Host.
 var ErrZero = errors.New("maint: the zero Host has no files")
 
 // NewHost finds the places. It looks at the file system but creates nothing.
@@ -371,6 +372,7 @@ func (h Host) PIDFiles() []string {
 	return []string{h.ProxyPIDFile(), filepath.Join(h.at.RunDir, "api.pid")}
 }
 
+// ProxyPIDFile is the pid file of the server's proxy.
 func (h Host) ProxyPIDFile() string { return filepath.Join(h.at.RunDir, "proxy.pid") }
 
 // CheckStore refuses names that cannot be the name of an operations file. It

@@ -47,6 +47,9 @@ type Reading struct {
 	hidden  bool // it may not be read
 }
 
+// NewSource makes the source for a datastore, called store in datastore.cfg, that lies
+// at path; "" is where its entry says. With lenient, a file that may not be read holds
+// no mode. The caller must Close it.
 func NewSource(host hosts.Host, store, path string, lenient bool) *Source {
 	return &Source{
 		host: host, store: store, Path: path, lenient: lenient,
@@ -57,6 +60,7 @@ func NewSource(host hosts.Host, store, path string, lenient bool) *Source {
 // WatchMounts makes it cheap to see that the mounts have not changed.
 func (m *Source) WatchMounts() { m.watch, _ = mounts.WatchMounts() }
 
+// Close ends the watch of the mounts.
 func (m *Source) Close() {
 	if m.watch != nil {
 		_ = m.watch.Close()

@@ -39,6 +39,7 @@ func SysText(dir, name string) string {
 	return strings.TrimSuffix(string(text), "\n")
 }
 
+// SysDevice is the directory in /sys of the block device with a number.
 func SysDevice(rdev uint64) string {
 	return fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(rdev), unix.Minor(rdev))
 }
@@ -57,6 +58,7 @@ func (m Mount) Attributes() int {
 	return attr
 }
 
+// HasOption says whether an option is in a list of options.
 func HasOption(list, opt string) bool { return slices.Contains(strings.Split(list, ","), opt) }
 
 // MediumGone says whether the block device under a path is no longer there: it

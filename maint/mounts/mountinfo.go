@@ -45,6 +45,7 @@ func (m Mount) sameDevice(o Mount) bool { return m.Major == o.Major && m.Minor =
 // Mounts lists the mounts that this process sees.
 func Mounts() (MountTable, error) { return MountsIn("/proc/self/mountinfo") }
 
+// MountsIn reads a mountinfo file, as /proc has one for each process.
 func MountsIn(path string) (MountTable, error) {
 	f, err := os.Open(path)
 	if err != nil {

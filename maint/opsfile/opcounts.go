@@ -29,6 +29,7 @@ func added(a, b int64) int64 {
 	return a + b
 }
 
+// Of is the count of one kind.
 func (c Counts) Of(op cfg.Operation) int64 {
 	if op == cfg.Write {
 		return c.Write
@@ -36,6 +37,7 @@ func (c Counts) Of(op cfg.Operation) int64 {
 	return c.Read
 }
 
+// Plus is the counts with n more of one kind.
 func (c Counts) Plus(op cfg.Operation, n int64) Counts {
 	if op == cfg.Write {
 		c.Write += n
@@ -45,6 +47,7 @@ func (c Counts) Plus(op cfg.Operation, n int64) Counts {
 	return c
 }
 
+// Max has the larger count of each kind.
 func (c Counts) Max(o Counts) Counts {
 	return Counts{Read: max(c.Read, o.Read), Write: max(c.Write, o.Write)}
 }

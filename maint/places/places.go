@@ -41,6 +41,7 @@ type Memory struct {
 	epoch uint64 // goes up when the mounts have changed
 }
 
+// NewMemory makes a memory of nothing.
 func NewMemory() *Memory {
 	return &Memory{
 		Spots: reach.NewMemory(findSpot),
@@ -141,6 +142,7 @@ func (p *Memory) Changed() uint64 {
 	return p.epoch
 }
 
+// Now returns the number that goes up when the mounts have changed.
 func (p *Memory) Now() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()

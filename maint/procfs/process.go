@@ -88,6 +88,7 @@ func (s procStat) startedAt(t uint64) bool {
 	return s.starttime == t
 }
 
+// ReadStat reads what /proc says of a process; false if there is none.
 func ReadStat(pid int) (procStat, bool) {
 	if pid <= 0 {
 		return procStat{}, false
@@ -134,6 +135,7 @@ func ProcessName(pid int) string {
 	return text.Printable(name)
 }
 
+// ProcPath is the path of something in a process's directory of /proc.
 func ProcPath(pid int, name string) string {
 	return "/proc/" + strconv.Itoa(pid) + "/" + name
 }

@@ -53,6 +53,7 @@ func (e *LockError) Is(target error) bool { return target == ErrLocked }
 // open file, so two of one process exclude each other as well.
 type Lock struct{ File *os.File }
 
+// Unlock gives the lock back. A nil Lock is none.
 func (l *Lock) Unlock() {
 	if l != nil && l.File != nil {
 		l.File.Close() // gives the flock back
@@ -124,6 +125,7 @@ func tryLock(path string, how int, open func() (*os.File, error)) (*Lock, error)
 	return nil, fmt.Errorf("lock %s: %w", path, err)
 }
 
+// Flock is flock(2), again when a signal has interrupted it.
 func Flock(f *os.File, how int) error {
 	for {
 		err := unix.Flock(int(f.Fd()), how)
@@ -133,6 +135,7 @@ func Flock(f *os.File, how int) error {
 	}
 }
 
+// SameFile says whether a path leads to the file that is open.
 func SameFile(f *os.File, path string) bool {
 	a, err1 := f.Stat()
 	b, err2 := os.Lstat(path)

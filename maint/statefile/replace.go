@@ -19,6 +19,7 @@ func OwnerOf(path string) Owner {
 	return StatOwner(st)
 }
 
+// StatOwner is the owner of what was described.
 func StatOwner(st os.FileInfo) Owner {
 	s, ok := st.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -111,6 +112,7 @@ func ReadLimited(path string, limit int64) ([]byte, error) {
 	return ReadOpen(f, limit)
 }
 
+// ReadOpen reads a file that is open, if it is a plain one of at most limit bytes.
 func ReadOpen(f *os.File, limit int64) ([]byte, error) {
 	st, err := f.Stat()
 	if err != nil {

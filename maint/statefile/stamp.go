@@ -14,6 +14,7 @@ type Stamp struct {
 	mtime, ctime syscall.Timespec
 }
 
+// StampOf is the stamp of the file at path; the zero one if there is none.
 func StampOf(path string) (Stamp, error) {
 	var st syscall.Stat_t
 	for {
@@ -29,6 +30,7 @@ func StampOf(path string) (Stamp, error) {
 	}
 }
 
+// MakeStamp is the stamp of what was described.
 func MakeStamp(st *syscall.Stat_t) Stamp {
 	return Stamp{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}
 }
@@ -41,6 +43,7 @@ func (s Stamp) Settled(now time.Time) bool {
 	return s == Stamp{} || now.Sub(time.Unix(s.ctime.Unix())) > tick
 }
 
+// FileStamp is the stamp of a file that is open.
 func FileStamp(f *os.File) (Stamp, error) {
 	st, err := f.Stat()
 	if err != nil {
