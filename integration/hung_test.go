@@ -53,9 +53,17 @@ func TestNothingHangsBesideWhatHangs(t *testing.T) {
 	other := copyFixture(t, "ds-basic")
 	again := h.unmounted(other)
 	for _, got := range h.atOnce([][]string{
-		{"status"}, {"status", tank, "--json"}, {"datastore", "list"}, {"ls", tank}, {"cat", tank, conf},
-		{"maintenance", "show", tank}, {"status", "hung1"}, {"maintenance", "show", "hung3"}, {"datastore", "remove", "hung2"},
-		{"datastore", "add", "another", other}, {"mount", other, again.dir, "--log", again.log},
+		{"status"},
+		{"status", tank, "--json"},
+		{"datastore", "list"},
+		{"ls", tank},
+		{"cat", tank, conf},
+		{"maintenance", "show", tank},
+		{"status", "hung1"},
+		{"maintenance", "show", "hung3"},
+		{"datastore", "remove", "hung2"},
+		{"datastore", "add", "another", other},
+		{"mount", other, again.dir, "--log", again.log},
 		{"maintenance", "set", "hung4", "offline"},
 	}) {
 		got.want(t, 0)
@@ -106,10 +114,21 @@ func (h *host) refuseWhatHangs(store string, hung ...string) {
 
 func linesThatHang(t *testing.T, store, in string) [][]string {
 	return [][]string{
-		{"mount", in, tempDir(t)}, {"mount", store, in}, {"mount", store, tempDir(t), "--keyfile", in},
-		{"mount", store, tempDir(t), "--log", in}, {"status", in}, {"datastore", "add", "new", in},
-		{"datastore", "add", "new", in, "--create"}, {"snapshot", "create", "a.pxar:" + in, store, "--id", "x"},
-		{"snapshot", "create", "a.conf:" + in, store, "--id", "x"}, {"snapshot", "create", "a.conf:/etc/hostname", in, "--init", "--id", "x"},
-		{"ls", in}, {"cat", in, "x"}, {"demo", in}, {"maintenance", "set", in, "offline"}, {"unmount", in}, {"key", "show", in},
+		{"mount", in, tempDir(t)},
+		{"mount", store, in},
+		{"mount", store, tempDir(t), "--keyfile", in},
+		{"mount", store, tempDir(t), "--log", in},
+		{"status", in},
+		{"datastore", "add", "new", in},
+		{"datastore", "add", "new", in, "--create"},
+		{"snapshot", "create", "a.pxar:" + in, store, "--id", "x"},
+		{"snapshot", "create", "a.conf:" + in, store, "--id", "x"},
+		{"snapshot", "create", "a.conf:/etc/hostname", in, "--init", "--id", "x"},
+		{"ls", in},
+		{"cat", in, "x"},
+		{"demo", in},
+		{"maintenance", "set", in, "offline"},
+		{"unmount", in},
+		{"key", "show", in},
 	}
 }

@@ -43,7 +43,7 @@ func (o *openOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.cachedOnly, "cached-only", false, "serve the local cache of an S3 datastore, as far as it goes")
 	f.BoolVar(&o.untracked, "untracked", false, "read although operations cannot be registered, so that maintenance does not see them")
 	f.Var(&o.cacheSize, "cache-size", "memory for decoded chunks")
-	o.Options.Register(f)
+	o.Register(f)
 }
 
 // target is a datastore that a command was told to work on.
