@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
 	"github.com/pbsfs/pbsfs/maint/device"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
@@ -130,7 +131,7 @@ func useDisk(host hosts.Host, dev device.Device, hold bool) (string, error) {
 	if err := d.write(r); err != nil { // first: whoever comes after a crash must know
 		return "", err
 	}
-	fault("disk recorded")
+	fault.At("disk recorded")
 	point := d.point(r.key)
 	if _, err := mounts.FindMount(point); err == nil {
 		return point, nil
@@ -145,7 +146,7 @@ func useDisk(host hosts.Host, dev device.Device, hold bool) (string, error) {
 	if err != nil {
 		return "", errors.Join(err, d.drop(r.without(self)))
 	}
-	fault("disk mounted")
+	fault.At("disk mounted")
 	return point, nil
 }
 
@@ -202,7 +203,7 @@ func unmountDisk(m mounts.Mount) error {
 	if herr == nil && len(holders) > 0 && !slices.ContainsFunc(holders, func(h mounts.Holder) bool { return !own(h) }) {
 		return mounts.UnmountOnly(m, true)
 	}
-	return inUse([]*mountedTree{{Mount: m}}, holders)
+	return &busyError{Mounts: []mounts.Mount{m}, Holders: holders}
 }
 
 // endDisk ends this process's use of the device that is mounted at point.

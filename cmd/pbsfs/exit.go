@@ -27,9 +27,6 @@ const (
 	exitKey     = 6
 )
 
-// errActive is a refusal because something is in use.
-var errActive = errors.New("in use")
-
 // exitCode is the one switch from error to exit code.
 func exitCode(err error) int {
 	var onCommandLine *usage.Error

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 // leaving is one unmount of trees. All of them are looked at before the first is
@@ -82,7 +82,7 @@ func (l *leaving) kernelRefuses() bool {
 func (l *leaving) nothingLost() error {
 	for _, t := range l.trees {
 		if inside := t.inside(); len(inside) > 0 && !t.dead && t.hangs == nil {
-			return inUse([]*mountedTree{t}, nestedIn(inside))
+			return &busyError{Mounts: []mounts.Mount{t.Mount}, Holders: nestedIn(inside)}
 		}
 	}
 	return nil
@@ -99,22 +99,22 @@ func nestedIn(mounted []mounts.Mount) []mounts.Holder {
 
 // busy says which trees are in use, and by whom.
 func (l *leaving) busy(ctx context.Context) error {
-	var trees []*mountedTree
+	var trees []mounts.Mount
 	var all []mounts.Holder
 	for _, t := range l.trees {
 		holders, err := l.holders(ctx, t)
 		if err != nil {
-			return fmt.Errorf("%s: who uses it cannot be told: %w", shown(t.Point), err)
+			return fmt.Errorf("%s: who uses it cannot be told: %w", text.Printable(t.Point), err)
 		}
 		if len(holders) > 0 {
-			trees = append(trees, t)
+			trees = append(trees, t.Mount)
 			all = append(all, holders...)
 		}
 	}
 	if len(trees) == 0 {
 		return nil
 	}
-	return inUse(trees, all)
+	return &busyError{Mounts: trees, Holders: all}
 }
 
 // holders returns who is in the way of one of the trees. Those that go with the
@@ -127,26 +127,6 @@ func (l *leaving) holders(ctx context.Context, t *mountedTree) ([]mounts.Holder,
 	return slices.DeleteFunc(holders, func(h mounts.Holder) bool {
 		return h.How == mounts.HowNested && slices.ContainsFunc(l.trees, func(o *mountedTree) bool { return o.Point == h.Path })
 	}), err
-}
-
-// inUse says that trees are in use, and by whom.
-func inUse(trees []*mountedTree, holders []mounts.Holder) error {
-	var points []string
-	for _, t := range trees {
-		points = append(points, shown(t.Point))
-	}
-	text, are := "", "is"
-	if len(trees) > 1 {
-		are = "are"
-	}
-	seen := make(map[string]bool)
-	for _, h := range holders {
-		if line := h.String(); !seen[line] {
-			seen[line] = true
-			text += "\n  " + line
-		}
-	}
-	return fmt.Errorf("%s %s %w%s", strings.Join(points, ", "), are, errActive, text)
 }
 
 // take takes one of the trees away. Meanwhile somebody may have begun to use it.
@@ -186,7 +166,7 @@ func (l *leaving) refused(ctx context.Context, t *mountedTree, cause error) erro
 	if err != nil || len(holders) == 0 {
 		return fmt.Errorf("%w: %w", errActive, cause)
 	}
-	return inUse([]*mountedTree{t}, holders)
+	return &busyError{Mounts: []mounts.Mount{t.Mount}, Holders: holders}
 }
 
 // detach takes a mount away from under those who use it, and says what that leaves
@@ -203,7 +183,7 @@ func (l *leaving) detach(ctx context.Context, t *mountedTree) error {
 	if err := t.take(ctx, true); err != nil {
 		return err
 	}
-	fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; still in use, and counted as operations until closed, by:\n", shown(t.Point))
+	fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; still in use, and counted as operations until closed, by:\n", text.Printable(t.Point))
 	for _, h := range append(holders, copies...) {
 		fmt.Fprintf(l.stderr, "  %s\n", h)
 	}
@@ -219,7 +199,7 @@ func (l *leaving) abort(ctx context.Context, t *mountedTree) error {
 	if terr := t.take(ctx, true); terr != nil {
 		return errors.Join(terr, err)
 	}
-	fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; %v\n", shown(t.Point), t.hangs)
+	fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; %v\n", text.Printable(t.Point), t.hangs)
 	if err != nil {
 		fmt.Fprintf(l.stderr, "pbsfs: warning: who waits for it goes on waiting: %v\n", err)
 	}
@@ -244,14 +224,14 @@ func (l *leaving) ended(ctx context.Context) error {
 			continue
 		}
 		if where, ok := t.servedOn(); ok {
-			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; process %d goes on serving the tree, on %s\n", shown(t.Point), t.server.PID, where)
+			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; process %d goes on serving the tree, on %s\n", text.Printable(t.Point), t.server.PID, where)
 			continue
 		}
 		if err := t.waitEnd(ctx); err != nil {
 			return err
 		}
 		if t.server.alive() {
-			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; something that cannot be seen from here still uses the tree, an overlay perhaps; process %d serves it until then\n", shown(t.Point), t.server.PID)
+			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; something that cannot be seen from here still uses the tree, an overlay perhaps; process %d serves it until then\n", text.Printable(t.Point), t.server.PID)
 		}
 	}
 	return nil
@@ -267,7 +247,7 @@ func (t *mountedTree) servedOn() (string, bool) {
 		return "", false
 	}
 	for _, m := range ours.OfDevice(t.Mount) {
-		return shown(m.Point), true
+		return text.Printable(m.Point), true
 	}
 	return "", false
 }
@@ -286,7 +266,7 @@ func (t *mountedTree) waitEnd(ctx context.Context) error {
 			if _, err := r.ask(ctx, controlRequest{Ping: true}); err == nil {
 				return nil
 			}
-			return fmt.Errorf("%s is unmounted, but process %d, which served it, has not ended and does not answer", shown(t.Point), r.PID)
+			return fmt.Errorf("%s is unmounted, but process %d, which served it, has not ended and does not answer", text.Printable(t.Point), r.PID)
 		}
 		r.await()
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/fs"
@@ -257,7 +258,7 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *attached, o *mo
 		_ = ref.Close()
 		return err
 	}
-	fault("tree mounted")
+	fault.At("tree mounted")
 	warning := t.warning
 	tell := func(text string, err error) {
 		if err != nil {

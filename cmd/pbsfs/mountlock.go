@@ -21,6 +21,8 @@ const (
 	// foreignPatience is how long root waits for a lock that may be anybody's,
 	// on a directory that others can open.
 	foreignPatience = 2 * time.Second
+	// lockRetry is how often a lock that another command has is tried again.
+	lockRetry = 50 * time.Millisecond
 )
 
 // mountLock is the lock of a mount point, nil where there is none.
@@ -51,7 +53,7 @@ func lockMountpoint(ctx context.Context, where string) (*mountLock, error) {
 			break
 		}
 		select {
-		case <-time.After(retryAfter):
+		case <-time.After(lockRetry):
 		case <-ctx.Done():
 			return nil, errors.Join(context.Cause(ctx), dir.Close())
 		}

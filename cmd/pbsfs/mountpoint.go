@@ -15,9 +15,6 @@ import (
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
-// fuseType is the type of our mounts in the mount table.
-const fuseType = "fuse." + fs.TypeName
-
 // checkMountpoint says what is wrong with mounting the datastore in path on
 // where, which is absolute.
 func checkMountpoint(ctx context.Context, where, path string, nonempty bool) error {

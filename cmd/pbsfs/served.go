@@ -11,6 +11,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint/identity"
 	"github.com/pbsfs/pbsfs/maint/modes"
 	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 // Which trees are of which datastore is told by what the datastore is, which the
@@ -108,16 +109,16 @@ func (t target) servedAt(host hosts.Host) ([]string, error) {
 	}
 	var at []string
 	for _, m := range trees {
-		at = append(at, shown(m.Point))
+		at = append(at, text.Printable(m.Point))
 	}
 	for _, r := range known {
 		if r.serves(t) && !slices.ContainsFunc(trees, r.of) {
-			at = append(at, shown(r.Mountpoint)) // taken away, and in use
+			at = append(at, text.Printable(r.Mountpoint)) // taken away, and in use
 		}
 	}
 	if t.removable != nil {
 		if m, err := mounts.FindMount(t.removable.Dir()); err == nil {
-			at = append(at, shown(m.Point))
+			at = append(at, text.Printable(m.Point))
 		}
 	}
 	return at, nil

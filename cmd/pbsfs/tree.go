@@ -19,9 +19,6 @@ import (
 const (
 	// endTimeout is how long a serving process gets to end after its mount has.
 	endTimeout = 5 * time.Second
-	// answerTimeout is how long a mount that nobody is known to serve gets to
-	// say so.
-	answerTimeout = time.Second
 	// pingTimeout is how long a serving process gets to say that it is there. It
 	// needs nothing but a processor for that.
 	pingTimeout = 4 * time.Second
@@ -69,7 +66,7 @@ func (t *mountedTree) ask(ctx context.Context) {
 	seen := t.server.Look() == procfs.Runs // else its pid is none of ours
 	t.elsewhere = seen && inOtherNamespace(t.server.PID)
 	if seen && mounts.Stopped(t.server.PID) {
-		t.hangs = fmt.Errorf("process %d, which serves %s, %w: it is stopped", t.server.PID, shown(t.Point), errHangs)
+		t.hangs = fmt.Errorf("process %d, which serves %s, %w: it is stopped", t.server.PID, text.Printable(t.Point), errHangs)
 		return
 	}
 	if t.server.file == "" {
@@ -79,7 +76,7 @@ func (t *mountedTree) ask(ctx context.Context) {
 	defer cancel()
 	_, err := t.server.ask(ctx, controlRequest{Ping: true})
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
-		t.hangs = fmt.Errorf("process %d, which serves %s, %w", t.server.PID, shown(t.Point), errHangs)
+		t.hangs = fmt.Errorf("process %d, which serves %s, %w", t.server.PID, text.Printable(t.Point), errHangs)
 	}
 }
 
@@ -104,32 +101,6 @@ func inOtherNamespace(pid int) bool {
 	its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
 	return err == nil && its != own
 }
-
-// isDead reports whether the process that served a mount is gone. A mount that
-// hangs is not dead, and one that lies below something else cannot be asked.
-func isDead(m mounts.Mount) bool {
-	table, err := mounts.Mounts()
-	if err != nil {
-		return false
-	}
-	if top, ok := table.At(m.Point); !ok || !top.SameMount(m) {
-		return false
-	}
-	dead := make(chan bool, 1)
-	go func() {
-		var st unix.Statfs_t
-		dead <- errors.Is(unix.Statfs(m.Point, &st), unix.ENOTCONN)
-	}()
-	select {
-	case d := <-dead:
-		return d
-	case <-time.After(answerTimeout):
-		return false
-	}
-}
-
-// shown makes a name one that can be shown.
-func shown(name string) string { return text.Printable(name) }
 
 // inTheWay returns who keeps the mount from being taken away, or would keep the tree
 // in use after that.

@@ -11,7 +11,6 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
-	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
 const unmountHelp = `Unmount a tree: the one at MOUNTPOINT, or all those of DATASTORE.
@@ -110,24 +109,6 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 	return sweepDisks(host)
 }
 
-// treesAt returns the mounts that arg means as the name of a mount point: of the
-// tree that is on top there, whatever else lies upon it. There is more than one
-// where it was bound upon itself. The last made is the first.
-func treesAt(ctx context.Context, arg string) ([]mounts.Mount, error) {
-	where := placeOf(ctx, arg)
-	ours, err := ourMounts()
-	if err != nil {
-		return nil, err
-	}
-	var at []mounts.Mount
-	for _, m := range slices.Backward(ours) {
-		if m.Point == where && (len(at) == 0 || m.Device() == at[0].Device()) {
-			at = append(at, m)
-		}
-	}
-	return at, nil
-}
-
 // treesOf returns the mounts of a datastore's trees, bound ones too, the last made
 // first.
 func treesOf(host hosts.Host, t target, known []*mountRecord) ([]mounts.Mount, error) {
@@ -155,22 +136,4 @@ func recordOf(known []*mountRecord, m mounts.Mount) *mountRecord {
 		}
 	}
 	return newest
-}
-
-// placeOf returns the path of a mount point without symbolic links, as far as it
-// can be followed in bounded time. What is mounted there is not looked into: it may
-// hang.
-func placeOf(ctx context.Context, where string) string {
-	place, _ := reach.Resolve(ctx, where)
-	return place.Path
-}
-
-// ourMounts returns the mounts of pbsfs that this process sees, in the order
-// they were made.
-func ourMounts() (mounts.MountTable, error) {
-	all, err := mounts.Mounts()
-	if err != nil {
-		return nil, fmt.Errorf("reading the mount table: %w", err)
-	}
-	return slices.DeleteFunc(all, func(m mounts.Mount) bool { return m.FSType != fuseType }), nil
 }

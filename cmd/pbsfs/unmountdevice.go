@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
@@ -50,9 +51,9 @@ func (a *app) unmountRemovable(ctx context.Context, host hosts.Host, t target, o
 		return withHolders(ctx, err, host, t)
 	}
 	defer a.moment.allow(modeMoment)()
-	fault("mode set")
+	fault.At("mode set")
 	err = r.unmount(ctx)
-	fault("done")
+	fault.At("done")
 	return errors.Join(err, mode.End(context.WithoutCancel(ctx)))
 }
 
@@ -134,7 +135,7 @@ func usedBy(ctx context.Context, m mounts.Mount) error {
 	if err != nil || len(holders) == 0 {
 		holders = []mounts.Holder{{Name: "somebody who cannot be seen from here", How: "in use", Path: m.Source}}
 	}
-	return inUse([]*mountedTree{{Mount: m}}, holders)
+	return &busyError{Mounts: []mounts.Mount{m}, Holders: holders}
 }
 
 // deviceMount returns the mount of a datastore's device: the one where it is
@@ -172,13 +173,13 @@ func (r *removal) unmount(ctx context.Context) error {
 	if err := r.ready(wait); err != nil {
 		return err
 	}
-	fault("trees unused")
+	fault.At("trees unused")
 	if r.device.Point != "" {
 		if err := r.unmountDevice(ctx, wait); err != nil {
 			return err
 		}
 	}
-	fault("device unmounted")
+	fault.At("device unmounted")
 	for _, t := range r.trees {
 		err := r.take(ctx, wait, t)
 		if errors.Is(err, errActive) && r.device.Point != "" {
@@ -187,7 +188,7 @@ func (r *removal) unmount(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		fault("tree unmounted")
+		fault.At("tree unmounted")
 	}
 	return r.ended(ctx)
 }
@@ -217,9 +218,9 @@ func (r *removal) unmountDevice(ctx, wait context.Context) error {
 				return err
 			}
 		}
-		return inUse([]*mountedTree{{Mount: r.device}}, holders)
+		return &busyError{Mounts: []mounts.Mount{r.device}, Holders: holders}
 	}
-	fault("device unmounted here")
+	fault.At("device unmounted here")
 	return r.free(ctx)
 }
 

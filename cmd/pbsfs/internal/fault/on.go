@@ -1,15 +1,15 @@
 //go:build pbsfs_faults
 
-package main
+package fault
 
 import (
 	"os"
 	"syscall"
 )
 
-// fault kills this process at the step that PBSFS_FAULT names, as nothing else
+// At kills this process at the step that PBSFS_FAULT names, as nothing else
 // could be. Only tests build programs with it.
-func fault(step string) {
+func At(step string) {
 	if os.Getenv("PBSFS_FAULT") == step {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}

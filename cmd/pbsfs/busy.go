@@ -1,0 +1,43 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/text"
+)
+
+// errActive is a refusal because something is in use.
+var errActive = errors.New("in use")
+
+// busyError says that mounts are in use, and by whom. It is errActive.
+type busyError struct {
+	Mounts  []mounts.Mount
+	Holders []mounts.Holder
+}
+
+// Error has a line for each holder, after the first.
+func (e *busyError) Error() string {
+	var points []string
+	for _, m := range e.Mounts {
+		points = append(points, text.Printable(m.Point))
+	}
+	are := "is"
+	if len(e.Mounts) > 1 {
+		are = "are"
+	}
+	var lines strings.Builder
+	seen := make(map[string]bool)
+	for _, h := range e.Holders {
+		if line := h.String(); !seen[line] {
+			seen[line] = true
+			lines.WriteString("\n  " + line)
+		}
+	}
+	return fmt.Sprintf("%s %s %v%s", strings.Join(points, ", "), are, errActive, lines.String())
+}
+
+// Unwrap returns errActive.
+func (e *busyError) Unwrap() error { return errActive }

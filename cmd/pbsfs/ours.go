@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/fs"
+	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/reach"
+)
+
+// treesAt returns the mounts that arg means as the name of a mount point: of the
+// tree that is on top there, whatever else lies upon it. There is more than one
+// where it was bound upon itself. The last made is the first.
+func treesAt(ctx context.Context, arg string) ([]mounts.Mount, error) {
+	where := placeOf(ctx, arg)
+	ours, err := ourMounts()
+	if err != nil {
+		return nil, err
+	}
+	var at []mounts.Mount
+	for _, m := range slices.Backward(ours) {
+		if m.Point == where && (len(at) == 0 || m.Device() == at[0].Device()) {
+			at = append(at, m)
+		}
+	}
+	return at, nil
+}
+
+// placeOf returns the path of a mount point without symbolic links, as far as it
+// can be followed in bounded time. What is mounted there is not looked into: it may
+// hang.
+func placeOf(ctx context.Context, where string) string {
+	place, _ := reach.Resolve(ctx, where)
+	return place.Path
+}
+
+// ourMounts returns the mounts of pbsfs that this process sees, in the order
+// they were made.
+func ourMounts() (mounts.MountTable, error) {
+	all, err := mounts.Mounts()
+	if err != nil {
+		return nil, fmt.Errorf("reading the mount table: %w", err)
+	}
+	return slices.DeleteFunc(all, func(m mounts.Mount) bool { return m.FSType != fuseType }), nil
+}
+
+// answerTimeout is how long a mount that nobody is known to serve gets to say so.
+const answerTimeout = time.Second
+
+// isDead reports whether the process that served a mount is gone. A mount that
+// hangs is not dead, and one that lies below something else cannot be asked.
+func isDead(m mounts.Mount) bool {
+	table, err := mounts.Mounts()
+	if err != nil {
+		return false
+	}
+	if top, ok := table.At(m.Point); !ok || !top.SameMount(m) {
+		return false
+	}
+	dead := make(chan bool, 1)
+	go func() {
+		var st unix.Statfs_t
+		dead <- errors.Is(unix.Statfs(m.Point, &st), unix.ENOTCONN)
+	}()
+	select {
+	case d := <-dead:
+		return d
+	case <-time.After(answerTimeout):
+		return false
+	}
+}
+
+// fuseType is the type of our mounts in the mount table.
+const fuseType = "fuse." + fs.TypeName
