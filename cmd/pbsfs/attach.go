@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
@@ -155,7 +156,7 @@ func mountNamed(host hosts.Host, d cfg.Datastore, dev device.Device) (mounted bo
 	if !info.IsDir() {
 		return false, fmt.Errorf("%s: cannot mount on what is not a directory", d.Dir())
 	}
-	if err := checkEmpty(d.Dir()); err != nil {
+	if err := mountpoint.CheckEmpty(d.Dir()); err != nil {
 		return false, fmt.Errorf("%s is in the way: something lies there that the device would hide", d.Dir())
 	}
 	return true, device.MountDevice(dev, d.Path, d.Dir())

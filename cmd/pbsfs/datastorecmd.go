@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
@@ -199,7 +200,7 @@ func removeDatastore(ctx context.Context, host hosts.Host, name string) error {
 		return err
 	}
 	if len(where) > 0 {
-		return fmt.Errorf("datastore %s is %w: it is mounted on %s; first: pbsfs unmount %s", name, errActive, strings.Join(where, ", "), name)
+		return fmt.Errorf("datastore %s is %w: it is mounted on %s; first: pbsfs unmount %s", name, mountpoint.ErrActive, strings.Join(where, ", "), name)
 	}
 	also, err := formerNames(host, t)
 	if err != nil {

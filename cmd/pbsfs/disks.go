@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint/device"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
@@ -203,7 +204,7 @@ func unmountDisk(m mounts.Mount) error {
 	if herr == nil && len(holders) > 0 && !slices.ContainsFunc(holders, func(h mounts.Holder) bool { return !own(h) }) {
 		return mounts.UnmountOnly(m, true)
 	}
-	return &busyError{Mounts: []mounts.Mount{m}, Holders: holders}
+	return &mountpoint.BusyError{Mounts: []mounts.Mount{m}, Holders: holders}
 }
 
 // endDisk ends this process's use of the device that is mounted at point.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
@@ -15,7 +16,7 @@ import (
 // has bound in another place, those whose process has left its record in another
 // run directory, and dead ones.
 func (s *storeStatus) addUnrecorded(ctx context.Context, host hosts.Host, of target, known []*mountRecord) error {
-	ours, err := ourMounts()
+	ours, err := mountpoint.Ours()
 	if err != nil {
 		return err
 	}
@@ -61,6 +62,6 @@ func (r *mountRecord) takenAway() bool {
 	if r.Device == "" || r.Look() != procfs.Runs || inOtherNamespace(r.PID) {
 		return false
 	}
-	ours, err := ourMounts()
+	ours, err := mountpoint.Ours()
 	return err == nil && !slices.ContainsFunc(ours, r.of)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
@@ -40,7 +41,7 @@ func exitCode(err error) int {
 		return given.code
 	case errors.As(err, &onCommandLine), errors.Is(err, cfg.ErrBadMessage), errors.Is(err, cfg.ErrBadDatastore), isUnknownCommand(err):
 		return exitUsage
-	case errors.Is(err, errActive), errors.Is(err, maint.ErrActive), errors.Is(err, maint.ErrConflict),
+	case errors.Is(err, mountpoint.ErrActive), errors.Is(err, maint.ErrActive), errors.Is(err, maint.ErrConflict),
 		errors.Is(err, store.ErrCollecting), errors.Is(err, store.ErrGroupBusy):
 		return exitActive
 	case errors.As(err, &mode), errors.Is(err, store.ErrGone), errors.Is(err, device.ErrNoDevice):

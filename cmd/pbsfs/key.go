@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint/text"
@@ -256,12 +257,12 @@ func newKeyAddCommand(a *app) *cobra.Command {
 }
 
 // addKeys hands keys to the process that serves a mount.
-func (a *app) addKeys(ctx context.Context, mountpoint string, o unlock.Options) error {
+func (a *app) addKeys(ctx context.Context, where string, o unlock.Options) error {
 	host, err := a.host()
 	if err != nil {
 		return err
 	}
-	trees, err := treesAt(ctx, mountpoint)
+	trees, err := mountpoint.TreesAt(ctx, where)
 	if err != nil {
 		return err
 	}
@@ -286,5 +287,5 @@ func (a *app) addKeys(ctx context.Context, mountpoint string, o unlock.Options) 
 		_, err := r.ask(ctx, controlRequest{Add: s})
 		return err
 	}
-	return fmt.Errorf("%s: not mounted by pbsfs", mountpoint)
+	return fmt.Errorf("%s: not mounted by pbsfs", where)
 }

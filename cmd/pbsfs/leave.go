@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/text"
@@ -56,7 +57,7 @@ func (l *leaving) ready(wait context.Context) error {
 	}
 	for {
 		err := l.busy(wait)
-		if !errors.Is(err, errActive) || !pause(wait) {
+		if !errors.Is(err, mountpoint.ErrActive) || !pause(wait) {
 			return err
 		}
 	}
@@ -82,7 +83,7 @@ func (l *leaving) kernelRefuses() bool {
 func (l *leaving) nothingLost() error {
 	for _, t := range l.trees {
 		if inside := t.inside(); len(inside) > 0 && !t.dead && t.hangs == nil {
-			return &busyError{Mounts: []mounts.Mount{t.Mount}, Holders: nestedIn(inside)}
+			return &mountpoint.BusyError{Mounts: []mounts.Mount{t.Mount}, Holders: nestedIn(inside)}
 		}
 	}
 	return nil
@@ -114,7 +115,7 @@ func (l *leaving) busy(ctx context.Context) error {
 	if len(trees) == 0 {
 		return nil
 	}
-	return &busyError{Mounts: trees, Holders: all}
+	return &mountpoint.BusyError{Mounts: trees, Holders: all}
 }
 
 // holders returns who is in the way of one of the trees. Those that go with the
@@ -164,9 +165,9 @@ func (l *leaving) take(ctx, wait context.Context, t *mountedTree) error {
 func (l *leaving) refused(ctx context.Context, t *mountedTree, cause error) error {
 	holders, err := mounts.HoldersOf(context.WithoutCancel(ctx), t.Mount)
 	if err != nil || len(holders) == 0 {
-		return fmt.Errorf("%w: %w", errActive, cause)
+		return fmt.Errorf("%w: %w", mountpoint.ErrActive, cause)
 	}
-	return &busyError{Mounts: []mounts.Mount{t.Mount}, Holders: holders}
+	return &mountpoint.BusyError{Mounts: []mounts.Mount{t.Mount}, Holders: holders}
 }
 
 // detach takes a mount away from under those who use it, and says what that leaves
@@ -242,7 +243,7 @@ func (t *mountedTree) servedOn() (string, bool) {
 	if t.elsewhere {
 		return "its mount in another namespace", true
 	}
-	ours, err := ourMounts()
+	ours, err := mountpoint.Ours()
 	if err != nil {
 		return "", false
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
@@ -135,7 +136,7 @@ func TestExitCodes(t *testing.T) {
 		"interrupted":         {context.Canceled, exitFailed},
 		"usage":               {usage.Errorf("x"), exitUsage},
 		"unknown command":     {errors.New(`unknown command "x" for "pbsfs"`), exitUsage},
-		"in use":              {errActive, exitActive},
+		"in use":              {mountpoint.ErrActive, exitActive},
 		"operations":          {maint.ErrActive, exitActive},
 		"conflict":            {&maint.ConflictError{}, exitActive},
 		"offline":             {&cfg.ModeError{Type: cfg.Offline}, exitMode},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
@@ -248,7 +249,7 @@ func withHolders(ctx context.Context, err error, host hosts.Host, t target) erro
 // holderLines lists who has something open in our mounts of a datastore, and in
 // those that were taken away while they were in use.
 func holderLines(ctx context.Context, host hosts.Host, t target) string {
-	ours, err := ourMounts()
+	ours, err := mountpoint.Ours()
 	if err != nil {
 		return ""
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/fs"
@@ -208,7 +209,7 @@ func (at *attached) under(ctx context.Context, o *mountOptions) (bool, error) {
 	if at.named == "" && at.disk == "" {
 		return false, nil
 	}
-	trees, err := treesAt(ctx, o.mountpoint)
+	trees, err := mountpoint.TreesAt(ctx, o.mountpoint)
 	if err != nil || len(trees) == 0 || trees[0].Source != at.path {
 		return false, err
 	}
@@ -230,7 +231,7 @@ func (at *attached) under(ctx context.Context, o *mountOptions) (bool, error) {
 // serveTree mounts the tree of a datastore whose device is mounted, and serves
 // it.
 func (a *app) serveTree(ctx context.Context, host hosts.Host, t *attached, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
-	if err := checkMountpoint(ctx, o.mountpoint, t.path, o.flags.nonempty); err != nil {
+	if err := mountpoint.Check(ctx, o.mountpoint, t.path, o.flags.nonempty); err != nil {
 		return err
 	}
 	if real, err := filepath.EvalSymlinks(o.mountpoint); err == nil {
@@ -296,12 +297,12 @@ func serveWhileDecoding() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
 
 // mountTree mounts the tree, while no other command mounts on the same directory.
 func (o *mountOptions) mountTree(ctx context.Context, ref *store.Lookup, path string, log *slog.Logger) (*fs.Mount, error) {
-	lock, err := lockMountpoint(ctx, o.mountpoint)
+	lock, err := mountpoint.Acquire(ctx, o.mountpoint)
 	if err != nil {
 		return nil, err
 	}
-	defer lock.unlock()
-	if err := checkMountpoint(ctx, o.mountpoint, path, o.flags.nonempty); err != nil {
+	defer lock.Release()
+	if err := mountpoint.Check(ctx, o.mountpoint, path, o.flags.nonempty); err != nil {
 		return nil, err
 	}
 	return fs.New(ref, o.mountpoint, fs.Options{

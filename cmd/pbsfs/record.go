@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/identity"
@@ -176,7 +177,7 @@ func followMoved(known []*mountRecord) error {
 		return fmt.Errorf("reading the mount table: %w", err)
 	}
 	for _, r := range known {
-		i := slices.IndexFunc(table, func(m mounts.Mount) bool { return m.ID == r.MountID && m.FSType == fuseType && r.of(m) })
+		i := slices.IndexFunc(table, func(m mounts.Mount) bool { return m.ID == r.MountID && m.FSType == mountpoint.FSType && r.of(m) })
 		if i >= 0 && r.Device != "" {
 			r.Mountpoint = table[i].Point
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
@@ -234,7 +235,7 @@ func statusTargets(host hosts.Host, args []string, known []*mountRecord) ([]targ
 			out = append(out, target{name: r.Datastore, path: r.Path, id: modes.Present(r.Identity)})
 		}
 	}
-	ours, err := ourMounts()
+	ours, err := mountpoint.Ours()
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
@@ -55,7 +56,7 @@ func askTrees(ctx context.Context, mounts []mounts.Mount, known []*mountRecord) 
 
 func (t *mountedTree) ask(ctx context.Context) {
 	if t.server == nil {
-		if t.dead = isDead(t.Mount); t.dead {
+		if t.dead = mountpoint.IsDead(t.Mount); t.dead {
 			return
 		}
 		t.server = unrecorded(t.Mount)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
@@ -80,7 +81,7 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 	if err != nil {
 		return err
 	}
-	trees, err := treesAt(ctx, arg)
+	trees, err := mountpoint.TreesAt(ctx, arg)
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 // treesOf returns the mounts of a datastore's trees, bound ones too, the last made
 // first.
 func treesOf(host hosts.Host, t target, known []*mountRecord) ([]mounts.Mount, error) {
-	ours, err := ourMounts()
+	ours, err := mountpoint.Ours()
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
@@ -135,7 +136,7 @@ func usedBy(ctx context.Context, m mounts.Mount) error {
 	if err != nil || len(holders) == 0 {
 		holders = []mounts.Holder{{Name: "somebody who cannot be seen from here", How: "in use", Path: m.Source}}
 	}
-	return &busyError{Mounts: []mounts.Mount{m}, Holders: holders}
+	return &mountpoint.BusyError{Mounts: []mounts.Mount{m}, Holders: holders}
 }
 
 // deviceMount returns the mount of a datastore's device: the one where it is
@@ -182,7 +183,7 @@ func (r *removal) unmount(ctx context.Context) error {
 	fault.At("device unmounted")
 	for _, t := range r.trees {
 		err := r.take(ctx, wait, t)
-		if errors.Is(err, errActive) && r.device.Point != "" {
+		if errors.Is(err, mountpoint.ErrActive) && r.device.Point != "" {
 			return fmt.Errorf("the device is unmounted, but the tree is not: %w", err)
 		}
 		if err != nil {
@@ -218,7 +219,7 @@ func (r *removal) unmountDevice(ctx, wait context.Context) error {
 				return err
 			}
 		}
-		return &busyError{Mounts: []mounts.Mount{r.device}, Holders: holders}
+		return &mountpoint.BusyError{Mounts: []mounts.Mount{r.device}, Holders: holders}
 	}
 	fault.At("device unmounted here")
 	return r.free(ctx)

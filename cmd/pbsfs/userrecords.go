@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
@@ -129,7 +130,7 @@ func userRecord(dir *maint.OpenedUserDir, name string) (*mountRecord, error) {
 	if text.Printable(r.Datastore) != r.Datastore {
 		return nil, fmt.Errorf("%s: %q is not the name of a datastore", r.file, r.Datastore)
 	}
-	if _, ok := dir.Mounted(r.PID, fuseType, r.shows); !ok {
+	if _, ok := dir.Mounted(r.PID, mountpoint.FSType, r.shows); !ok {
 		return nil, fmt.Errorf("%s: process %d is no process of user %d that has mounted %q", r.file, r.PID, dir.UID, r.Mountpoint)
 	}
 	return r, nil

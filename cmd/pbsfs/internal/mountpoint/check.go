@@ -1,4 +1,4 @@
-package main
+package mountpoint
 
 import (
 	"context"
@@ -15,9 +15,9 @@ import (
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
-// checkMountpoint says what is wrong with mounting the datastore in path on
+// Check says what is wrong with mounting the datastore in path on
 // where, which is absolute.
-func checkMountpoint(ctx context.Context, where, path string, nonempty bool) error {
+func Check(ctx context.Context, where, path string, nonempty bool) error {
 	if err := checkFree(ctx, where); err != nil { // before anything looks into what is mounted there
 		return err
 	}
@@ -46,7 +46,7 @@ func checkMountpoint(ctx context.Context, where, path string, nonempty bool) err
 	if nonempty {
 		return nil
 	}
-	return checkEmpty(where)
+	return CheckEmpty(where)
 }
 
 // checkFree refuses to mount upon a tree.
@@ -55,11 +55,11 @@ func checkFree(ctx context.Context, where string) error {
 	if err != nil {
 		return fmt.Errorf("reading the mount table: %w", err)
 	}
-	m, ok := table.At(placeOf(ctx, where))
+	m, ok := table.At(place(ctx, where))
 	switch {
-	case !ok || m.FSType != fuseType:
+	case !ok || m.FSType != FSType:
 		return nil
-	case isDead(m):
+	case IsDead(m):
 		return fmt.Errorf("%s: a mount whose process has ended is in the way; 'pbsfs unmount %s' takes it away", where, where)
 	}
 	return fmt.Errorf("%s: %s %w", where, m.Source, fs.ErrMounted)
@@ -112,7 +112,8 @@ func below(path, dir string) bool {
 	return strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-func checkEmpty(dir string) error {
+// CheckEmpty refuses a directory that has anything in it.
+func CheckEmpty(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("cannot mount on %w", err)

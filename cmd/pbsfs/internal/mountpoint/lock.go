@@ -1,4 +1,4 @@
-package main
+package mountpoint
 
 import (
 	"context"
@@ -25,12 +25,12 @@ const (
 	lockRetry = 50 * time.Millisecond
 )
 
-// mountLock is the lock of a mount point, nil where there is none.
-type mountLock struct{ dir *os.File }
+// Lock is the lock of a mount point, nil where there is none.
+type Lock struct{ dir *os.File }
 
-// lockMountpoint locks a directory that is to be mounted on. A directory that
+// Acquire locks a directory that is to be mounted on. A directory that
 // cannot be read cannot be locked either; mounting there tells what is wrong.
-func lockMountpoint(ctx context.Context, where string) (*mountLock, error) {
+func Acquire(ctx context.Context, where string) (*Lock, error) {
 	dir, err := os.OpenFile(where, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil //nolint:nilerr // see above
@@ -43,7 +43,7 @@ func lockMountpoint(ctx context.Context, where string) (*mountLock, error) {
 		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:
-			return &mountLock{dir}, nil
+			return &Lock{dir}, nil
 		case errors.Is(err, unix.EINTR):
 			continue
 		case !errors.Is(err, unix.EWOULDBLOCK):
@@ -72,7 +72,8 @@ func others(dir *os.File) bool {
 	return err != nil || info.Mode().Perm()&0o044 != 0
 }
 
-func (l *mountLock) unlock() {
+// Release unlocks the directory. The nil lock has none.
+func (l *Lock) Release() {
 	if l != nil {
 		_ = l.dir.Close()
 	}

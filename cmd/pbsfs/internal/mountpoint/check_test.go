@@ -1,4 +1,4 @@
-package main
+package mountpoint
 
 import (
 	"os"
@@ -39,13 +39,13 @@ func TestCheckMountpoint(t *testing.T) {
 		{filepath.Dir(s.Dir), true, "above the datastore"},
 		{"/", true, "above the datastore"},
 	} {
-		err := checkMountpoint(t.Context(), c.where, s.Dir, c.nonempty)
+		err := Check(t.Context(), c.where, s.Dir, c.nonempty)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s, nonempty %v: %v, want %q", c.where, c.nonempty, err, c.want)
 		}
 	}
 	// The datastore may be named by a link, too.
-	if err := checkMountpoint(t.Context(), inside, link, true); err == nil || !strings.Contains(err.Error(), "inside the datastore") {
+	if err := Check(t.Context(), inside, link, true); err == nil || !strings.Contains(err.Error(), "inside the datastore") {
 		t.Errorf("inside a datastore named by a link: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package mountpoint
 
 import (
 	"context"
@@ -14,12 +14,12 @@ import (
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
-// treesAt returns the mounts that arg means as the name of a mount point: of the
+// TreesAt returns the mounts that arg means as the name of a mount point: of the
 // tree that is on top there, whatever else lies upon it. There is more than one
 // where it was bound upon itself. The last made is the first.
-func treesAt(ctx context.Context, arg string) ([]mounts.Mount, error) {
-	where := placeOf(ctx, arg)
-	ours, err := ourMounts()
+func TreesAt(ctx context.Context, arg string) ([]mounts.Mount, error) {
+	where := place(ctx, arg)
+	ours, err := Ours()
 	if err != nil {
 		return nil, err
 	}
@@ -32,30 +32,30 @@ func treesAt(ctx context.Context, arg string) ([]mounts.Mount, error) {
 	return at, nil
 }
 
-// placeOf returns the path of a mount point without symbolic links, as far as it
+// place returns the path of a mount point without symbolic links, as far as it
 // can be followed in bounded time. What is mounted there is not looked into: it may
 // hang.
-func placeOf(ctx context.Context, where string) string {
+func place(ctx context.Context, where string) string {
 	place, _ := reach.Resolve(ctx, where)
 	return place.Path
 }
 
-// ourMounts returns the mounts of pbsfs that this process sees, in the order
+// Ours returns the mounts of pbsfs that this process sees, in the order
 // they were made.
-func ourMounts() (mounts.MountTable, error) {
+func Ours() (mounts.MountTable, error) {
 	all, err := mounts.Mounts()
 	if err != nil {
 		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
-	return slices.DeleteFunc(all, func(m mounts.Mount) bool { return m.FSType != fuseType }), nil
+	return slices.DeleteFunc(all, func(m mounts.Mount) bool { return m.FSType != FSType }), nil
 }
 
 // answerTimeout is how long a mount that nobody is known to serve gets to say so.
 const answerTimeout = time.Second
 
-// isDead reports whether the process that served a mount is gone. A mount that
+// IsDead reports whether the process that served a mount is gone. A mount that
 // hangs is not dead, and one that lies below something else cannot be asked.
-func isDead(m mounts.Mount) bool {
+func IsDead(m mounts.Mount) bool {
 	table, err := mounts.Mounts()
 	if err != nil {
 		return false
@@ -76,5 +76,5 @@ func isDead(m mounts.Mount) bool {
 	}
 }
 
-// fuseType is the type of our mounts in the mount table.
-const fuseType = "fuse." + fs.TypeName
+// FSType is the type of our mounts in the mount table.
+const FSType = "fuse." + fs.TypeName

@@ -1,4 +1,4 @@
-package main
+package mountpoint
 
 import (
 	"errors"
@@ -9,17 +9,17 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// errActive is a refusal because something is in use.
-var errActive = errors.New("in use")
+// ErrActive is a refusal because something is in use.
+var ErrActive = errors.New("in use")
 
-// busyError says that mounts are in use, and by whom. It is errActive.
-type busyError struct {
+// BusyError says that mounts are in use, and by whom. It is ErrActive.
+type BusyError struct {
 	Mounts  []mounts.Mount
 	Holders []mounts.Holder
 }
 
 // Error has a line for each holder, after the first.
-func (e *busyError) Error() string {
+func (e *BusyError) Error() string {
 	var points []string
 	for _, m := range e.Mounts {
 		points = append(points, text.Printable(m.Point))
@@ -36,8 +36,8 @@ func (e *busyError) Error() string {
 			lines.WriteString("\n  " + line)
 		}
 	}
-	return fmt.Sprintf("%s %s %v%s", strings.Join(points, ", "), are, errActive, lines.String())
+	return fmt.Sprintf("%s %s %v%s", strings.Join(points, ", "), are, ErrActive, lines.String())
 }
 
-// Unwrap returns errActive.
-func (e *busyError) Unwrap() error { return errActive }
+// Unwrap returns ErrActive.
+func (e *BusyError) Unwrap() error { return ErrActive }
