@@ -201,7 +201,8 @@ func (p *Memory) Of(d cfg.Datastore) (s Spot, err error, ok bool) { //nolint:rev
 		return Spot{}, os.ErrNotExist, true
 	}
 	s, err, ok = p.At(d.Dir())
-	if d.Removable() && !s.ID.Seen() {
+	another := s.ID.UUID != "" && !strings.EqualFold(s.ID.UUID, d.BackingDevice)
+	if d.Removable() && (!s.ID.Seen() || another) { // another disk in its place is not what it means
 		s.ID = identity.ID{UUID: strings.ToLower(d.BackingDevice), Path: filepath.Join("/", d.Path)}
 	}
 	return s, err, ok
