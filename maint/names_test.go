@@ -220,3 +220,25 @@ func TestOpenOperationsGetNewNames(t *testing.T) {
 	p.writeConfig(t, "datastore: lake\n\tpath "+store+"\n")
 	eventually(t, "it is counted by its new name", func() bool { return len(p.entries(t, "lake")) == 1 })
 }
+
+// A mount that is made, or taken away, makes an entry's place another one.
+func TestNamesFollowTheMounts(t *testing.T) {
+	p := newPlace(t)
+	store, at := makeStore(t, filepath.Join(p.dir, "store")), filepath.Join(p.dir, "at")
+	if err := os.Mkdir(at, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.writeConfig(t, "datastore: tank\n\tpath "+at+"\n")
+	ops := p.operations(t, func(o *Options) { o.Store, o.Path, o.DropCaches = "store-00000000", store, func() {} })
+	g := begin(t, ops, cfg.Read)
+	bindMount(t, store, at)
+	if err := SetMode(t.Context(), p.host, testStore, cfg.Offline, SetOptions{}); !errors.Is(err, ErrConflict) {
+		t.Errorf("offline under an open handle: %v", err)
+	}
+	eventually(t, "it is counted by its new name", func() bool { return len(p.entries(t, testStore)) == 1 })
+	g.Release()
+	p.setMode(t, cfg.Offline, SetOptions{Wait: time.Minute})
+	if _, err := ops.Begin(t.Context(), cfg.Read); !errors.Is(err, cfg.ErrOffline) {
+		t.Errorf("Begin in offline: %v", err)
+	}
+}

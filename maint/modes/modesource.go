@@ -82,18 +82,27 @@ func (m *Source) mountsNow() uint64 {
 // may look at places, so no lock may be held.
 func (m *Source) Current(ctx context.Context) (b Binding, file string, err error) {
 	epoch := m.mountsNow()
-	files, same, file, err := m.read(false)
+	if b, ok := m.unchanged(epoch); ok {
+		return b, "", nil
+	}
+	files, _, file, err := m.read(false)
 	if err != nil {
 		return Binding{}, file, err
 	}
-	m.mu.Lock()
-	if same && m.valid && m.epoch == epoch {
-		defer m.mu.Unlock()
-		return m.last, "", nil
-	}
-	m.mu.Unlock()
 	m.look(ctx, files)
 	return m.bind(files, epoch), "", nil
+}
+
+// unchanged returns the last binding if it is of this moment.
+func (m *Source) unchanged(epoch uint64) (Binding, bool) {
+	m.mu.Lock()
+	b, files, valid := m.last, m.files, m.valid && m.epoch == epoch
+	m.mu.Unlock()
+	for i := 0; valid && i < len(files); i++ {
+		now, err := statefile.StampOf(m.host.Configs()[i].File())
+		valid = err == nil && now == files[i].stamp && !files[i].hidden
+	}
+	return b, valid
 }
 
 // Prepare looks at what [modeSource.fresh] has to know.

@@ -51,9 +51,6 @@ const (
 )
 
 func (l *look[T]) fresh(now time.Time) bool {
-	if l.err != nil && l.took < leastBelieved/10 {
-		return false // what is not there may be there in a moment
-	}
 	return !l.stale && now.Sub(l.started) < max(leastBelieved, believed*l.took)
 }
 
