@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/modes"
 	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 )
@@ -43,9 +43,24 @@ type attached struct {
 	server bool
 }
 
+// attachRequest says which datastore is to be mounted.
+type attachRequest struct {
+	// datastore is its name or its directory, "" where device is given.
+	datastore string
+	// device is the UUID, the label or the path of a device.
+	device string
+	// path is the datastore's directory on the device, if pathSet.
+	path    string
+	pathSet bool
+	// rescue mounts a device although it is for the server of this host to mount.
+	rescue bool
+	// standby takes a datastore that is not there yet.
+	standby bool
+}
+
 // attach finds the datastore that is to be mounted, and mounts its device.
 // The caller must call end, with what became of the tree.
-func attach(ctx context.Context, host hosts.Host, o *mountOptions) (*attached, error) {
+func attach(ctx context.Context, host hosts.Host, o attachRequest) (*attached, error) {
 	if o.device != "" {
 		return attachDevice(ctx, host, o)
 	}
@@ -78,15 +93,6 @@ func expected(host hosts.Host, arg string) (target, error) {
 		return targetOf(host, list, found.Listed[0]), nil
 	}
 	return target{name: modes.PathName(found.Dir), path: found.Dir}, nil
-}
-
-// uuid is that of the file system that the datastore lies on, where it is
-// configured.
-func (t target) uuid() string {
-	if t.removable == nil {
-		return ""
-	}
-	return t.removable.BackingDevice
 }
 
 // attachNamed mounts the device of a configured datastore, unless it is mounted.
@@ -181,7 +187,7 @@ func checkDatastore(top, rel, what string) error {
 }
 
 // attachDevice mounts a device that was named on the command line.
-func attachDevice(ctx context.Context, host hosts.Host, o *mountOptions) (*attached, error) {
+func attachDevice(ctx context.Context, host hosts.Host, o attachRequest) (*attached, error) {
 	dev, err := device.FindDevice(o.device)
 	if o.standby && errors.Is(err, device.ErrNoDevice) {
 		return expectDevice(host, o, err)
@@ -216,7 +222,7 @@ func attachDevice(ctx context.Context, host hosts.Host, o *mountOptions) (*attac
 
 // expectDevice is the datastore on a device that is not plugged in yet. It will
 // be where a rescue mounts it.
-func expectDevice(host hosts.Host, o *mountOptions, missing error) (*attached, error) {
+func expectDevice(host hosts.Host, o attachRequest, missing error) (*attached, error) {
 	uuid := strings.TrimPrefix(o.device, "UUID=")
 	if strings.Contains(o.device, "/") || !strings.Contains(uuid, "-") {
 		return nil, fmt.Errorf("%w; to wait for a device, name it by its UUID", missing)
@@ -238,7 +244,7 @@ func expectDevice(host hosts.Host, o *mountOptions, missing error) (*attached, e
 
 // leaveToServer refuses to mount a device that the server of this host mounts,
 // unless that is what is wanted.
-func leaveToServer(host hosts.Host, dev device.Device, o *mountOptions, list []cfg.Datastore) error {
+func leaveToServer(host hosts.Host, dev device.Device, o attachRequest, list []cfg.Datastore) error {
 	if !host.IsPBS() || o.rescue || len(dev.Mounts) > 0 || dev.UUID == "" {
 		return nil
 	}
@@ -251,7 +257,7 @@ func leaveToServer(host hosts.Host, dev device.Device, o *mountOptions, list []c
 }
 
 // placeOn returns where on the device the datastore is.
-func placeOn(ctx context.Context, dev device.Device, o *mountOptions) (string, error) {
+func placeOn(ctx context.Context, dev device.Device, o attachRequest) (string, error) {
 	if o.pathSet {
 		return strings.Trim(filepath.Join("/", o.path), "/"), nil
 	}
@@ -334,9 +340,16 @@ func (at *attached) end(mounted bool) error {
 	return err
 }
 
-// logEnd ends with what cannot be told to anybody else any more.
-func (at *attached) logEnd(mounted bool, log *slog.Logger) {
-	if err := at.end(mounted); err != nil {
-		log.Warn("the device stays mounted", "error", err)
-	}
+// tookDevice reports whether attach has mounted the device, or uses one in the run
+// directory.
+func (at *attached) tookDevice() bool { return at.named != "" || at.disk != "" }
+
+// shared reports whether the device is in the run directory, for the trees on it
+// together.
+func (at *attached) shared() bool { return at.disk != "" }
+
+// passTo hands the use of a device that is shared to another process, which serves a
+// tree on it.
+func (at *attached) passTo(heir procfs.ProcessMark) error {
+	return passDisk(at.host, at.disk, heir)
 }

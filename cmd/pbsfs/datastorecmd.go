@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -18,8 +15,6 @@ import (
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/hosts"
-	"github.com/pbsfs/pbsfs/maint/modes"
-	"github.com/pbsfs/pbsfs/maint/places"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 )
@@ -150,22 +145,6 @@ func addDatastore(ctx context.Context, host hosts.Host, d cfg.Datastore, create 
 		}
 	}
 	return maint.AddDatastore(ctx, host, d)
-}
-
-// datastoreDir returns the absolute path of a directory that holds a datastore.
-func datastoreDir(ctx context.Context, host hosts.Host, arg string) (string, error) {
-	path, err := filepath.Abs(arg)
-	if err != nil {
-		return "", err
-	}
-	_, err = modes.FindAt(ctx, host, nil, path)
-	switch {
-	case errors.Is(err, places.ErrInTree):
-		return path, lookInTree(ctx, path)
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		return "", notDatastore(path)
-	}
-	return path, err
 }
 
 func newDatastoreRemoveCommand(a *app) *cobra.Command {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,9 +33,6 @@ mounted_at is null for a device that is not mounted; path is relative to the top
 of the device, "" for the top itself; name is the datastore's name in
 datastore.cfg, null where it has none; problem says why a device could not be
 looked into. More fields may be added.`
-
-// lookTimeout bounds the look into one device, which may hang.
-const lookTimeout = 10 * time.Second
 
 func newDeviceCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -145,28 +141,6 @@ func describeDevice(ctx context.Context, host hosts.Host, d device.Device, confi
 		out.Datastores = append(out.Datastores, deviceStoreJSON{Path: path, Name: configuredName(host, d, path, configured)})
 	}
 	return out
-}
-
-// datastoresOn looks for datastores on a device, but not for ever: a device may
-// hang, and what waits for it with it.
-func datastoresOn(ctx context.Context, d device.Device) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	type answer struct {
-		found []string
-		err   error
-	}
-	answers := make(chan answer, 1)
-	go func() {
-		found, err := device.DatastoresOn(ctx, d)
-		answers <- answer{found, err}
-	}()
-	select {
-	case got := <-answers:
-		return got.found, got.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%s does not answer: %w", d.Path, context.Cause(ctx))
-	}
 }
 
 // configuredName returns what a datastore on a device is called where it is

@@ -187,11 +187,11 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 	if err != nil {
 		return err
 	}
-	t, err := attach(ctx, host, o)
+	t, err := attach(ctx, host, o.request())
 	if err != nil {
 		return err
 	}
-	if there, err := t.under(ctx, o); there || err != nil {
+	if there, err := under(ctx, host, t, o); there || err != nil {
 		if err == nil {
 			return ready("")
 		}
@@ -205,27 +205,31 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 
 // under reports whether the tree is mounted already, and waited for the device
 // that was mounted now.
-func (at *attached) under(ctx context.Context, o *mountOptions) (bool, error) {
-	if at.named == "" && at.disk == "" {
+func under(ctx context.Context, host hosts.Host, at *attached, o *mountOptions) (bool, error) {
+	if !at.tookDevice() {
 		return false, nil
 	}
 	trees, err := mountpoint.TreesAt(ctx, o.mountpoint)
 	if err != nil || len(trees) == 0 || trees[0].Source != at.path {
 		return false, err
 	}
-	m := trees[0]
-	if at.disk == "" {
+	if !at.shared() {
 		return true, nil
 	}
-	known, err := records(at.host)
+	known, err := records(host)
 	if err != nil {
 		return false, err
 	}
-	r := recordOf(known, m)
+	r := recordOf(known, trees[0])
 	if r == nil {
 		return false, nil
 	}
-	return true, passDisk(at.host, at.disk, r.ProcessMark)
+	return true, at.passTo(r.ProcessMark)
+}
+
+// request is what is to be mounted.
+func (o *mountOptions) request() attachRequest {
+	return attachRequest{datastore: o.datastore, device: o.device, path: o.path, pathSet: o.pathSet, rescue: o.rescue, standby: o.standby}
 }
 
 // serveTree mounts the tree of a datastore whose device is mounted, and serves
@@ -246,7 +250,7 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *attached, o *mo
 	}
 	defer closeLog()
 	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
-	ref, err := t.open(ctx, host, o.openOptions, s, log)
+	ref, err := openTarget(ctx, host, t.target, o.openOptions, s, log)
 	if err != nil {
 		return err
 	}
@@ -285,7 +289,9 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *attached, o *mo
 	}
 	log.Info("mounted", "path", ref.Path(), "version", version())
 	err = a.wait(m, ref, o, stop, log)
-	t.logEnd(true, log)
+	if err := t.end(true); err != nil { // there is nobody else to be told any more
+		log.Warn("the device stays mounted", "error", err)
+	}
 	return err
 }
 

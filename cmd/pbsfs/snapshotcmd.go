@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"regexp"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +14,6 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/hosts"
-	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -217,7 +213,7 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 	if err := sources.outside(ctx, t.path); err != nil {
 		return err
 	}
-	ref, err := t.open(ctx, host, openOptions{}, &unlock.Secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
+	ref, err := openTarget(ctx, host, t, openOptions{}, &unlock.Secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
 	if err != nil {
 		return err
 	}
@@ -235,13 +231,6 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 		return err
 	}
 	return a.fillSnapshot(ctx, s, sources, o, t.path)
-}
-
-// isDatastore reports whether there is a datastore in a directory, or nobody may
-// know.
-func isDatastore(ctx context.Context, dir string) bool {
-	_, err := reach.Resolve(ctx, dir+"/.chunks")
-	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
 }
 
 // writable returns the datastore that is to be written to, which init makes if

@@ -12,9 +12,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/spf13/pflag"
-
-	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
@@ -25,26 +22,6 @@ import (
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
 )
-
-// openOptions are the flags of every command that reads a datastore.
-type openOptions struct {
-	cachedOnly bool
-	untracked  bool
-	standby    bool // the datastore need not be there yet
-	cacheSize  byteSize
-	// metadataDir and cacheEncrypted are those of store.Options.
-	metadataDir    string
-	cacheEncrypted bool
-	unlock.Options
-}
-
-func (o *openOptions) register(f *pflag.FlagSet) {
-	o.cacheSize = store.DefaultCacheSize
-	f.BoolVar(&o.cachedOnly, "cached-only", false, "serve the local cache of an S3 datastore, as far as it goes")
-	f.BoolVar(&o.untracked, "untracked", false, "read although operations cannot be registered, so that maintenance does not see them")
-	f.Var(&o.cacheSize, "cache-size", "memory for decoded chunks")
-	o.Register(f)
-}
 
 // target is a datastore that a command was told to work on.
 type target struct {
@@ -199,41 +176,34 @@ func notDatastore(path string) error {
 	return fmt.Errorf("%s: %w: it has no directory .chunks", path, store.ErrNotDatastore)
 }
 
-// open opens the datastore that arg means, with keys that are open.
-func (a *app) open(ctx context.Context, arg string, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
-	host, err := a.host()
+// datastoreDir returns the absolute path of a directory that holds a datastore.
+func datastoreDir(ctx context.Context, host hosts.Host, arg string) (string, error) {
+	path, err := filepath.Abs(arg)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	t, err := resolve(host, arg)
-	if err != nil {
-		return nil, err
+	_, err = modes.FindAt(ctx, host, nil, path)
+	switch {
+	case errors.Is(err, places.ErrInTree):
+		return path, lookInTree(ctx, path)
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return "", notDatastore(path)
 	}
-	return t.open(ctx, host, o, s, log)
+	return path, err
 }
 
-// open opens the datastore, with keys that are open.
-func (t target) open(ctx context.Context, host hosts.Host, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
-	opened, masters, err := s.Open()
-	if err != nil {
-		return nil, err
+// isDatastore reports whether there is a datastore in a directory, or nobody may
+// know.
+func isDatastore(ctx context.Context, dir string) bool {
+	_, err := reach.Resolve(ctx, dir+"/.chunks")
+	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
+}
+
+// uuid is that of the file system that the datastore lies on, where it is
+// configured.
+func (t target) uuid() string {
+	if t.removable == nil {
+		return ""
 	}
-	offered, err := unlock.NewKeys(s.Offered)
-	if err != nil {
-		return nil, err
-	}
-	if t.s3 && !o.cachedOnly {
-		return nil, fmt.Errorf("datastore %s: %s: %w: its chunks are in the bucket; --cached-only serves those that are here", t.name, t.path, store.ErrS3Cache)
-	}
-	ref, err := store.Open(ctx, store.Options{
-		Name: t.name, Path: t.path, CacheSize: max(1, int64(o.cacheSize)), CachedOnly: o.cachedOnly,
-		Host: host, Untracked: o.untracked, Log: log,
-		MetadataDir: o.metadataDir, CacheEncrypted: o.cacheEncrypted,
-		Keys: opened, OfferedKeys: offered, Masters: masters, IgnoreSignature: o.IgnoreSignature,
-		Device: t.uuid(), Standby: o.standby,
-	})
-	if errors.Is(err, maint.ErrUncounted) {
-		return nil, fmt.Errorf("%w; --untracked reads all the same, and maintenance does not see it", err)
-	}
-	return ref, err
+	return t.removable.BackingDevice
 }

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pbsfs/pbsfs/maint/device"
+)
+
+// lookTimeout bounds the look into one device, which may hang.
+const lookTimeout = 10 * time.Second
+
+// datastoresOn looks for datastores on a device, but not for ever: a device may
+// hang, and what waits for it with it.
+func datastoresOn(ctx context.Context, d device.Device) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	type answer struct {
+		found []string
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		found, err := device.DatastoresOn(ctx, d)
+		answers <- answer{found, err}
+	}()
+	select {
+	case got := <-answers:
+		return got.found, got.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s does not answer: %w", d.Path, context.Cause(ctx))
+	}
+}
