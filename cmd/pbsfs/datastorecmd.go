@@ -174,7 +174,7 @@ func removeDatastore(ctx context.Context, host hosts.Host, name string) error {
 		return maint.RemoveDatastore(ctx, host, name) // says why not
 	}
 	t := targetOf(host, listed, listed[i])
-	where, err := t.servedAt(host)
+	where, err := servedAt(host, t)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func (s *storeStatus) addUnrecorded(ctx context.Context, host hosts.Host, of tar
 	}
 	var unknown []mounts.Mount
 	for _, m := range ours {
-		if !of.shownBy(host, known, m) {
+		if !shows(host, of, known, m) {
 			continue
 		}
 		r := recordOf(known, m)

@@ -260,7 +260,7 @@ func holderLines(ctx context.Context, host hosts.Host, t target) string {
 	answers := askAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *mountRecord) bool { return !r.serves(t) }))
 	var b strings.Builder
 	for _, m := range ours {
-		if !t.shownBy(host, known, m) {
+		if !shows(host, t, known, m) {
 			continue
 		}
 		holders, err := mounts.Holders(ctx, m.Point)

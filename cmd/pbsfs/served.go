@@ -32,9 +32,9 @@ func (r *mountRecord) serves(t target) bool {
 
 func samePath(a, b string) bool { return filepath.Clean(a) == filepath.Clean(b) }
 
-// shownBy reports whether a mount shows a tree of the datastore: as the record of
+// shows reports whether a mount shows a tree of the datastore: as the record of
 // the process says, or where there is none, as what it is a mount of.
-func (t target) shownBy(host hosts.Host, known []*mountRecord, m mounts.Mount) bool {
+func shows(host hosts.Host, t target, known []*mountRecord, m mounts.Mount) bool {
 	if r := recordOf(known, m); r != nil {
 		return r.serves(t)
 	}
@@ -98,7 +98,7 @@ func resolveServed(host hosts.Host, arg string, known []*mountRecord) (target, e
 
 // servedAt returns where something is mounted for a datastore: its trees, and its
 // device where that is mounted by name.
-func (t target) servedAt(host hosts.Host) ([]string, error) {
+func servedAt(host hosts.Host, t target) ([]string, error) {
 	known, err := records(host)
 	if err != nil {
 		return nil, err

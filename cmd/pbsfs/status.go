@@ -240,7 +240,7 @@ func statusTargets(host hosts.Host, args []string, known []*mountRecord) ([]targ
 		return nil, err
 	}
 	for _, m := range ours { // without a record, perhaps
-		if !slices.ContainsFunc(out, func(t target) bool { return t.shownBy(host, known, m) }) {
+		if !slices.ContainsFunc(out, func(t target) bool { return shows(host, t, known, m) }) {
 			id := sourceOf(host, m)
 			out = append(out, target{name: modes.UnlistedName(m.Source, id), path: m.Source, id: id})
 		}

@@ -119,7 +119,7 @@ func treesOf(host hosts.Host, t target, known []*mountRecord) ([]mounts.Mount, e
 	}
 	var of []mounts.Mount
 	for _, m := range slices.Backward(ours) {
-		if t.shownBy(host, known, m) {
+		if shows(host, t, known, m) {
 			of = append(of, m)
 		}
 	}
