@@ -93,6 +93,10 @@ var arrows = map[string][]string{
 	"store/name":                {},
 
 	"cmd/pbsfs/internal/mountpoint": {"fs", "maint/mounts", "maint/reach", "maint/text"},
+	"cmd/pbsfs/internal/locate": {
+		"cmd/pbsfs/internal/fault", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/usage", "store",
+		"maint", "maint/cfg", "maint/device", "maint/hosts", "maint/identity", "maint/modes", "maint/mounts", "maint/places", "maint/procfs", "maint/reach",
+	},
 }
 
 // decoders open nothing: they are given bytes.

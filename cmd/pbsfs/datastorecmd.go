@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
@@ -66,7 +67,7 @@ func newDatastoreListCommand(a *app) *cobra.Command {
 }
 
 func (a *app) listDatastores(host hosts.Host, asJSON bool) error {
-	list, err := configured(host)
+	list, err := locate.Configured(host)
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func addDatastore(ctx context.Context, host hosts.Host, d cfg.Datastore, create 
 		}
 	}
 	if d.BackingDevice == "" {
-		if d.Path, err = datastoreDir(ctx, host, d.Path); err != nil {
+		if d.Path, err = locate.Directory(ctx, host, d.Path); err != nil {
 			return err
 		}
 	}
@@ -165,7 +166,7 @@ func newDatastoreRemoveCommand(a *app) *cobra.Command {
 // removeDatastore takes a datastore off the list, unless something serves it: its
 // trees would be nobody's, and its device would stay mounted.
 func removeDatastore(ctx context.Context, host hosts.Host, name string) error {
-	listed, err := configured(host)
+	listed, err := locate.Configured(host)
 	if err != nil {
 		return err
 	}
@@ -173,7 +174,7 @@ func removeDatastore(ctx context.Context, host hosts.Host, name string) error {
 	if i < 0 || host.IsPBS() {
 		return maint.RemoveDatastore(ctx, host, name) // says why not
 	}
-	t := targetOf(host, listed, listed[i])
+	t := locate.TargetOf(host, listed, listed[i])
 	where, err := servedAt(host, t)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
@@ -107,7 +108,7 @@ func (a *app) configuredAnywhere() (hosts.Host, []cfg.Datastore, error) {
 	if err != nil {
 		return hosts.Host{}, nil, err
 	}
-	list, err := configured(host)
+	list, err := locate.Configured(host)
 	return host, list, err
 }
 
@@ -130,7 +131,7 @@ func describeDevice(ctx context.Context, host hosts.Host, d device.Device, confi
 		out.Problem = d.Use.String()
 		return out
 	}
-	found, err := datastoresOn(ctx, d)
+	found, err := locate.DatastoresOn(ctx, d)
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		out.Problem = "only root can look into it"

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
@@ -15,7 +16,7 @@ import (
 // addUnrecorded adds mounts of which there is no record here: those that somebody
 // has bound in another place, those whose process has left its record in another
 // run directory, and dead ones.
-func (s *storeStatus) addUnrecorded(ctx context.Context, host hosts.Host, of target, known []*mountRecord) error {
+func (s *storeStatus) addUnrecorded(ctx context.Context, host hosts.Host, of locate.Target, known []*mountRecord) error {
 	ours, err := mountpoint.Ours()
 	if err != nil {
 		return err

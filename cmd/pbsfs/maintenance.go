@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
@@ -105,11 +106,11 @@ func newMaintenanceShowCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t, err := resolve(host, args[0])
+			t, err := locate.Resolve(host, args[0])
 			if err != nil {
 				return err
 			}
-			return a.showMode(host, t.name, asJSON)
+			return a.showMode(host, t.Name, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, `print {"datastore","type","message"}; type is null without a mode; "via" is another entry of the same datastore that has it`)
@@ -173,7 +174,7 @@ func (a *app) setMode(ctx context.Context, arg string, mode cfg.ModeType, o setO
 	if err != nil {
 		return err
 	}
-	t, err := resolve(host, arg)
+	t, err := locate.Resolve(host, arg)
 	if err != nil {
 		return err
 	}
@@ -181,10 +182,10 @@ func (a *app) setMode(ctx context.Context, arg string, mode cfg.ModeType, o setO
 	if err != nil {
 		return err
 	}
-	a.warnOfUsers(host, t.name)
-	err = maint.SetMode(ctx, host, t.name, mode, maint.SetOptions{Message: o.message, Wait: o.wait, Drain: o.drain, Also: also})
+	a.warnOfUsers(host, t.Name)
+	err = maint.SetMode(ctx, host, t.Name, mode, maint.SetOptions{Message: o.message, Wait: o.wait, Drain: o.drain, Also: also})
 	if errors.Is(err, cfg.ErrNotConfigured) {
-		return fmt.Errorf("%s is not in %s; first: pbsfs datastore add NAME %s", arg, host.ConfigFiles()[0], t.path)
+		return fmt.Errorf("%s is not in %s; first: pbsfs datastore add NAME %s", arg, host.ConfigFiles()[0], t.Path)
 	}
 	if err == nil && o.drain {
 		err = a.drain(ctx, host, t, mode, o, also)
@@ -197,23 +198,23 @@ func (a *app) setMode(ctx context.Context, arg string, mode cfg.ModeType, o setO
 
 // showSet says that a mode was set; to people only on request, for it is what
 // they asked for.
-func (a *app) showSet(host hosts.Host, t target, asJSON bool) error {
+func (a *app) showSet(host hosts.Host, t locate.Target, asJSON bool) error {
 	if !asJSON {
 		return nil
 	}
-	return a.showMode(host, t.name, true)
+	return a.showMode(host, t.Name, true)
 }
 
 // drain waits for the operations that a mode, set already, forbids, and shows
 // what it waits for.
-func (a *app) drain(ctx context.Context, host hosts.Host, t target, mode cfg.ModeType, o setOptions, also []string) error {
+func (a *app) drain(ctx context.Context, host hosts.Host, t locate.Target, mode cfg.ModeType, o setOptions, also []string) error {
 	if o.waitSet {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.wait)
 		defer cancel()
 	}
-	return maint.WaitIdle(ctx, host, t.name, mode, func(procs []maint.ProcessCount) {
-		fmt.Fprintf(a.stderr, "%s is set %s; waiting for:\n%s", t.name, mode, processLines(procs))
+	return maint.WaitIdle(ctx, host, t.Name, mode, func(procs []maint.ProcessCount) {
+		fmt.Fprintf(a.stderr, "%s is set %s; waiting for:\n%s", t.Name, mode, processLines(procs))
 	}, also...)
 }
 
@@ -229,14 +230,14 @@ func processLines(procs []maint.ProcessCount) string {
 // withHolders makes a refusal for active operations one that names who holds
 // what: the processes that are counted, and who has files open in our mounts.
 // Other errors stay as they are.
-func withHolders(ctx context.Context, err error, host hosts.Host, t target) error {
+func withHolders(ctx context.Context, err error, host hosts.Host, t locate.Target) error {
 	var conflict *maint.ConflictError
 	if !errors.As(err, &conflict) {
 		return err
 	}
-	head := fmt.Sprintf("datastore %s stays as it is: operations are active that %s would forbid", t.name, conflict.Type)
+	head := fmt.Sprintf("datastore %s stays as it is: operations are active that %s would forbid", t.Name, conflict.Type)
 	if conflict.Set {
-		head = fmt.Sprintf("datastore %s is set %s, and stays so; still active are", t.name, conflict.Type)
+		head = fmt.Sprintf("datastore %s is set %s, and stays so; still active are", t.Name, conflict.Type)
 	}
 	ctx = context.WithoutCancel(ctx) // an interrupt may be what brought us here
 	text := head + "\n" + processLines(conflict.Processes)
@@ -248,7 +249,7 @@ func withHolders(ctx context.Context, err error, host hosts.Host, t target) erro
 
 // holderLines lists who has something open in our mounts of a datastore, and in
 // those that were taken away while they were in use.
-func holderLines(ctx context.Context, host hosts.Host, t target) string {
+func holderLines(ctx context.Context, host hosts.Host, t locate.Target) string {
 	ours, err := mountpoint.Ours()
 	if err != nil {
 		return ""
@@ -309,11 +310,11 @@ clears an unmount that is stuck, and nothing else.`,
 			if err != nil {
 				return err
 			}
-			t, err := resolve(host, args[0])
+			t, err := locate.Resolve(host, args[0])
 			if err != nil {
 				return err
 			}
-			err = maint.ClearMode(cmd.Context(), host, t.name, maint.SetOptions{Force: force})
+			err = maint.ClearMode(cmd.Context(), host, t.Name, maint.SetOptions{Force: force})
 			if errors.Is(err, cfg.ErrNotConfigured) {
 				return fmt.Errorf("%s is not in %s, so it has no maintenance mode", args[0], host.ConfigFiles()[0])
 			}
@@ -331,8 +332,8 @@ clears an unmount that is stuck, and nothing else.`,
 
 // warnOfOthers says that the datastore is in maintenance all the same, by another
 // entry for it.
-func (a *app) warnOfOthers(host hosts.Host, t target) {
-	if m, err := modeOf(host, t.name); err == nil && m.Via != "" {
-		fmt.Fprintf(a.stderr, "pbsfs: warning: datastore %s is still %s\n", t.name, m.text())
+func (a *app) warnOfOthers(host hosts.Host, t locate.Target) {
+	if m, err := modeOf(host, t.Name); err == nil && m.Via != "" {
+		fmt.Fprintf(a.stderr, "pbsfs: warning: datastore %s is still %s\n", t.Name, m.text())
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
@@ -187,7 +188,7 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 	if err != nil {
 		return err
 	}
-	t, err := attach(ctx, host, o.request())
+	t, err := locate.Attach(ctx, host, o.request())
 	if err != nil {
 		return err
 	}
@@ -195,25 +196,25 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 		if err == nil {
 			return ready("")
 		}
-		return errors.Join(err, t.end(false))
+		return errors.Join(err, t.End(false))
 	}
 	if err := a.serveTree(ctx, host, t, o, s, ready); err != nil {
-		return errors.Join(err, t.end(false))
+		return errors.Join(err, t.End(false))
 	}
 	return nil
 }
 
 // under reports whether the tree is mounted already, and waited for the device
 // that was mounted now.
-func under(ctx context.Context, host hosts.Host, at *attached, o *mountOptions) (bool, error) {
-	if !at.tookDevice() {
+func under(ctx context.Context, host hosts.Host, at *locate.Attached, o *mountOptions) (bool, error) {
+	if !at.TookDevice() {
 		return false, nil
 	}
 	trees, err := mountpoint.TreesAt(ctx, o.mountpoint)
-	if err != nil || len(trees) == 0 || trees[0].Source != at.path {
+	if err != nil || len(trees) == 0 || trees[0].Source != at.Path {
 		return false, err
 	}
-	if !at.shared() {
+	if !at.Shared() {
 		return true, nil
 	}
 	known, err := records(host)
@@ -224,18 +225,18 @@ func under(ctx context.Context, host hosts.Host, at *attached, o *mountOptions) 
 	if r == nil {
 		return false, nil
 	}
-	return true, at.passTo(r.ProcessMark)
+	return true, at.PassTo(r.ProcessMark)
 }
 
 // request is what is to be mounted.
-func (o *mountOptions) request() attachRequest {
-	return attachRequest{datastore: o.datastore, device: o.device, path: o.path, pathSet: o.pathSet, rescue: o.rescue, standby: o.standby}
+func (o *mountOptions) request() locate.Request {
+	return locate.Request{Datastore: o.datastore, Device: o.device, Path: o.path, PathSet: o.pathSet, Rescue: o.rescue, Standby: o.standby}
 }
 
 // serveTree mounts the tree of a datastore whose device is mounted, and serves
 // it.
-func (a *app) serveTree(ctx context.Context, host hosts.Host, t *attached, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
-	if err := mountpoint.Check(ctx, o.mountpoint, t.path, o.flags.nonempty); err != nil {
+func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
+	if err := mountpoint.Check(ctx, o.mountpoint, t.Path, o.flags.nonempty); err != nil {
 		return err
 	}
 	if real, err := filepath.EvalSymlinks(o.mountpoint); err == nil {
@@ -250,7 +251,7 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *attached, o *mo
 	}
 	defer closeLog()
 	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
-	ref, err := openTarget(ctx, host, t.target, o.openOptions, s, log)
+	ref, err := openTarget(ctx, host, t.Target, o.openOptions, s, log)
 	if err != nil {
 		return err
 	}
@@ -258,13 +259,13 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *attached, o *mo
 	boundHeap(o.maxInodes)
 	log = log.With("datastore", ref.Name(), "mountpoint", o.mountpoint)
 	defer a.moment.allow(0)() // signals end the mount, which takes what it takes
-	m, err := o.mountTree(ctx, ref, t.path, log)
+	m, err := o.mountTree(ctx, ref, t.Path, log)
 	if err != nil {
 		_ = ref.Close()
 		return err
 	}
 	fault.At("tree mounted")
-	warning := t.warning
+	warning := t.Warning
 	tell := func(text string, err error) {
 		if err != nil {
 			log.Warn(text, "error", err)
@@ -289,7 +290,7 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *attached, o *mo
 	}
 	log.Info("mounted", "path", ref.Path(), "version", version())
 	err = a.wait(m, ref, o, stop, log)
-	if err := t.end(true); err != nil { // there is nobody else to be told any more
+	if err := t.End(true); err != nil { // there is nobody else to be told any more
 		log.Warn("the device stays mounted", "error", err)
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/hosts"
@@ -40,7 +41,7 @@ func (a *app) open(ctx context.Context, arg string, o openOptions, s *unlock.Sec
 	if err != nil {
 		return nil, err
 	}
-	t, err := resolve(host, arg)
+	t, err := locate.Resolve(host, arg)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func (a *app) open(ctx context.Context, arg string, o openOptions, s *unlock.Sec
 }
 
 // openTarget opens a datastore, with keys that are open.
-func openTarget(ctx context.Context, host hosts.Host, t target, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
+func openTarget(ctx context.Context, host hosts.Host, t locate.Target, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
 	opened, masters, err := s.Open()
 	if err != nil {
 		return nil, err
@@ -57,15 +58,15 @@ func openTarget(ctx context.Context, host hosts.Host, t target, o openOptions, s
 	if err != nil {
 		return nil, err
 	}
-	if t.s3 && !o.cachedOnly {
-		return nil, fmt.Errorf("datastore %s: %s: %w: its chunks are in the bucket; --cached-only serves those that are here", t.name, t.path, store.ErrS3Cache)
+	if t.S3 && !o.cachedOnly {
+		return nil, fmt.Errorf("datastore %s: %s: %w: its chunks are in the bucket; --cached-only serves those that are here", t.Name, t.Path, store.ErrS3Cache)
 	}
 	ref, err := store.Open(ctx, store.Options{
-		Name: t.name, Path: t.path, CacheSize: max(1, int64(o.cacheSize)), CachedOnly: o.cachedOnly,
+		Name: t.Name, Path: t.Path, CacheSize: max(1, int64(o.cacheSize)), CachedOnly: o.cachedOnly,
 		Host: host, Untracked: o.untracked, Log: log,
 		MetadataDir: o.metadataDir, CacheEncrypted: o.cacheEncrypted,
 		Keys: opened, OfferedKeys: offered, Masters: masters, IgnoreSignature: o.IgnoreSignature,
-		Device: t.uuid(), Standby: o.standby,
+		Device: t.UUID(), Standby: o.standby,
 	})
 	if errors.Is(err, maint.ErrUncounted) {
 		return nil, fmt.Errorf("%w; --untracked reads all the same, and maintenance does not see it", err)

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/hosts"
@@ -19,33 +20,33 @@ import (
 
 // serves reports whether the mount is one of that datastore, whatever it was
 // called when it was mounted.
-func (r *mountRecord) serves(t target) bool {
+func (r *mountRecord) serves(t locate.Target) bool {
 	own := modes.Present(r.Identity)
 	switch {
-	case own.Same(t.id):
+	case own.Same(t.ID):
 		return true
-	case own.Differs(t.id):
+	case own.Differs(t.ID):
 		return false
 	}
-	return r.Datastore == t.name || samePath(r.Path, t.path)
+	return r.Datastore == t.Name || samePath(r.Path, t.Path)
 }
 
 func samePath(a, b string) bool { return filepath.Clean(a) == filepath.Clean(b) }
 
 // shows reports whether a mount shows a tree of the datastore: as the record of
 // the process says, or where there is none, as what it is a mount of.
-func shows(host hosts.Host, t target, known []*mountRecord, m mounts.Mount) bool {
+func shows(host hosts.Host, t locate.Target, known []*mountRecord, m mounts.Mount) bool {
 	if r := recordOf(known, m); r != nil {
 		return r.serves(t)
 	}
 	id := sourceOf(host, m)
 	switch {
-	case id.Same(t.id):
+	case id.Same(t.ID):
 		return true
-	case id.Differs(t.id):
+	case id.Differs(t.ID):
 		return false
 	}
-	return samePath(m.Source, t.path) || t.removable != nil && samePath(m.Source, t.removable.Dir())
+	return samePath(m.Source, t.Path) || t.Removable != nil && samePath(m.Source, t.Removable.Dir())
 }
 
 // sourceOf returns what is known of the datastore that a mount says it shows.
@@ -62,7 +63,7 @@ func sourceOf(host hosts.Host, m mounts.Mount) identity.ID {
 
 // formerNames are what the datastore was called when its trees were mounted, as far
 // as nothing else is called so by now.
-func formerNames(host hosts.Host, t target) ([]string, error) {
+func formerNames(host hosts.Host, t locate.Target) ([]string, error) {
 	known, err := records(host)
 	if err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func formerNames(host hosts.Host, t target) ([]string, error) {
 	var names []string
 	for _, r := range known {
 		taken := slices.ContainsFunc(listed, func(d cfg.Datastore) bool { return d.Name == r.Datastore })
-		if r.serves(t) && !taken && r.Datastore != t.name {
+		if r.serves(t) && !taken && r.Datastore != t.Name {
 			names = append(names, r.Datastore)
 		}
 	}
@@ -83,14 +84,14 @@ func formerNames(host hosts.Host, t target) ([]string, error) {
 
 // resolveServed is resolve for those who look at what is mounted: a name that is not
 // in the configuration, any more or at all, is that of a mount's record.
-func resolveServed(host hosts.Host, arg string, known []*mountRecord) (target, error) {
-	t, err := resolve(host, arg)
-	if err == nil || isPath(arg) {
+func resolveServed(host hosts.Host, arg string, known []*mountRecord) (locate.Target, error) {
+	t, err := locate.Resolve(host, arg)
+	if err == nil || locate.IsPath(arg) {
 		return t, err
 	}
 	for _, r := range known {
 		if r.Datastore == arg {
-			return target{name: arg, path: r.Path, id: modes.Present(r.Identity)}, nil
+			return locate.Target{Name: arg, Path: r.Path, ID: modes.Present(r.Identity)}, nil
 		}
 	}
 	return t, err
@@ -98,7 +99,7 @@ func resolveServed(host hosts.Host, arg string, known []*mountRecord) (target, e
 
 // servedAt returns where something is mounted for a datastore: its trees, and its
 // device where that is mounted by name.
-func servedAt(host hosts.Host, t target) ([]string, error) {
+func servedAt(host hosts.Host, t locate.Target) ([]string, error) {
 	known, err := records(host)
 	if err != nil {
 		return nil, err
@@ -116,8 +117,8 @@ func servedAt(host hosts.Host, t target) ([]string, error) {
 			at = append(at, text.Printable(r.Mountpoint)) // taken away, and in use
 		}
 	}
-	if t.removable != nil {
-		if m, err := mounts.FindMount(t.removable.Dir()); err == nil {
+	if t.Removable != nil {
+		if m, err := mounts.FindMount(t.Removable.Dir()); err == nil {
 			at = append(at, text.Printable(m.Point))
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
@@ -210,7 +211,7 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 	if err != nil {
 		return err
 	}
-	if err := sources.outside(ctx, t.path); err != nil {
+	if err := sources.outside(ctx, t.Path); err != nil {
 		return err
 	}
 	ref, err := openTarget(ctx, host, t, openOptions{}, &unlock.Secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
@@ -230,14 +231,14 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 	if err != nil {
 		return err
 	}
-	return a.fillSnapshot(ctx, s, sources, o, t.path)
+	return a.fillSnapshot(ctx, s, sources, o, t.Path)
 }
 
 // writable returns the datastore that is to be written to, which init makes if
 // there is none.
-func (a *app) writable(ctx context.Context, host hosts.Host, arg string, init bool) (target, error) {
-	t, err := resolve(host, arg)
-	if err != nil && isPath(arg) && !isDatastore(ctx, arg) {
+func (a *app) writable(ctx context.Context, host hosts.Host, arg string, init bool) (locate.Target, error) {
+	t, err := locate.Resolve(host, arg)
+	if err != nil && locate.IsPath(arg) && !locate.MayHold(ctx, arg) {
 		if !init {
 			return t, fmt.Errorf("%w; --init makes an empty datastore there", err)
 		}
@@ -245,7 +246,7 @@ func (a *app) writable(ctx context.Context, host hosts.Host, arg string, init bo
 			return t, err
 		}
 		fmt.Fprintf(a.stderr, "made an empty datastore in %s\n", arg)
-		t, err = resolve(host, arg)
+		t, err = locate.Resolve(host, arg)
 	}
 	if err != nil {
 		return t, err
@@ -256,13 +257,13 @@ func (a *app) writable(ctx context.Context, host hosts.Host, arg string, init bo
 			return t, err
 		}
 		for _, d := range list {
-			if d.Name == t.name {
-				return t, fmt.Errorf("datastore %s: the Proxmox Backup Server here manages it; write with the official client: proxmox-backup-client backup", t.name)
+			if d.Name == t.Name {
+				return t, fmt.Errorf("datastore %s: the Proxmox Backup Server here manages it; write with the official client: proxmox-backup-client backup", t.Name)
 			}
 		}
 	}
-	if t.s3 {
-		return t, fmt.Errorf("datastore %s: %s: %w: nothing can be written there", t.name, t.path, store.ErrS3Cache)
+	if t.S3 {
+		return t, fmt.Errorf("datastore %s: %s: %w: nothing can be written there", t.Name, t.Path, store.ErrS3Cache)
 	}
 	return t, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
@@ -216,23 +217,23 @@ func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, as
 
 // statusTargets returns the datastore that was named, or all that are
 // configured or mounted.
-func statusTargets(host hosts.Host, args []string, known []*mountRecord) ([]target, error) {
+func statusTargets(host hosts.Host, args []string, known []*mountRecord) ([]locate.Target, error) {
 	if len(args) == 1 {
 		t, err := resolveServed(host, args[0], known)
-		return []target{t}, err
+		return []locate.Target{t}, err
 	}
-	configured, err := configured(host)
+	configured, err := locate.Configured(host)
 	if err != nil {
 		return nil, err
 	}
 	modes.Identities(context.Background(), host, configured) // all at once: some may hang
-	var out []target
+	var out []locate.Target
 	for _, d := range configured {
-		out = append(out, targetOf(host, configured, d))
+		out = append(out, locate.TargetOf(host, configured, d))
 	}
 	for _, r := range known {
 		if !slices.ContainsFunc(out, r.serves) {
-			out = append(out, target{name: r.Datastore, path: r.Path, id: modes.Present(r.Identity)})
+			out = append(out, locate.Target{Name: r.Datastore, Path: r.Path, ID: modes.Present(r.Identity)})
 		}
 	}
 	ours, err := mountpoint.Ours()
@@ -240,32 +241,32 @@ func statusTargets(host hosts.Host, args []string, known []*mountRecord) ([]targ
 		return nil, err
 	}
 	for _, m := range ours { // without a record, perhaps
-		if !slices.ContainsFunc(out, func(t target) bool { return shows(host, t, known, m) }) {
+		if !slices.ContainsFunc(out, func(t locate.Target) bool { return shows(host, t, known, m) }) {
 			id := sourceOf(host, m)
-			out = append(out, target{name: modes.UnlistedName(m.Source, id), path: m.Source, id: id})
+			out = append(out, locate.Target{Name: modes.UnlistedName(m.Source, id), Path: m.Source, ID: id})
 		}
 	}
 	return out, nil
 }
 
-func statusOf(ctx context.Context, host hosts.Host, t target, known []*mountRecord, answers map[*mountRecord]asked) (storeStatus, error) {
+func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*mountRecord, answers map[*mountRecord]asked) (storeStatus, error) {
 	s := storeStatus{
-		Datastore: t.name, Path: t.path, Processes: []maint.ProcessCount{},
+		Datastore: t.Name, Path: t.Path, Processes: []maint.ProcessCount{},
 		Mounts: []mountStatus{}, Handles: []handleStatus{}, Locked: []lockedStatus{}, Problems: []problemState{},
 	}
-	mode, err := modeOf(host, t.name)
+	mode, err := modeOf(host, t.Name)
 	if err != nil {
 		return s, err
 	}
 	s.Mode, s.Message, s.Via = mode.Type, mode.Message, mode.Via
-	if t.removable != nil {
-		s.Device = deviceStatusOf(*t.removable)
+	if t.Removable != nil {
+		s.Device = deviceStatusOf(*t.Removable)
 	}
 	also, err := formerNames(host, t)
 	if err != nil {
 		return s, err
 	}
-	tally, err := maint.Count(host, t.name, also...)
+	tally, err := maint.Count(host, t.Name, also...)
 	if err != nil {
 		return s, err
 	}

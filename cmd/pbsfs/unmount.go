@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint/hosts"
@@ -90,7 +91,7 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 		if err != nil {
 			return err
 		}
-		if t.removable != nil && !isPath(arg) {
+		if t.Removable != nil && !locate.IsPath(arg) {
 			return a.unmountRemovable(ctx, host, t, o)
 		}
 		if trees, err = treesOf(host, t, known); err != nil {
@@ -107,12 +108,12 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 	if err := l.unmount(ctx); err != nil {
 		return err
 	}
-	return sweepDisks(host)
+	return locate.Sweep(host)
 }
 
 // treesOf returns the mounts of a datastore's trees, bound ones too, the last made
 // first.
-func treesOf(host hosts.Host, t target, known []*mountRecord) ([]mounts.Mount, error) {
+func treesOf(host hosts.Host, t locate.Target, known []*mountRecord) ([]mounts.Mount, error) {
 	ours, err := mountpoint.Ours()
 	if err != nil {
 		return nil, err

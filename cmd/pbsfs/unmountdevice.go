@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
@@ -32,14 +33,14 @@ const modeMoment = 15 * time.Second
 type removal struct {
 	*leaving
 	host hosts.Host
-	t    target
+	t    locate.Target
 	// device is the mount of the device; its Point is "" where there is none.
 	device mounts.Mount
 }
 
 // unmountRemovable unmounts a configured removable datastore: its trees and its
 // device.
-func (a *app) unmountRemovable(ctx context.Context, host hosts.Host, t target, o unmountOptions) error {
+func (a *app) unmountRemovable(ctx context.Context, host hosts.Host, t locate.Target, o unmountOptions) error {
 	r := &removal{host: host, t: t}
 	if err := r.find(ctx, a, o); err != nil {
 		return err
@@ -47,7 +48,7 @@ func (a *app) unmountRemovable(ctx context.Context, host hosts.Host, t target, o
 	if err := r.clearHung(ctx); err != nil {
 		return err
 	}
-	mode, err := maint.BeginUnmount(ctx, host, t.name, maint.SetOptions{Wait: o.wait})
+	mode, err := maint.BeginUnmount(ctx, host, t.Name, maint.SetOptions{Wait: o.wait})
 	if err != nil {
 		return withHolders(ctx, err, host, t)
 	}
@@ -69,11 +70,11 @@ func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
 	if err != nil {
 		return err
 	}
-	if r.device, err = deviceMount(*r.t.removable); err != nil {
+	if r.device, err = deviceMount(*r.t.Removable); err != nil {
 		return err
 	}
 	switch {
-	case filepath.Dir(r.device.Point) == disksDir(r.host):
+	case filepath.Dir(r.device.Point) == locate.DisksDir(r.host):
 		r.device = mounts.Mount{} // a rescue: the last of its trees unmounts it
 	case r.device.Point == "":
 		if err := r.unseen(ctx); err != nil {
@@ -81,7 +82,7 @@ func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
 		}
 	}
 	if len(trees) == 0 && r.device.Point == "" {
-		return fmt.Errorf("%s: not mounted", r.t.name)
+		return fmt.Errorf("%s: not mounted", r.t.Name)
 	}
 	mounted := trees
 	if r.device.Point != "" {
@@ -116,7 +117,7 @@ func (r *removal) clearHung(ctx context.Context) error {
 // unseen refuses the unmount where the device is in use although no mount of it can
 // be seen: it was unmounted lazily, perhaps.
 func (r *removal) unseen(ctx context.Context) error {
-	dev, err := device.FindDevice("UUID=" + r.t.removable.BackingDevice)
+	dev, err := device.FindDevice("UUID=" + r.t.Removable.BackingDevice)
 	if err != nil || len(dev.Mounts) > 0 {
 		return nil //nolint:nilerr // it is not plugged in
 	}
@@ -239,7 +240,7 @@ func deviceUsers(ctx context.Context, host hosts.Host, m mounts.Mount) ([]mounts
 	}
 	for _, o := range table.OfDevice(m) {
 		// What is mounted for a rescue goes with the last of its trees.
-		if o.ID != m.ID && filepath.Dir(o.Point) != disksDir(host) {
+		if o.ID != m.ID && filepath.Dir(o.Point) != locate.DisksDir(host) {
 			users = append(users, mounts.Holder{Name: o.FSType, Path: o.Point, How: mounts.HowMounted})
 		}
 	}

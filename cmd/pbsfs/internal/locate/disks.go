@@ -1,4 +1,4 @@
-package main
+package locate
 
 import (
 	"context"
@@ -43,7 +43,8 @@ type disks struct {
 	lock *os.File
 }
 
-func disksDir(host hosts.Host) string { return filepath.Join(host.OwnRunDir(), "disks") }
+// DisksDir is where devices are mounted for a rescue.
+func DisksDir(host hosts.Host) string { return filepath.Join(host.OwnRunDir(), "disks") }
 
 // diskKey is what a device is called in the run directory.
 func diskKey(d device.Device) string {
@@ -65,7 +66,7 @@ func uuidKey(uuid string) string {
 // lockDisks locks out other commands, waiting for them unless how says that it
 // should not. The caller must unlock.
 func lockDisks(host hosts.Host, how int) (*disks, error) {
-	d := &disks{dir: disksDir(host)}
+	d := &disks{dir: DisksDir(host)}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -241,9 +242,9 @@ func passDisk(host hosts.Host, point string, heir procfs.ProcessMark) error {
 	return d.drop(r)
 }
 
-// sweepDisks unmounts devices whose last user was killed.
-func sweepDisks(host hosts.Host) error {
-	if _, err := os.Stat(disksDir(host)); err != nil {
+// Sweep unmounts devices whose last user was killed.
+func Sweep(host hosts.Host) error {
+	if _, err := os.Stat(DisksDir(host)); err != nil {
 		return nil // none were ever mounted
 	}
 	d, err := lockDisks(host, unix.LOCK_NB)

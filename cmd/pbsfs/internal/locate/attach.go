@@ -1,4 +1,4 @@
-package main
+package locate
 
 import (
 	"cmp"
@@ -26,9 +26,9 @@ import (
 // mounts those that it configures itself. Otherwise we do, read-only: a
 // configured one where the server would, any other one in the run directory.
 
-// attached is a datastore whose device is mounted, or which needs none.
-type attached struct {
-	target
+// Attached is a datastore whose device is mounted, or which needs none.
+type Attached struct {
+	Target
 	host hosts.Host
 	// named is where a configured datastore was mounted for this command.
 	named string
@@ -37,69 +37,70 @@ type attached struct {
 	disk string
 	// later is where it will be, if it comes; whoever mounts it there leaves it
 	// to this process.
-	later   string
-	warning string
+	later string
+	// Warning is what to tell people once the tree is mounted, "" if nothing.
+	Warning string
 	// server says that the server of this host would mount the device.
 	server bool
 }
 
-// attachRequest says which datastore is to be mounted.
-type attachRequest struct {
-	// datastore is its name or its directory, "" where device is given.
-	datastore string
-	// device is the UUID, the label or the path of a device.
-	device string
-	// path is the datastore's directory on the device, if pathSet.
-	path    string
-	pathSet bool
-	// rescue mounts a device although it is for the server of this host to mount.
-	rescue bool
-	// standby takes a datastore that is not there yet.
-	standby bool
+// Request says which datastore is to be mounted.
+type Request struct {
+	// Datastore is its name or its directory, "" where Device is given.
+	Datastore string
+	// Device is the UUID, the label or the path of a device.
+	Device string
+	// Path is the datastore's directory on the device, if PathSet.
+	Path    string
+	PathSet bool
+	// Rescue mounts a device although it is for the server of this host to mount.
+	Rescue bool
+	// Standby takes a datastore that is not there yet.
+	Standby bool
 }
 
-// attach finds the datastore that is to be mounted, and mounts its device.
-// The caller must call end, with what became of the tree.
-func attach(ctx context.Context, host hosts.Host, o attachRequest) (*attached, error) {
-	if o.device != "" {
+// Attach finds the datastore that is to be mounted, and mounts its device.
+// The caller must call End, with what became of the tree.
+func Attach(ctx context.Context, host hosts.Host, o Request) (*Attached, error) {
+	if o.Device != "" {
 		return attachDevice(ctx, host, o)
 	}
-	t, err := resolve(host, o.datastore)
-	if o.standby && strings.Contains(o.datastore, "/") && (errors.Is(err, errNoDirectory) || errors.Is(err, store.ErrNotDatastore)) {
-		t, err = expected(host, o.datastore)
+	t, err := Resolve(host, o.Datastore)
+	if o.Standby && strings.Contains(o.Datastore, "/") && (errors.Is(err, errNoDirectory) || errors.Is(err, store.ErrNotDatastore)) {
+		t, err = expected(host, o.Datastore)
 	}
 	if err != nil {
 		return nil, err
 	}
-	at := &attached{target: t, host: host}
-	if t.removable == nil {
+	at := &Attached{Target: t, host: host}
+	if t.Removable == nil {
 		return at, nil
 	}
-	return at, at.attachNamed(o.standby)
+	return at, at.attachNamed(o.Standby)
 }
 
 // expected is the datastore that will be in a directory.
-func expected(host hosts.Host, arg string) (target, error) {
+func expected(host hosts.Host, arg string) (Target, error) {
 	path, err := reach.Abs(arg)
 	if err != nil {
-		return target{}, err
+		return Target{}, err
 	}
-	list, err := configured(host)
+	list, err := Configured(host)
 	if err != nil {
-		return target{}, err
+		return Target{}, err
 	}
 	found, _ := modes.FindAt(context.Background(), host, list, path) // that it is not there is known
 	if len(found.Listed) > 0 {
-		return targetOf(host, list, found.Listed[0]), nil
+		return TargetOf(host, list, found.Listed[0]), nil
 	}
-	return target{name: modes.PathName(found.Dir), path: found.Dir}, nil
+	return Target{Name: modes.PathName(found.Dir), Path: found.Dir}, nil
 }
 
 // attachNamed mounts the device of a configured datastore, unless it is mounted.
-func (at *attached) attachNamed(standby bool) error {
-	d := *at.removable
-	if at.path != d.Dir() {
-		return checkDatastore(at.path, "", d.Name)
+func (at *Attached) attachNamed(standby bool) error {
+	d := *at.Removable
+	if at.Path != d.Dir() {
+		return checkDatastore(at.Path, "", d.Name)
 	}
 	if _, err := mounts.FindMount(d.Dir()); err == nil {
 		return nil // the store compares the UUIDs
@@ -187,15 +188,15 @@ func checkDatastore(top, rel, what string) error {
 }
 
 // attachDevice mounts a device that was named on the command line.
-func attachDevice(ctx context.Context, host hosts.Host, o attachRequest) (*attached, error) {
-	dev, err := device.FindDevice(o.device)
-	if o.standby && errors.Is(err, device.ErrNoDevice) {
+func attachDevice(ctx context.Context, host hosts.Host, o Request) (*Attached, error) {
+	dev, err := device.FindDevice(o.Device)
+	if o.Standby && errors.Is(err, device.ErrNoDevice) {
 		return expectDevice(host, o, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	list, err := configured(host)
+	list, err := Configured(host)
 	if err != nil {
 		return nil, err
 	}
@@ -206,14 +207,14 @@ func attachDevice(ctx context.Context, host hosts.Host, o attachRequest) (*attac
 	if err != nil {
 		return nil, err
 	}
-	at := &attached{host: host}
+	at := &Attached{host: host}
 	for _, d := range list {
 		if !d.On(dev.UUID, rel) {
 			continue
 		}
-		at.target = targetOf(host, list, d)
-		if !o.rescue && !host.IsPBS() {
-			return at, at.attachNamed(o.standby)
+		at.Target = TargetOf(host, list, d)
+		if !o.Rescue && !host.IsPBS() {
+			return at, at.attachNamed(o.Standby)
 		}
 		at.server = host.IsPBS()
 	}
@@ -222,30 +223,30 @@ func attachDevice(ctx context.Context, host hosts.Host, o attachRequest) (*attac
 
 // expectDevice is the datastore on a device that is not plugged in yet. It will
 // be where a rescue mounts it.
-func expectDevice(host hosts.Host, o attachRequest, missing error) (*attached, error) {
-	uuid := strings.TrimPrefix(o.device, "UUID=")
-	if strings.Contains(o.device, "/") || !strings.Contains(uuid, "-") {
+func expectDevice(host hosts.Host, o Request, missing error) (*Attached, error) {
+	uuid := strings.TrimPrefix(o.Device, "UUID=")
+	if strings.Contains(o.Device, "/") || !strings.Contains(uuid, "-") {
 		return nil, fmt.Errorf("%w; to wait for a device, name it by its UUID", missing)
 	}
-	list, err := configured(host)
+	list, err := Configured(host)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range list {
-		if d.On(uuid, cmp.Or(o.path, d.Path)) && !host.IsPBS() && !o.rescue {
-			return &attached{host: host, target: targetOf(host, list, d)}, nil
+		if d.On(uuid, cmp.Or(o.Path, d.Path)) && !host.IsPBS() && !o.Rescue {
+			return &Attached{host: host, Target: TargetOf(host, list, d)}, nil
 		}
 	}
-	point := filepath.Join(disksDir(host), uuidKey(uuid))
-	path := filepath.Join(point, filepath.Join("/", o.path))
-	d := cfg.Datastore{Name: modes.PathName(path), Path: o.path, BackingDevice: uuid}
-	return &attached{host: host, later: point, target: target{name: d.Name, path: path, removable: &d}}, nil
+	point := filepath.Join(DisksDir(host), uuidKey(uuid))
+	path := filepath.Join(point, filepath.Join("/", o.Path))
+	d := cfg.Datastore{Name: modes.PathName(path), Path: o.Path, BackingDevice: uuid}
+	return &Attached{host: host, later: point, Target: Target{Name: d.Name, Path: path, Removable: &d}}, nil
 }
 
 // leaveToServer refuses to mount a device that the server of this host mounts,
 // unless that is what is wanted.
-func leaveToServer(host hosts.Host, dev device.Device, o attachRequest, list []cfg.Datastore) error {
-	if !host.IsPBS() || o.rescue || len(dev.Mounts) > 0 || dev.UUID == "" {
+func leaveToServer(host hosts.Host, dev device.Device, o Request, list []cfg.Datastore) error {
+	if !host.IsPBS() || o.Rescue || len(dev.Mounts) > 0 || dev.UUID == "" {
 		return nil
 	}
 	for _, d := range list {
@@ -257,11 +258,11 @@ func leaveToServer(host hosts.Host, dev device.Device, o attachRequest, list []c
 }
 
 // placeOn returns where on the device the datastore is.
-func placeOn(ctx context.Context, dev device.Device, o attachRequest) (string, error) {
-	if o.pathSet {
-		return strings.Trim(filepath.Join("/", o.path), "/"), nil
+func placeOn(ctx context.Context, dev device.Device, o Request) (string, error) {
+	if o.PathSet {
+		return strings.Trim(filepath.Join("/", o.Path), "/"), nil
 	}
-	found, err := datastoresOn(ctx, dev)
+	found, err := DatastoresOn(ctx, dev)
 	if err != nil {
 		return "", err
 	}
@@ -283,10 +284,10 @@ func placeOn(ctx context.Context, dev device.Device, o attachRequest) (string, e
 
 // rescue takes the datastore from where the device is mounted, or mounts it in
 // the run directory.
-func (at *attached) rescue(dev device.Device, rel string) error {
+func (at *Attached) rescue(dev device.Device, rel string) error {
 	m, dir, ok := dev.MountOf(rel)
 	top := m.Point
-	if !ok || filepath.Dir(m.Point) == disksDir(at.host) {
+	if !ok || filepath.Dir(m.Point) == DisksDir(at.host) {
 		point, err := useDisk(at.host, dev, at.server)
 		if err != nil {
 			return err
@@ -299,36 +300,36 @@ func (at *attached) rescue(dev device.Device, rel string) error {
 		err = checkDatastore(top, below, dev.Path+" "+filepath.Join("/", rel))
 	}
 	if err != nil {
-		return errors.Join(err, at.end(false))
+		return errors.Join(err, at.End(false))
 	}
-	at.path = dir
-	if at.removable == nil {
+	at.Path = dir
+	if at.Removable == nil {
 		found, err := modes.FindAt(context.Background(), at.host, nil, dir)
 		if err != nil {
-			return errors.Join(err, at.end(false))
+			return errors.Join(err, at.End(false))
 		}
 		d := cfg.Datastore{Name: modes.UnlistedName(found.Dir, found.ID), Path: rel, BackingDevice: dev.UUID}
-		at.name, at.id, at.removable = d.Name, found.ID, &d
+		at.Name, at.ID, at.Removable = d.Name, found.ID, &d
 	}
 	return nil
 }
 
 // warnOfServer says what a rescue does to the server's own use of a device.
-func (at *attached) warnOfServer(dev device.Device, point string) {
+func (at *Attached) warnOfServer(dev device.Device, point string) {
 	if !at.server {
 		return
 	}
-	mount := "'proxmox-backup-manager datastore mount " + at.name + "'"
+	mount := "'proxmox-backup-manager datastore mount " + at.Name + "'"
 	if device.Held(point) {
-		at.warning = fmt.Sprintf("pbsfs: warning: until the tree is unmounted, the Proxmox Backup Server cannot mount %s, and nothing can be backed up to datastore %s; then %s mounts it\n", dev.Path, at.name, mount)
+		at.Warning = fmt.Sprintf("pbsfs: warning: until the tree is unmounted, the Proxmox Backup Server cannot mount %s, and nothing can be backed up to datastore %s; then %s mounts it\n", dev.Path, at.Name, mount)
 		return
 	}
-	at.warning = fmt.Sprintf("pbsfs: warning: the Proxmox Backup Server cannot mount %s for writing now; where it does mount it, that is read-only, and backups to datastore %s fail, also after the tree was unmounted, until 'proxmox-backup-manager datastore unmount %s' and %s\n", dev.Path, at.name, at.name, mount)
+	at.Warning = fmt.Sprintf("pbsfs: warning: the Proxmox Backup Server cannot mount %s for writing now; where it does mount it, that is read-only, and backups to datastore %s fail, also after the tree was unmounted, until 'proxmox-backup-manager datastore unmount %s' and %s\n", dev.Path, at.Name, at.Name, mount)
 }
 
-// end gives back what attach took: after a failure to mount the tree all of it,
+// End gives back what attach took: after a failure to mount the tree all of it,
 // after the tree has ended what was mounted for it alone.
-func (at *attached) end(mounted bool) error {
+func (at *Attached) End(mounted bool) error {
 	var err error
 	if point := cmp.Or(at.disk, at.later); point != "" {
 		err = endDisk(at.host, point)
@@ -340,16 +341,16 @@ func (at *attached) end(mounted bool) error {
 	return err
 }
 
-// tookDevice reports whether attach has mounted the device, or uses one in the run
+// TookDevice reports whether attach has mounted the device, or uses one in the run
 // directory.
-func (at *attached) tookDevice() bool { return at.named != "" || at.disk != "" }
+func (at *Attached) TookDevice() bool { return at.named != "" || at.disk != "" }
 
-// shared reports whether the device is in the run directory, for the trees on it
+// Shared reports whether the device is in the run directory, for the trees on it
 // together.
-func (at *attached) shared() bool { return at.disk != "" }
+func (at *Attached) Shared() bool { return at.disk != "" }
 
-// passTo hands the use of a device that is shared to another process, which serves a
+// PassTo hands the use of a device that is shared to another process, which serves a
 // tree on it.
-func (at *attached) passTo(heir procfs.ProcessMark) error {
+func (at *Attached) PassTo(heir procfs.ProcessMark) error {
 	return passDisk(at.host, at.disk, heir)
 }

@@ -1,4 +1,4 @@
-package main
+package locate
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 // lookTimeout bounds the look into one device, which may hang.
 const lookTimeout = 10 * time.Second
 
-// datastoresOn looks for datastores on a device, but not for ever: a device may
+// DatastoresOn looks for datastores on a device, but not for ever: a device may
 // hang, and what waits for it with it.
-func datastoresOn(ctx context.Context, d device.Device) ([]string, error) {
+func DatastoresOn(ctx context.Context, d device.Device) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	type answer struct {

@@ -1,4 +1,4 @@
-package main
+package locate
 
 import (
 	"context"
@@ -23,61 +23,64 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// target is a datastore that a command was told to work on.
-type target struct {
-	name string
-	path string
-	s3   bool
-	// removable is the entry of a datastore on a device that comes and goes,
+// Target is a datastore that a command was told to work on.
+type Target struct {
+	// Name is what its operations and modes are found under, configured or made up.
+	Name string
+	// Path is the directory that it is in.
+	Path string
+	// S3 says that its chunks are in a bucket.
+	S3 bool
+	// Removable is the entry of a datastore on a device that comes and goes,
 	// nil for any other.
-	removable *cfg.Datastore
-	// id is what it is told by, as far as it could be seen.
-	id identity.ID
+	Removable *cfg.Datastore
+	// ID is what it is told by, as far as it could be seen.
+	ID identity.ID
 }
 
-// resolve finds the datastore that an argument means: one with a slash is a
+// Resolve finds the datastore that an argument means: one with a slash is a
 // path, another the name of one that is configured.
-func resolve(host hosts.Host, arg string) (target, error) {
+func Resolve(host hosts.Host, arg string) (Target, error) {
 	if arg == "" {
-		return target{}, usage.Errorf("the datastore's name is empty")
+		return Target{}, usage.Errorf("the datastore's name is empty")
 	}
-	configured, err := configured(host)
+	configured, err := Configured(host)
 	if err != nil {
-		return target{}, err
+		return Target{}, err
 	}
-	if !isPath(arg) {
+	if !IsPath(arg) {
 		for _, d := range configured {
 			if d.Name == arg {
-				return targetOf(host, configured, d), nil
+				return TargetOf(host, configured, d), nil
 			}
 		}
 		hint := ""
 		if _, err := reach.Resolve(context.Background(), arg); err == nil {
 			hint = fmt.Sprintf("; for the directory here, write ./%s", arg)
 		}
-		return target{}, fmt.Errorf("no datastore %s in %s%s", arg, strings.Join(host.ConfigFiles(), " or "), hint)
+		return Target{}, fmt.Errorf("no datastore %s in %s%s", arg, strings.Join(host.ConfigFiles(), " or "), hint)
 	}
 	return resolvePath(host, configured, arg)
 }
 
-// isPath tells a path from a name.
-func isPath(arg string) bool { return strings.Contains(arg, "/") }
+// IsPath tells a path from a name.
+func IsPath(arg string) bool { return strings.Contains(arg, "/") }
 
-// targetOf returns the datastore of an entry. Where root has an entry for the
+// TargetOf returns the datastore of an entry. Where root has an entry for the
 // same directory, a user's own does not count: root's mode and counts do.
-func targetOf(host hosts.Host, configured []cfg.Datastore, d cfg.Datastore) target {
+func TargetOf(host hosts.Host, configured []cfg.Datastore, d cfg.Datastore) Target {
 	ctx := context.Background() // bounded, whatever hangs
 	if o, ok := rootsEntry(ctx, host, configured, d); ok {
 		d = o
 	}
-	t := target{name: d.Name, path: d.Dir(), s3: d.S3(), id: modes.Identities(ctx, host, []cfg.Datastore{d})[0]}
+	t := Target{Name: d.Name, Path: d.Dir(), S3: d.S3(), ID: modes.Identities(ctx, host, []cfg.Datastore{d})[0]}
 	if d.Removable() {
-		t.removable = &d
-		t.path = modes.Whereabouts(ctx, host, d)
+		t.Removable = &d
+		t.Path = modes.Whereabouts(ctx, host, d)
 	}
-	if t.path != d.Dir() {
-		if found, err := modes.FindAt(ctx, host, nil, t.path); err == nil {
-			t.id = found.ID
+	if t.Path != d.Dir() {
+		if found, err := modes.FindAt(ctx, host, nil, t.Path); err == nil {
+			t.ID = found.ID
 		}
 	}
 	return t
@@ -98,9 +101,9 @@ func rootsEntry(ctx context.Context, host hosts.Host, configured []cfg.Datastore
 	return d, false
 }
 
-// configured lists the datastores of datastore.cfg. What a command of ours left
+// Configured lists the datastores of datastore.cfg. What a command of ours left
 // behind when it was killed is put in order first.
-func configured(host hosts.Host) ([]cfg.Datastore, error) {
+func Configured(host hosts.Host) ([]cfg.Datastore, error) {
 	list, err := maint.Datastores(host)
 	if err != nil {
 		return nil, err
@@ -115,7 +118,7 @@ func configured(host hosts.Host) ([]cfg.Datastore, error) {
 			return nil, fmt.Errorf("datastore %s: taking back the mode that a killed 'pbsfs unmount' left: %w", d.Name, err)
 		}
 	}
-	if err := sweepDisks(host); err != nil {
+	if err := Sweep(host); err != nil {
 		slog.Debug("unmounting devices that nobody uses", "error", err)
 	}
 	if !stuck {
@@ -126,11 +129,11 @@ func configured(host hosts.Host) ([]cfg.Datastore, error) {
 
 // resolvePath finds the name of the datastore in a directory: its configured
 // one, whatever path that is configured with, else one made for it.
-func resolvePath(host hosts.Host, configured []cfg.Datastore, arg string) (target, error) {
+func resolvePath(host hosts.Host, configured []cfg.Datastore, arg string) (Target, error) {
 	ctx := context.Background() // bounded, whatever hangs
 	path, err := reach.Abs(arg)
 	if err != nil {
-		return target{}, err
+		return Target{}, err
 	}
 	found, err := modes.FindAt(ctx, host, configured, path)
 	if errors.Is(err, places.ErrInTree) {
@@ -141,21 +144,21 @@ func resolvePath(host hosts.Host, configured []cfg.Datastore, arg string) (targe
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		switch _, err := reach.Resolve(ctx, path); {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-			return target{}, fmt.Errorf("%s: %w", arg, errNoDirectory)
+			return Target{}, fmt.Errorf("%s: %w", arg, errNoDirectory)
 		case err != nil:
-			return target{}, err
+			return Target{}, err
 		}
-		return target{}, notDatastore(arg)
+		return Target{}, notDatastore(arg)
 	case errors.Is(err, reach.ErrHangs):
-		return target{}, fmt.Errorf("%s: the file system there %w", arg, reach.ErrHangs)
+		return Target{}, fmt.Errorf("%s: the file system there %w", arg, reach.ErrHangs)
 	case err != nil:
-		return target{}, err
+		return Target{}, err
 	}
 	if len(found.Listed) == 0 {
-		return target{name: modes.UnlistedName(found.Dir, found.ID), path: found.Dir, id: found.ID}, nil
+		return Target{Name: modes.UnlistedName(found.Dir, found.ID), Path: found.Dir, ID: found.ID}, nil
 	}
-	t := targetOf(host, configured, found.Listed[0])
-	t.path, t.id = found.Dir, found.ID
+	t := TargetOf(host, configured, found.Listed[0])
+	t.Path, t.ID = found.Dir, found.ID
 	return t, nil
 }
 
@@ -176,8 +179,8 @@ func notDatastore(path string) error {
 	return fmt.Errorf("%s: %w: it has no directory .chunks", path, store.ErrNotDatastore)
 }
 
-// datastoreDir returns the absolute path of a directory that holds a datastore.
-func datastoreDir(ctx context.Context, host hosts.Host, arg string) (string, error) {
+// Directory returns the absolute path of a directory that holds a datastore.
+func Directory(ctx context.Context, host hosts.Host, arg string) (string, error) {
 	path, err := filepath.Abs(arg)
 	if err != nil {
 		return "", err
@@ -192,18 +195,18 @@ func datastoreDir(ctx context.Context, host hosts.Host, arg string) (string, err
 	return path, err
 }
 
-// isDatastore reports whether there is a datastore in a directory, or nobody may
+// MayHold reports whether there is a datastore in a directory, or nobody may
 // know.
-func isDatastore(ctx context.Context, dir string) bool {
+func MayHold(ctx context.Context, dir string) bool {
 	_, err := reach.Resolve(ctx, dir+"/.chunks")
 	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
 }
 
-// uuid is that of the file system that the datastore lies on, where it is
+// UUID is that of the file system that the datastore lies on, where it is
 // configured.
-func (t target) uuid() string {
-	if t.removable == nil {
+func (t Target) UUID() string {
+	if t.Removable == nil {
 		return ""
 	}
-	return t.removable.BackingDevice
+	return t.Removable.BackingDevice
 }
