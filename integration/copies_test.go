@@ -109,6 +109,13 @@ func TestOverlaysOfATreeAreInTheWay(t *testing.T) {
 		got.want(t, 3)
 		got.says(t, "overlay", over)
 		m.show()
+		// Also where the name of the layer leads elsewhere by now.
+		file := cover(t, m.dir)
+		got = m.host.run("unmount", m.dir, "--wait", "50ms")
+		got.want(t, 3)
+		got.says(t, "overlay", over)
+		precious(t, file)
+		must(t, unix.Unmount(m.dir, 0))
 		// Taken away by somebody else, the tree is served to the overlay.
 		must(t, unix.Unmount(m.dir, 0))
 		must(t, opens(filepath.Join(over, strings.TrimPrefix(conf, group))))

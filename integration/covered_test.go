@@ -14,8 +14,14 @@ import (
 // coverWith mounts a new file system with a file in it until the test ends.
 func coverWith(t *testing.T, dir string) (file string) {
 	t.Helper()
-	must(t, unix.Mount("none", dir, "tmpfs", 0, "size=1m"))
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	return cover(t, dir)
+}
+
+// cover mounts a new file system with a file in it.
+func cover(t *testing.T, dir string) (file string) {
+	t.Helper()
+	must(t, unix.Mount("none", dir, "tmpfs", 0, "size=1m"))
 	file = filepath.Join(dir, "data")
 	must(t, os.WriteFile(file, []byte("precious"), 0o600))
 	return file

@@ -45,8 +45,8 @@ func CopiesOf(ctx context.Context, m Mount) ([]Holder, error) {
 		if space != here {
 			found = append(found, space.copies(m, here.table)...)
 		}
-		for _, o := range space.table {
-			if o.FSType == "overlay" && o.layeredOn(m, space.table) {
+		for i, o := range space.table {
+			if o.FSType == "overlay" && (o.layeredOn(m, space.table[:i]) || o.layeredOn(m, space.table)) {
 				found = append(found, space.holder(o.Point, HowOverlay, "overlay", space == here))
 			}
 		}
@@ -97,21 +97,22 @@ func (s *mountSpace) holder(path, how, name string, here bool) Holder {
 	return h
 }
 
-// layeredOn says whether an overlay has a directory of m as a layer. The kernel
+// layeredOn says whether an overlay has a directory of a mount as a layer; before is
+// what was mounted when it was made: since then a path may lead elsewhere. The kernel
 // lists layers by the names they were given by, which may be relative to a
 // directory that nobody knows any more: then it is enough that the name could
 // lead there, and to no other tree.
-func (m Mount) layeredOn(on Mount, table MountTable) bool {
+func (m Mount) layeredOn(on Mount, before MountTable) bool {
 	for _, dir := range m.layers() {
 		if filepath.IsAbs(dir) {
-			way := table.Way(filepath.Clean(dir))
+			way := before.Way(filepath.Clean(dir))
 			if len(way) > 0 && way[len(way)-1].sameDevice(on) {
 				return true
 			}
 			continue
 		}
 		var like []Mount
-		for _, o := range table {
+		for _, o := range before {
 			if o.FSType == on.FSType && endsIn(o.Point, dir) {
 				like = append(like, o)
 			}
