@@ -25,7 +25,7 @@ import (
 // standard input.
 const roleEnv = "PBSFS_INTEGRATION_ROLE"
 
-var roles = map[string]func(args []string){ //nolint:gochecknoglobals // a constant table
+var roles = map[string]func(args []string){
 	"idle":            func([]string) { ready() },
 	"hold":            playHold,
 	"thread":          playThread,
@@ -123,7 +123,7 @@ func playInherit(args []string) {
 // playMap maps a file and closes it.
 func playMap(args []string) {
 	f := take(os.Open(args[0]))
-	data := take(unix.Mmap(int(f.Fd()), 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED)) //nolint:gosec // a descriptor
+	data := take(unix.Mmap(int(f.Fd()), 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED))
 	do(f.Close())
 	ready()
 	do(unix.Munmap(data))
@@ -134,7 +134,7 @@ func playMap(args []string) {
 func playTransit(args []string) {
 	f := take(os.Open(args[0]))
 	pair := take(unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0))
-	do(unix.Sendmsg(pair[0], []byte{0}, unix.UnixRights(int(f.Fd())), nil, 0)) //nolint:gosec // a descriptor
+	do(unix.Sendmsg(pair[0], []byte{0}, unix.UnixRights(int(f.Fd())), nil, 0))
 	do(f.Close())
 	ready()
 }
@@ -160,8 +160,8 @@ func playThreadCwd(args []string) {
 
 // playLock holds the exclusive lock of a file.
 func playLock(args []string) {
-	f := take(os.OpenFile(args[0], os.O_RDWR|os.O_CREATE, 0o660)) //nolint:gosec // as the server does
-	do(unix.Flock(int(f.Fd()), unix.LOCK_EX))                     //nolint:gosec // a descriptor
+	f := take(os.OpenFile(args[0], os.O_RDWR|os.O_CREATE, 0o660))
+	do(unix.Flock(int(f.Fd()), unix.LOCK_EX))
 	ready()
 	do(f.Close())
 }
@@ -237,16 +237,16 @@ func churn(witness, path string) {
 	if before.Fd() >= f.Fd() || f.Fd() >= after.Fd() {
 		do(fmt.Errorf("descriptors %d, %d, %d are not in order", before.Fd(), f.Fd(), after.Fd()))
 	}
-	do(againErr(func() error { return unix.Flock(int(before.Fd()), unix.LOCK_SH) })) //nolint:gosec // a descriptor
-	do(againErr(func() error { return unix.Flock(int(after.Fd()), unix.LOCK_SH) }))  //nolint:gosec // a descriptor
+	do(againErr(func() error { return unix.Flock(int(before.Fd()), unix.LOCK_SH) }))
+	do(againErr(func() error { return unix.Flock(int(after.Fd()), unix.LOCK_SH) }))
 	if strings.HasSuffix(path, "/") {
 		take(f.Readdirnames(-1))
 	} else if _, err := f.ReadAt(make([]byte, 1), int64(rand.IntN(64<<10))); !errors.Is(err, io.EOF) {
 		do(err)
 	}
 	time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
-	do(unix.Flock(int(after.Fd()), unix.LOCK_UN))  //nolint:gosec // a descriptor
-	do(unix.Flock(int(before.Fd()), unix.LOCK_UN)) //nolint:gosec // a descriptor
+	do(unix.Flock(int(after.Fd()), unix.LOCK_UN))
+	do(unix.Flock(int(before.Fd()), unix.LOCK_UN))
 }
 
 // witnesses makes the witnesses of a process, and returns what to call them.

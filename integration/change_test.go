@@ -20,7 +20,7 @@ import (
 const changePatience = 5 * time.Second
 
 // changes are what happens to a datastore while it is mounted.
-var changes = []struct { //nolint:gochecknoglobals // a constant table
+var changes = []struct {
 	name string
 	// change changes the datastore, and undo changes it back.
 	change, undo func(t *testing.T, store, away string)
@@ -103,7 +103,7 @@ func write(path, text string) func(t *testing.T, store, away string) {
 		t.Helper()
 		moveAway(path)(t, store, away)
 		fresh := filepath.Join(away, "new")
-		must(t, os.WriteFile(fresh, []byte(text), 0o644)) //nolint:gosec // as the others there
+		must(t, os.WriteFile(fresh, []byte(text), 0o644))
 		must(t, os.Rename(fresh, filepath.Join(store, path)))
 	}
 }

@@ -104,7 +104,7 @@ func TestContainerTakesNothingAway(t *testing.T) {
 	m.unmount()
 }
 
-// countedIn says whether the operations file of a host counts a process.
+// countedIn reports whether the operations file of a host counts a process.
 func countedIn(h *host, p process) error {
 	for _, o := range h.operations() {
 		if o.PID == p.pid && fmt.Sprint(o.StartTime) == p.start && o.Active.Read > 0 {

@@ -35,7 +35,7 @@ const (
 	splitSmall = "ns/nsx/host/split-small/2023-11-14T23:36:40Z"
 )
 
-var damages = []damage{ //nolint:gochecknoglobals // a constant table
+var damages = []damage{
 	{name: "chunk missing", fixture: "ds-basic", file: vm100 + "/drive-scsi0.img.fidx", chunk: true, how: remove, hits: vm100 + "/drive-scsi0.img"},
 	{name: "chunk truncated", fixture: "ds-basic", file: vm100 + "/drive-scsi0.img.fidx", chunk: true, how: halve, hits: vm100 + "/drive-scsi0.img"},
 	{name: "chunk empty", fixture: "ds-basic", file: bravo + "/root.pxar.didx", chunk: true, how: empty, hits: bravo + "/root.pxar", partly: true},

@@ -57,7 +57,7 @@ func newDemo(t *testing.T, h *host) string {
 }
 
 // What the demo shows, in its order.
-var demoShows = []string{ //nolint:gochecknoglobals // a constant list
+var demoShows = []string{
 	"$ pbsfs datastore add demo store --create\n", "$ pbsfs snapshot create home.pxar:home demo --id laptop\n",
 	"$ pbsfs mount demo mnt", "\nhost\nns\nvm\n", "$ diff -r ", "< this is the first version.\n", "> this is the second version.\n",
 	"$ cp -a ", "\nthis is the first version.\n", "\nHello from inside a disk image.\n",

@@ -14,7 +14,7 @@ import (
 )
 
 // fixtures are the datastores that there is a truth about.
-var fixtures = []string{"ds-basic", "ds-crypt", "ds-nasty", "ds-split"} //nolint:gochecknoglobals // a constant list
+var fixtures = []string{"ds-basic", "ds-crypt", "ds-nasty", "ds-split"}
 
 // fixtureDir returns the directory of all fixtures.
 func fixtureDir(t *testing.T) string {

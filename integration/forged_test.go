@@ -33,7 +33,7 @@ func TestForgedRecordsOfUsers(t *testing.T) {
 	must(t, err)
 	must(t, json.Unmarshal(text, &genuine))
 	dir := fmt.Sprintf("/run/user/%d/pbsfs/mounts", nobody)
-	must(t, asUser(nobody, func() error { return os.MkdirAll(dir, 0o755) })) //nolint:gosec // as a user might
+	must(t, asUser(nobody, func() error { return os.MkdirAll(dir, 0o755) }))
 	_, start := findProcess(t, sleeper.Process.Pid).stat()
 	for i := range 20 {
 		forged := map[string]any{}
@@ -60,7 +60,7 @@ func TestForgedRecordsOfUsers(t *testing.T) {
 				return err
 			}
 			t.Cleanup(func() { _ = l.Close() })
-			return os.WriteFile(name+".json", text, 0o644) //nolint:gosec // as a user might
+			return os.WriteFile(name+".json", text, 0o644)
 		}))
 	}
 	for _, args := range [][]string{{"status"}, {"status", tank}, {"maintenance", "set", tank, "offline", "--wait", patience.String()}, {"maintenance", "clear", tank}} {

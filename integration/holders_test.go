@@ -27,7 +27,7 @@ func byActor(name, how, role string) holding {
 }
 
 // holdings keep a file open.
-var holdings = []holding{ //nolint:gochecknoglobals // a constant table
+var holdings = []holding{
 	byActor("another process", "descriptor", "hold"),
 	byActor("a thread that ended", "descriptor", "thread"),
 	byActor("inherited from a process that ended", "descriptor", "inherit"),
@@ -43,7 +43,7 @@ var holdings = []holding{ //nolint:gochecknoglobals // a constant table
 
 // presences are in the way of an unmount without an open file. Each is about a
 // directory.
-var presences = []holding{ //nolint:gochecknoglobals // a constant table
+var presences = []holding{
 	byActor("a working directory", "cwd", "cwd"),
 	byActor("a working directory of a thread", "cwd", "cwd of a thread"),
 	{"a nested mount", "nested mount", func(t *testing.T, path string) (string, func()) {

@@ -42,7 +42,7 @@ func newUserHost(t *testing.T) *host {
 	for name, env := range map[string]string{"runtime": "XDG_RUNTIME_DIR", "config": "XDG_CONFIG_HOME", "home": "HOME"} {
 		sub := subdir(t, dir, name)
 		must(t, os.Chown(sub, nobody, nobody))
-		must(t, os.Chmod(sub, 0o700)) //nolint:gosec // a directory
+		must(t, os.Chmod(sub, 0o700))
 		h.vars = append(h.vars, env+"="+sub)
 	}
 	return h
@@ -77,7 +77,7 @@ func (h *host) command(args ...string) *exec.Cmd {
 	cmd.Env = append(cmd.Env, h.vars...)
 	cmd.Dir = "/"
 	if h.uid != os.Geteuid() {
-		id := uint32(h.uid) //nolint:gosec // a small number
+		id := uint32(h.uid)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
 	}
 	return cmd

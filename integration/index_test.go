@@ -85,7 +85,7 @@ func flip(t *testing.T, path string) {
 	must(t, err)
 	damaged := bytes.Clone(text)
 	damaged[len(damaged)-9] ^= 0x10
-	must(t, os.WriteFile(path, damaged, 0o644)) //nolint:gosec // as the others there
+	must(t, os.WriteFile(path, damaged, 0o644))
 }
 
 // flipHeader changes one bit at the beginning of a file.
@@ -94,7 +94,7 @@ func flipHeader(t *testing.T, path string) {
 	text, err := os.ReadFile(path)
 	must(t, err)
 	text[1] ^= 0x10
-	must(t, os.WriteFile(path, text, 0o644)) //nolint:gosec // as the others there
+	must(t, os.WriteFile(path, text, 0o644))
 }
 
 // link moves a file out of the datastore, and leaves a symbolic link to it.

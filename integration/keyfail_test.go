@@ -14,7 +14,7 @@ import (
 )
 
 // keyTroubles are keys that cannot be used: nothing is mounted.
-var keyTroubles = []struct { //nolint:gochecknoglobals // a constant table
+var keyTroubles = []struct {
 	name string
 	args func(h *host) []string
 	vars func(h *host) []string
@@ -127,7 +127,7 @@ func TestKeyWarnings(t *testing.T) {
 		}},
 		{"readable by others", "ds-crypt", func(h *host) string {
 			path := h.keyFile(keyNone)
-			must(h.t, os.Chmod(path, 0o640)) //nolint:gosec // the point
+			must(h.t, os.Chmod(path, 0o640))
 			return path
 		}, func(_ *testing.T, key string) string {
 			return "pbsfs: warning: " + key + " can be read by others (mode 0640)\n"
@@ -200,7 +200,7 @@ func tamper(t *testing.T, store, snapshot string, change func(m map[string]any))
 	text, err := json.Marshal(m)
 	must(t, err)
 	encoded := append([]byte("\x42\xab\x38\x07\xbe\x83\x70\xa1\x00\x00\x00\x00"), text...)
-	must(t, os.WriteFile(filepath.Join(store, snapshot, manifestName), withCRC(encoded, 12), 0o644)) //nolint:gosec // as the server makes it
+	must(t, os.WriteFile(filepath.Join(store, snapshot, manifestName), withCRC(encoded, 12), 0o644))
 }
 
 // member returns the line of a file in a manifest.
@@ -315,7 +315,7 @@ func TestTamperedBlob(t *testing.T) {
 	text, err := os.ReadFile(path)
 	must(t, err)
 	text[len(text)-1] ^= 1
-	must(t, os.WriteFile(path, withCRC(text, sealedHeader), 0o644)) //nolint:gosec // as the server makes it
+	must(t, os.WriteFile(path, withCRC(text, sealedHeader), 0o644))
 	h := newHost(t)
 	m := h.mount(store, "--keyfile", h.keyFile(keyNone))
 	_, err = os.ReadFile(m.path(encFirst, "secret.conf"))
@@ -348,8 +348,8 @@ func TestFlippedBytesOfEncryptedChunk(t *testing.T) {
 		_, err := pread(int(f.Fd()), make([]byte, 4096), off)
 		return err
 	}
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
-	places := []int{0, 7, 8, 12, 28}      // magic, its end, CRC, IV, tag
+	random := rand.New(rand.NewPCG(1, 2))
+	places := []int{0, 7, 8, 12, 28} // magic, its end, CRC, IV, tag
 	for range 5 {
 		places = append(places, sealedHeader+random.IntN(len(pristine)-sealedHeader))
 	}
@@ -363,11 +363,11 @@ func TestFlippedBytesOfEncryptedChunk(t *testing.T) {
 					continue // it was the checksum that was damaged
 				}
 			}
-			must(t, os.WriteFile(path, damaged, 0o644)) //nolint:gosec // as the server makes it
+			must(t, os.WriteFile(path, damaged, 0o644))
 			wantErrno(t, "reading a chunk with a damaged byte", read(), unix.EIO)
 		}
 	}
-	must(t, os.WriteFile(path, pristine, 0o644)) //nolint:gosec // as the server makes it
+	must(t, os.WriteFile(path, pristine, 0o644))
 	must(t, read())
 	a := truthOf(t, "ds-crypt", encryptedImage)
 	reportDifferences(t, a.name, compare(m.path(a.name), a))

@@ -57,7 +57,7 @@ func keyedImage(name, store, rel, key string) image {
 			"PBSFS_CONFIG_DIR=" + filepath.Join(dir, "config"), "PBSFS_RUN_DIR=" + filepath.Join(dir, "run"), "XDG_CACHE_HOME=" + filepath.Join(dir, "cache"),
 		}}
 		at := filepath.Join(dir, "mnt")
-		check(b, os.Mkdir(at, 0o755)) //nolint:gosec // a mount point
+		check(b, os.Mkdir(at, 0o755))
 		execute(b, h.command("mount", store, at, "--log", filepath.Join(dir, "log"), "--keyfile", key))
 		return newServed(b, filepath.Join(at, rel), 0, func() error { return tryExecute(h.command("unmount", at)) })
 	}}

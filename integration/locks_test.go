@@ -36,7 +36,7 @@ func sharedOnly(path string) error {
 
 // lockFiles are where a server has the locks of snapshots, below its run
 // directory.
-var lockFiles = map[string]string{ //nolint:gochecknoglobals // a constant table
+var lockFiles = map[string]string{
 	alpha:                   `locks/tank/host-alpha-2023\x2d11\x2d15T22\x3a13\x3a27Z`,
 	vm100:                   `locks/tank/vm-100-2023\x2d11\x2d14T22\x3a30\x3a00Z`,
 	filepath.Dir(images[1]): `locks/tank/prod/vm-102-2023\x2d11\x2d14T23\x3a24\x3a02Z`,
@@ -161,7 +161,7 @@ func TestStoreIsNotLocked(t *testing.T) {
 	fd, err := open(lock, unix.O_RDWR)
 	must(t, err)
 	whole := unix.Flock_t{Type: unix.F_WRLCK}
-	if err := unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &whole); err != nil { //nolint:gosec // a descriptor
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &whole); err != nil {
 		t.Errorf("locking %s: %v", lock, err)
 	}
 	must(t, unix.Close(fd))

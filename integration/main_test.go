@@ -17,7 +17,7 @@ import (
 )
 
 // program is the program under test.
-var program string //nolint:gochecknoglobals // set once, by TestMain
+var program string
 
 func TestMain(m *testing.M) {
 	if code, ran := inOwnSpace(); ran {
@@ -82,7 +82,7 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	// Other users run it too.
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // nothing secret
+	if err := os.Chmod(dir, 0o755); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -133,7 +133,7 @@ func tempDir(t *testing.T) string {
 			t.Errorf("removing the test's directory: %v", err)
 		}
 	})
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // that is the purpose
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -143,7 +143,7 @@ func tempDir(t *testing.T) string {
 func subdir(t *testing.T, dir, name string) string {
 	t.Helper()
 	sub := filepath.Join(dir, name)
-	must(t, os.Mkdir(sub, 0o755)) //nolint:gosec // for other users too
+	must(t, os.Mkdir(sub, 0o755))
 	return sub
 }
 

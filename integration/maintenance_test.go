@@ -53,7 +53,7 @@ func TestOfflineKeepsWhatWasSeen(t *testing.T) {
 }
 
 // forced are modes that only others set, and what opening a file then gives.
-var forced = []struct { //nolint:gochecknoglobals // a constant table
+var forced = []struct {
 	value string
 	errno error
 	shown string // the type
@@ -184,7 +184,7 @@ func TestModesOfTheServerStay(t *testing.T) {
 
 // messages come back as they were given, and lie in datastore.cfg so that the
 // server shows them as they were given.
-var messages = []struct{ message, value string }{ //nolint:gochecknoglobals // a constant table
+var messages = []struct{ message, value string }{
 	{"", "offline"},
 	{"disk swap", "offline,message=disk swap"},
 	{"disk swap, then fsck", `offline,message="disk swap, then fsck"`},
@@ -226,7 +226,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 }
 
 // What is wrong in a maintenance command, and then nothing has changed.
-var wrongModes = []struct { //nolint:gochecknoglobals // a constant table
+var wrongModes = []struct {
 	args []string
 	code int
 	says string
@@ -389,7 +389,7 @@ func defaultHosts(t *testing.T) (root, user *host) {
 	root = &host{t: t, dir: user.dir, uid: 0}
 	must(t, unix.Mount("none", "/run", "tmpfs", 0, "mode=755"))
 	for _, dir := range []string{"/run/upper", "/run/work", "/run/user/65534"} {
-		must(t, os.MkdirAll(dir, 0o755)) //nolint:gosec // for other users too
+		must(t, os.MkdirAll(dir, 0o755))
 	}
 	if err := unix.Mount("none", "/etc", "overlay", 0, "lowerdir=/etc,upperdir=/run/upper,workdir=/run/work"); err != nil {
 		t.Skipf("needs overlay mounts: %v", err)

@@ -47,7 +47,7 @@ func (h *host) unmounted(store string) *mount {
 	needFUSE(h.t)
 	base, err := os.MkdirTemp(h.dir, "mount-")
 	must(h.t, err)
-	must(h.t, os.Chmod(base, 0o755)) //nolint:gosec // for other users too
+	must(h.t, os.Chmod(base, 0o755))
 	m := &mount{t: h.t, host: h, store: store, dir: subdir(h.t, base, "mnt"), log: filepath.Join(base, "log")}
 	for _, p := range []string{base, m.dir} {
 		must(h.t, os.Chown(p, h.uid, -1))

@@ -49,7 +49,7 @@ func TestMountThatWasMoved(t *testing.T) {
 	moves := map[string]func(m *mount, to string){
 		"a directory above was renamed": func(m *mount, to string) { must(t, os.Rename(filepath.Dir(m.dir), filepath.Dir(to))) },
 		"the mount was moved": func(m *mount, to string) {
-			must(t, os.MkdirAll(to, 0o755)) //nolint:gosec // as the other one
+			must(t, os.MkdirAll(to, 0o755))
 			must(t, unix.Mount(m.dir, to, "", unix.MS_MOVE, ""))
 		},
 	}
@@ -88,7 +88,7 @@ func TestMountPointsOfAnyName(t *testing.T) {
 		m := mountAt(t, copyFixture(t, "ds-basic"))
 		m.unmount()
 		dir := filepath.Join(filepath.Dir(m.dir), name)
-		must(t, os.Mkdir(dir, 0o755)) //nolint:gosec // as the other one
+		must(t, os.Mkdir(dir, 0o755))
 		for _, by := range []string{dir, m.store} {
 			m.host.run("mount", m.store, dir, "--log", m.log).want(t, 0)
 			got := m.host.run("status", m.store, "--json")

@@ -45,7 +45,7 @@ func page(fd, size int) ([]dirent, error) {
 		name, _, _ := strings.Cut(string(buf[19:length]), "\x00")
 		out = append(out, dirent{
 			ino:  binary.NativeEndian.Uint64(buf),
-			next: int64(binary.NativeEndian.Uint64(buf[8:])), //nolint:gosec // a position
+			next: int64(binary.NativeEndian.Uint64(buf[8:])),
 			typ:  buf[18],
 			name: name,
 		})
@@ -81,7 +81,7 @@ const smallPage = 700 // bytes: some twenty entries of manyFiles
 func testSeekdirOverPages(t *testing.T, p *posixTree) {
 	fd := openDir(t, p.nasty.path(manyFiles))
 	var all []dirent
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable
+	random := rand.New(rand.NewPCG(1, 2))
 	jump := func() {
 		t.Helper()
 		i := random.IntN(len(all) - 1)

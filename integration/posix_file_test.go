@@ -144,7 +144,7 @@ func testReadsAtEnd(t *testing.T, p *posixTree) {
 }
 
 func testUnalignedReads(t *testing.T, p *posixTree) {
-	random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // repeatable
+	random := rand.New(rand.NewPCG(3, 4))
 	for _, path := range []string{largeFile(t, p), p.basic.path(diskImage), p.nasty.path(snapDir, "index.json")} {
 		want, f := wholeFile(t, path)
 		// Without this, all reads would come from the kernel's cache.

@@ -25,7 +25,7 @@ const (
 )
 
 // posixTests are what POSIX and Linux promise of a read-only file system.
-var posixTests = map[string]func(t *testing.T, p *posixTree){ //nolint:gochecknoglobals // a constant table
+var posixTests = map[string]func(t *testing.T, p *posixTree){
 	"SeekdirOverPages":       testSeekdirOverPages,
 	"RewinddirListsAgain":    testRewinddir,
 	"ListingsInParallel":     testParallelListings,

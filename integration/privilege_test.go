@@ -52,7 +52,7 @@ func asUser(uid int, fn func() error) error {
 }
 
 func becomeUser(uid int) error {
-	id := uintptr(uid) //nolint:gosec // a small number
+	id := uintptr(uid)
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
 		return errno
 	}

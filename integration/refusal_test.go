@@ -20,7 +20,7 @@ type refusal struct {
 	args func(t *testing.T, store, dir string) []string
 }
 
-var refusals = []refusal{ //nolint:gochecknoglobals // a constant table
+var refusals = []refusal{
 	{"not a datastore", 1, "not a datastore", func(t *testing.T, _, dir string) []string {
 		return []string{tempDir(t), dir}
 	}},
@@ -166,7 +166,7 @@ func TestMountWithoutPermission(t *testing.T) {
 	h := newUserHost(t)
 	store := copyFixture(t, "ds-basic")
 	for _, path := range []string{".chunks", "."} {
-		must(t, os.Chmod(filepath.Join(store, path), 0o700)) //nolint:gosec // a directory
+		must(t, os.Chmod(filepath.Join(store, path), 0o700))
 		m := h.unmounted(store)
 		got := m.run()
 		got.want(t, 1)

@@ -16,7 +16,7 @@ import (
 )
 
 // diskTypes are the file systems that removable disks have in tests.
-var diskTypes = []string{"ext4", "xfs", "btrfs"} //nolint:gochecknoglobals // a constant table
+var diskTypes = []string{"ext4", "xfs", "btrfs"}
 
 // removable is a disk with a datastore in its directory "store", in a file.
 type removable struct {
@@ -28,7 +28,7 @@ type removable struct {
 }
 
 // diskImages are file systems that were made once, by type. Tests work on copies.
-var diskImages sync.Map //nolint:gochecknoglobals // an image takes seconds to make
+var diskImages sync.Map
 
 // newRemovable makes a disk that is not plugged in.
 func newRemovable(t *testing.T, fstype string) *removable {
@@ -41,7 +41,7 @@ func newRemovable(t *testing.T, fstype string) *removable {
 		made = makeImage(t, fstype)
 		diskImages.Store(fstype, made)
 	}
-	tool(t, "cp", "--sparse=always", made.(string), r.file) //nolint:forcetypeassert // nothing else is stored
+	tool(t, "cp", "--sparse=always", made.(string), r.file)
 	r.uuid = strings.TrimSpace(tool(t, "blkid", "-p", "-o", "value", "-s", "UUID", r.file))
 	return r
 }
@@ -164,7 +164,7 @@ func (r *removable) nothingLeft(h *host) {
 	}
 }
 
-// runs says whether a process has not ended.
+// runs reports whether a process has not ended.
 func runs(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !strings.Contains(string(stat), ") Z ")

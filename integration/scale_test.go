@@ -226,7 +226,7 @@ func readParts(path string, want []byte, seed int, ready *sync.WaitGroup) error 
 	}
 	defer f.Close()
 	ready.Wait()
-	random := rand.New(rand.NewPCG(1, uint64(seed))) //nolint:gosec // always the same places
+	random := rand.New(rand.NewPCG(1, uint64(seed)))
 	got, size := make([]byte, 256<<10), int64(len(want))
 	at := random.Int64N(size - 4<<20)
 	for n := range 12 {
@@ -333,7 +333,7 @@ func writeManifests(dir string, group name.Group, n int) error {
 				return err
 			}
 			to := filepath.Join(dir, s.Dir())
-			return errors.Join(os.MkdirAll(to, 0o755), os.WriteFile(filepath.Join(to, name.Manifest.String()), text, 0o644)) //nolint:gosec // as a server makes them
+			return errors.Join(os.MkdirAll(to, 0o755), os.WriteFile(filepath.Join(to, name.Manifest.String()), text, 0o644))
 		})
 	}
 	return all.Wait()

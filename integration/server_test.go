@@ -33,7 +33,7 @@ func serverMachine(t *testing.T) (root, backup *host, store string) {
 	store = copyFixture(t, "ds-basic")
 	tool(t, "chown", "-R", fmt.Sprintf("%d:%d", uid, uid), store)
 	for _, dir := range []string{serverConfig, serverRun, serverRun + "/locks"} {
-		must(t, os.MkdirAll(dir, 0o755)) //nolint:gosec // as the server does
+		must(t, os.MkdirAll(dir, 0o755))
 		must(t, os.Chown(dir, uid, uid))
 	}
 	proxy, api := startActor(t, "proxy", serverRun), startActor(t, "api")
@@ -43,19 +43,19 @@ func serverMachine(t *testing.T) (root, backup *host, store string) {
 		serverRun + "/proxy.pid":         fmt.Sprintln(proxy.pid),
 		serverRun + "/api.pid":           fmt.Sprintln(api.pid),
 	} {
-		must(t, os.WriteFile(name, []byte(text), 0o660)) //nolint:gosec // as the server does
+		must(t, os.WriteFile(name, []byte(text), 0o660))
 		must(t, os.Chown(name, uid, uid))
 	}
 	dir := tempDir(t)
 	cache := subdir(t, dir, "cache")
-	must(t, os.Chmod(cache, 0o777)) //nolint:gosec // for both
+	must(t, os.Chmod(cache, 0o777))
 	vars := []string{"XDG_CACHE_HOME=" + cache}
 	root = &host{t: t, dir: dir, vars: vars, own: "/run/pbsfs"}
 	backup = &host{t: t, dir: dir, vars: vars, uid: uid, own: serverRun + "/pbsfs"}
 	return root, backup, store
 }
 
-// countedByServer says whether the server sees that a process reads.
+// countedByServer reports whether the server sees that a process reads.
 func countedByServer(p process) error {
 	text, err := os.ReadFile(serverOperations)
 	if err != nil {
@@ -67,7 +67,7 @@ func countedByServer(p process) error {
 	return nil
 }
 
-// lockedForServer says whether the server sees that a snapshot is being read.
+// lockedForServer reports whether the server sees that a snapshot is being read.
 func lockedForServer() error {
 	files, err := filepath.Glob(serverRun + "/locks/" + tank + "/*")
 	if err != nil || len(files) == 0 {

@@ -80,7 +80,7 @@ func mixedTree(b *testing.B, tree string) (size int64) {
 	words := strings.Fields("the backup of a datastore has chunks and indexes that name them by digest while locks hold")
 	add := func(i, n int) {
 		at := filepath.Join(tree, fmt.Sprintf("d%02d", i%50), fmt.Sprint(i))
-		data := noise(uint64(i), n) //nolint:gosec // a small number
+		data := noise(uint64(i), n)
 		if i%2 == 0 {
 			var text strings.Builder
 			for j := 0; text.Len() < n; j++ {

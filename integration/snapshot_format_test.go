@@ -205,7 +205,7 @@ func sameHeader(t *testing.T, file string, ours, theirs []byte, rest int, line m
 	if uuid := ours[8:24]; uuid[6]>>4 != 4 || uuid[8]>>6 != 2 || bytes.Equal(uuid, theirs[8:24]) {
 		t.Errorf("%s: UUID %x", file, uuid)
 	}
-	info := int64(binary.LittleEndian.Uint64(ours[24:])) //nolint:gosec // a time
+	info := int64(binary.LittleEndian.Uint64(ours[24:]))
 	if theirs := int64(binary.LittleEndian.Uint64(theirs[24:])); info <= theirs {
 		t.Errorf("%s: made at %d, and the fixture at %d", file, info, theirs)
 	}

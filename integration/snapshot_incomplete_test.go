@@ -18,14 +18,14 @@ func TestIncompleteSnapshotFails(t *testing.T) {
 	h := newUserHost(t)
 	dir := memoryDir(t)
 	src := subdir(t, dir, "src")
-	must(t, os.Chmod(dir, 0o777)) //nolint:gosec // another user writes there
+	must(t, os.Chmod(dir, 0o777))
 	writeFile(t, filepath.Join(src, "a"), []byte("a"))
 	create := func(id string) result {
 		return h.run("snapshot", "create", "a.pxar:"+src, filepath.Join(dir, "store"), "--init", "--id", id)
 	}
 	create("whole").want(t, 0)
 	must(t, os.Chmod(writeFile(t, filepath.Join(src, "b"), []byte("b")), 0o600))
-	must(t, os.Chmod(subdir(t, src, "c"), 0o700)) //nolint:gosec // a directory
+	must(t, os.Chmod(subdir(t, src, "c"), 0o700))
 	got := create("part")
 	if got.code != 1 {
 		t.Errorf("exit code %d, want 1; stderr: %s", got.code, got.stderr)

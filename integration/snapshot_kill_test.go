@@ -26,7 +26,7 @@ func killTree(t *testing.T, dir string) archive {
 			subdir(t, dir, sub)
 		}
 		path := fmt.Sprintf("%s/f%03d", sub, i)
-		writeFile(t, filepath.Join(dir, path), noise(uint64(i), i*300)) //nolint:gosec // a small number
+		writeFile(t, filepath.Join(dir, path), noise(uint64(i), i*300))
 		tree.entries = append(tree.entries, entryOf(t, dir, path))
 	}
 	for i := range 7 {
@@ -184,7 +184,7 @@ var chunkName = regexp.MustCompile(`^([0-9a-f]{4})/[0-9a-f]{64}$`)
 func TestKilledWritersLeaveNothingBroken(t *testing.T) {
 	k := newKilled(t)
 	whole := k.duration()
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number
+	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d; an undisturbed run takes %s", seed, whole)
 	random := rand.New(rand.NewPCG(seed, 0))
 	finished, unfinished := 0, 0

@@ -102,7 +102,7 @@ func TestImagesOfDevicesAndHoles(t *testing.T) {
 	must(t, err)
 	must(t, f.Truncate(10*chunk+512))
 	for i, off := range []int64{0, 3*chunk + 1000, 9 * chunk} {
-		_, err := f.WriteAt(noise(uint64(i), 5000), off) //nolint:gosec // a small number
+		_, err := f.WriteAt(noise(uint64(i), 5000), off)
 		must(t, err)
 	}
 	must(t, f.Close())
@@ -179,7 +179,7 @@ func changeFiles(dir string, stop <-chan struct{}) error {
 		case 0, 1:
 			var f *os.File
 			if f, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err == nil {
-				_, err = f.Write(noise(uint64(i), 1<<20)) //nolint:gosec // a small number
+				_, err = f.Write(noise(uint64(i), 1<<20))
 				err = errors.Join(err, f.Close())
 			}
 		case 2:
@@ -223,12 +223,12 @@ func TestOrdinaryUsersWrite(t *testing.T) {
 	must(t, os.Chmod(writeFile(t, filepath.Join(tree, "secret"), []byte("of root")), 0o600))
 	writeFile(t, filepath.Join(tree, "file"), []byte("for all"))
 	hidden := subdir(t, dir, "hidden")
-	must(t, os.Chmod(hidden, 0o700)) //nolint:gosec // a directory
+	must(t, os.Chmod(hidden, 0o700))
 	mine := bareStore(t, subdir(t, dir, "mine"))
 	tool(t, "chown", "-R", fmt.Sprintf("%d:%d", nobody, nobody), mine)
 	roots := bareStore(t, subdir(t, dir, "roots"))
 	open := bareStore(t, subdir(t, dir, "open"))
-	must(t, os.Chmod(filepath.Join(open, ".chunks"), 0o755)) //nolint:gosec // that is the point
+	must(t, os.Chmod(filepath.Join(open, ".chunks"), 0o755))
 	for _, c := range []struct{ source, store, says string }{
 		{"a.pxar:" + hidden, mine, "a.pxar: open " + hidden + ": permission denied"},
 		{"a.img:" + filepath.Join(tree, "secret"), mine, "a.img: open " + filepath.Join(tree, "secret") + ": permission denied"},

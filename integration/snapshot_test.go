@@ -26,7 +26,7 @@ func memoryDir(t *testing.T) string {
 			t.Errorf("removing the test's directory: %v", err)
 		}
 	})
-	must(t, os.Chmod(dir, 0o755)) //nolint:gosec // that is the purpose
+	must(t, os.Chmod(dir, 0o755))
 	return dir
 }
 
@@ -36,7 +36,7 @@ func bareStore(t *testing.T, in string) string {
 	t.Helper()
 	store := subdir(t, in, "store")
 	must(t, os.Mkdir(filepath.Join(store, ".chunks"), 0o750))
-	must(t, os.WriteFile(filepath.Join(store, ".lock"), nil, 0o644)) //nolint:gosec // as a server makes it
+	must(t, os.WriteFile(filepath.Join(store, ".lock"), nil, 0o644))
 	return store
 }
 
@@ -84,7 +84,7 @@ func noise(seed uint64, n int) []byte {
 // writeFile writes a file of a source.
 func writeFile(t *testing.T, path string, data []byte) string {
 	t.Helper()
-	must(t, os.WriteFile(path, data, 0o644)) //nolint:gosec // nothing secret
+	must(t, os.WriteFile(path, data, 0o644))
 	return path
 }
 
@@ -155,7 +155,7 @@ func TestSnapshotsShareChunks(t *testing.T) {
 	dir := memoryDir(t)
 	store, tree := bareStore(t, dir), subdir(t, dir, "tree")
 	for i := range 20 {
-		writeFile(t, filepath.Join(tree, fmt.Sprintf("%02d", i)), noise(uint64(i), 5<<20)) //nolint:gosec // a small number
+		writeFile(t, filepath.Join(tree, fmt.Sprintf("%02d", i)), noise(uint64(i), 5<<20))
 	}
 	image := writeFile(t, filepath.Join(dir, "image"), noise(77, 20<<20))
 	key := h.newKey()

@@ -46,7 +46,7 @@ func newServerHost(t *testing.T, store string) (h *host, proxy, api *actor) {
 		"run/proxy.pid":        fmt.Sprintln(proxy.pid),
 		"run/api.pid":          fmt.Sprintln(api.pid),
 	} {
-		must(t, os.WriteFile(filepath.Join(h.dir, name), []byte(text), 0o640)) //nolint:gosec // as the server does
+		must(t, os.WriteFile(filepath.Join(h.dir, name), []byte(text), 0o640))
 	}
 	must(t, os.Chown(filepath.Join(h.dir, "run"), nobody, nobody))
 	return h, proxy, api
@@ -86,7 +86,7 @@ func (h *host) force(value string) {
 // replace gives a file another content in one step.
 func replace(t *testing.T, file, text string) {
 	t.Helper()
-	must(t, os.WriteFile(file+".new", []byte(text), 0o640)) //nolint:gosec // as the server does
+	must(t, os.WriteFile(file+".new", []byte(text), 0o640))
 	must(t, os.Rename(file+".new", file))
 }
 

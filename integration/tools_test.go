@@ -15,7 +15,7 @@ import (
 const nasty = "host/nasty/2023-11-14T22:13:30Z/nasty.pxar"
 
 // copiers copy the tree at the first path to the directory at the second one.
-var copiers = []struct { //nolint:gochecknoglobals // a constant table
+var copiers = []struct {
 	name string
 	// needs are the programs.
 	needs []string
@@ -67,7 +67,7 @@ func TestCopiesEqualTruth(t *testing.T) {
 }
 
 // walkers walk over everything below a directory.
-var walkers = []func(dir string) *exec.Cmd{ //nolint:gochecknoglobals // a constant table
+var walkers = []func(dir string) *exec.Cmd{
 	func(dir string) *exec.Cmd { return exec.Command("find", dir, "-ls") },
 	func(dir string) *exec.Cmd { return exec.Command("du", "-a", dir) },
 	func(dir string) *exec.Cmd { return exec.Command("ls", "-lR", dir) },
@@ -122,7 +122,7 @@ func walkAll(t *testing.T, cmd *exec.Cmd, all []archive) {
 }
 
 // images are disk images with an ext4 partition.
-var images = []string{ //nolint:gochecknoglobals // a constant list
+var images = []string{
 	"vm/100/2023-11-14T22:30:00Z/drive-scsi0.img",           // MBR
 	"ns/prod/vm/102/2023-11-14T23:24:02Z/drive-virtio1.img", // GPT
 }
@@ -148,7 +148,7 @@ func TestPartitionsOfImages(t *testing.T) {
 
 // imageCopiers copy an image and keep its holes; the last one finds them only by
 // asking for them.
-var imageCopiers = [][]string{ //nolint:gochecknoglobals // a constant table
+var imageCopiers = [][]string{
 	{"qemu-img", "convert", "-f", "raw", "-O", "raw"},
 	{"cp", "--sparse=always"},
 	{"cp", "--sparse=auto"},

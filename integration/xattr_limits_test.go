@@ -74,7 +74,7 @@ func TestMovedSnapshots(t *testing.T) {
 			}
 			check(sn.Dir, "")
 			to := strings.Replace(sn.Dir, move[0], move[1], 1)
-			must(t, os.MkdirAll(filepath.Dir(filepath.Join(s.Dir, move[1])), 0o755)) //nolint:gosec // as in datastores
+			must(t, os.MkdirAll(filepath.Dir(filepath.Join(s.Dir, move[1])), 0o755))
 			must(t, os.Rename(filepath.Join(s.Dir, move[0]), filepath.Join(s.Dir, move[1])))
 			check(to, sn.Dir)
 		})

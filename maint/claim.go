@@ -56,7 +56,7 @@ func (c *runClaim) release() {
 	c.held.Unlock()
 }
 
-// stands says whether what is held is still what others look at.
+// stands reports whether what is held is still what others look at.
 func (c *runClaim) stands() bool {
 	return c.held == nil || statefile.SameFile(c.held.File, c.held.File.Name())
 }
@@ -207,7 +207,7 @@ func guestDirs(runDir string) []string {
 	return living
 }
 
-// guestLives says whether somebody holds the lock of a guest's directory. One that
+// guestLives reports whether somebody holds the lock of a guest's directory. One that
 // cannot be looked at does.
 func guestLives(dir string) bool {
 	f, err := os.OpenFile(filepath.Join(dir, aliveName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)

@@ -26,7 +26,7 @@ func (g *Guard) Release() {
 	}
 }
 
-// Held says whether the Guard still counts. It is false for nil, for the zero
+// Held reports whether the Guard still counts. It is false for nil, for the zero
 // Guard and after Release.
 func (g *Guard) Held() bool { return g != nil && g.ops.Load() != nil }
 

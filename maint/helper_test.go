@@ -92,7 +92,7 @@ func helpHold(args []string) {
 	must(0, ops.Close())
 }
 
-// helpTrack says whether operations can be registered: DIR STORE.
+// helpTrack reports whether operations can be registered: DIR STORE.
 func helpTrack(args []string) {
 	contain()
 	err := CheckTracking(context.Background(), must(dirsHost(args[0])), args[1])

@@ -120,7 +120,7 @@ func (l *fileLedger) note(name *nameSight, has bool) {
 	l.names.Store(&list)
 }
 
-// missing says whether operations are not published under one of the names.
+// missing reports whether operations are not published under one of the names.
 func (l *fileLedger) missing(names []string) bool {
 	list := l.published()
 	return slices.ContainsFunc(names, func(name string) bool {
@@ -326,7 +326,7 @@ func (l *fileLedger) stale() bool {
 	return err == nil && !slices.Equal(daemons, l.daemons)
 }
 
-// CheckTracking says whether operations on a datastore can be registered from
+// CheckTracking reports whether operations on a datastore can be registered from
 // here, without registering one. Where not, only an untracked mount is possible.
 func CheckTracking(ctx context.Context, host hosts.Host, store string) error {
 	if err := hosts.CheckStore(store); err != nil {

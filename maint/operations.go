@@ -364,7 +364,7 @@ func (o *Operations) Identity() identity.ID { return o.modes.Identity() }
 // last seen.
 func (o *Operations) Names() []string { return o.modes.Counted() }
 
-// Untracked says whether others are not told of our operations.
+// Untracked reports whether others are not told of our operations.
 func (o *Operations) Untracked() bool { return o.opts.Untracked }
 
 // Close ends the linger, calls Drop, takes our entry out of the operations

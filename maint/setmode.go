@@ -162,7 +162,7 @@ func (c *modeChange) warn(what string, err error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	log.Warn(what, "datastore", c.store, "err", err)
+	log.Warn(what, "datastore", c.store, "error", err)
 }
 
 // locked changes the mode to the value that decide returns, under the config
@@ -305,7 +305,7 @@ func WaitIdle(ctx context.Context, host hosts.Host, store string, mode cfg.ModeT
 	}
 }
 
-// stillStands says whether a mode that was set has been changed.
+// stillStands reports whether a mode that was set has been changed.
 func (t *tally) stillStands(ctx context.Context, mode cfg.ModeType) error {
 	b, file, err := t.modes.Current(ctx)
 	store, now := t.store, b.Stated

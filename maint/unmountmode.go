@@ -84,7 +84,7 @@ func ownUnmounting(m cfg.Mode) (u unmounting, ok bool) {
 	return unmounting{pid, start, f[3], f[4] != ""}, err1 == nil && err2 == nil
 }
 
-// abandoned says whether the process that set the mode has ended. Where that
+// abandoned reports whether the process that set the mode has ended. Where that
 // cannot be told, it has not.
 func (u unmounting) abandoned() bool {
 	here, err := processPlace()
@@ -105,7 +105,7 @@ func (u unmounting) before() string {
 	return ""
 }
 
-// Abandoned says whether a mode is one that a command of ours set for an
+// Abandoned reports whether a mode is one that a command of ours set for an
 // unmount and left behind when it was killed. See [FinishUnmount].
 func Abandoned(m cfg.Mode) bool {
 	u, ok := ownUnmounting(m)

@@ -196,7 +196,7 @@ func (o *OpenedUserDir) Names(dir string) ([]string, error) {
 	return names, err
 }
 
-// Owns says whether a process runs as the user.
+// Owns reports whether a process runs as the user.
 func (o *OpenedUserDir) Owns(pid int) bool { return procfs.OwnedBy(pid, o.UID) }
 
 // Mounted finds, among the mounts that a process of the user sees, one of that type

@@ -44,7 +44,7 @@ func (o *Operations) watch(last cfg.Mode) {
 		defer func() { _ = watcher.Close() }()
 		events, errs = watcher.Events, watcher.Errors
 	} else {
-		o.opts.Log.Debug("no inotify, polling only", "err", err)
+		o.opts.Log.Debug("no inotify, polling only", "error", err)
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()

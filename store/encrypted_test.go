@@ -68,7 +68,7 @@ func flipEverywhere(t *testing.T, r *store.Reader, x *store.Stream, path string,
 		t.Fatal(err)
 	}
 	defer f.Close()
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	random := rand.New(rand.NewPCG(1, 2))
 	places := make([]int, 0, sealedHeader+flips)
 	for at := range sealedHeader {
 		places = append(places, at)

@@ -72,7 +72,7 @@ func (e *Error) Cause() string {
 
 // KeyError is content that is encrypted, without the key for it.
 type KeyError struct {
-	// Fingerprint is the key's, as the manifest has it; known says whether
+	// Fingerprint is the key's, as the manifest has it; Known reports whether
 	// it has one.
 	Fingerprint keys.Fingerprint
 	Known       bool

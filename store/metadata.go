@@ -188,7 +188,7 @@ func (a *Archive) rememberedLinks() (map[int64]int, bool) {
 	}
 	extra := make(map[int64]int, len(b)/linkNote)
 	for ; len(b) > 0; b = b[linkNote:] {
-		extra[int64(binary.LittleEndian.Uint64(b))] = int(binary.LittleEndian.Uint32(b[8:])) //nolint:gosec // as it was written
+		extra[int64(binary.LittleEndian.Uint64(b))] = int(binary.LittleEndian.Uint32(b[8:]))
 	}
 	return extra, true
 }
@@ -204,8 +204,8 @@ func (a *Archive) rememberLinks(extra map[int64]int) {
 	}
 	b := make([]byte, 0, linkNote*len(extra))
 	for pos, n := range extra {
-		b = binary.LittleEndian.AppendUint64(b, uint64(pos)) //nolint:gosec // not negative
-		b = binary.LittleEndian.AppendUint32(b, uint32(n))   //nolint:gosec // a count of names
+		b = binary.LittleEndian.AppendUint64(b, uint64(pos))
+		b = binary.LittleEndian.AppendUint32(b, uint32(n))
 	}
 	d.memory.metadata.PutNote(a.meta.file.Csum, b)
 }

@@ -141,10 +141,10 @@ func takeSecrets(getenv func(string) string) (*unlock.Secrets, error) {
 // made no larger by an ordinary user.
 const maxHandedOver = 1 << 20
 
-// again starts this program anew in this process, with the opened keys and
+// reexec starts this program anew in this process, with the opened keys and
 // without the passphrases: /proc shows the environment that a program was
 // started with. It returns only on failure.
-func again(s *unlock.Secrets) error {
+func reexec(s *unlock.Secrets) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err

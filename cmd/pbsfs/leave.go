@@ -73,7 +73,7 @@ func (l *leaving) answering() error {
 	return nil
 }
 
-// kernelRefuses says whether the kernel knows of somebody in one of the trees.
+// kernelRefuses reports whether the kernel knows of somebody in one of the trees.
 func (l *leaving) kernelRefuses() bool {
 	return slices.ContainsFunc(l.trees, func(t *mountedTree) bool { return !t.dead && errors.Is(t.unused(), unix.EBUSY) })
 }

@@ -139,7 +139,7 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	case !o.foreground:
 		return a.detach(ctx, o, s)
 	case !s.Empty(), len(unlock.WithoutPassphrases(os.Environ())) < len(os.Environ()):
-		return again(s)
+		return reexec(s)
 	}
 	return a.serve(ctx, o, s, a.warn)
 }

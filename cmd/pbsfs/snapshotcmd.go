@@ -160,7 +160,7 @@ func (o *snapshotOptions) check() error {
 	return nil
 }
 
-// key returns the key to encrypt or sign with, nil for none.
+// snapshotKey returns the key to encrypt or sign with, nil for none.
 func (a *app) snapshotKey(ctx context.Context, o snapshotOptions) (*keys.Key, error) {
 	file := o.keyFile
 	if file == "" && o.cryptMode != cryptNone {

@@ -199,7 +199,7 @@ func (f *filler) incomplete() error {
 // total says what the snapshot has cost.
 func (f *filler) total() string {
 	w := f.s.Written()
-	text := fmt.Sprintf("%s in %d chunks, %d of them new", sizeText(int64(w.Bytes)), w.Chunks, w.New) //nolint:gosec // a length
+	text := fmt.Sprintf("%s in %d chunks, %d of them new", sizeText(int64(w.Bytes)), w.Chunks, w.New)
 	if took := time.Since(f.begun); took >= time.Second {
 		text += fmt.Sprintf(", in %s", took.Round(100*time.Millisecond))
 	}

@@ -93,7 +93,7 @@ func unrecorded(m mounts.Mount) *mountRecord {
 	return &mountRecord{ProcessMark: mark, Path: m.Source, Mountpoint: m.Point}
 }
 
-// inOtherNamespace says whether a process has another mount table than this one.
+// inOtherNamespace reports whether a process has another mount table than this one.
 func inOtherNamespace(pid int) bool {
 	own, err := os.Readlink("/proc/self/ns/mnt")
 	if err != nil {
@@ -149,7 +149,7 @@ func (t *mountedTree) copies(ctx context.Context) ([]mounts.Holder, error) {
 	return mounts.CopiesOf(ctx, t.Mount)
 }
 
-// covered says whether something lies upon the tree.
+// covered reports whether something lies upon the tree.
 func (t *mountedTree) covered() bool {
 	table, err := mounts.Mounts()
 	if err != nil {

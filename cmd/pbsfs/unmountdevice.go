@@ -119,7 +119,7 @@ func (r *removal) clearHung(ctx context.Context) error {
 func (r *removal) unseen(ctx context.Context) error {
 	dev, err := device.FindDevice("UUID=" + r.t.Removable.BackingDevice)
 	if err != nil || len(dev.Mounts) > 0 {
-		return nil //nolint:nilerr // it is not plugged in
+		return nil
 	}
 	m := mounts.Mount{Major: dev.Major, Minor: dev.Minor, Source: dev.Path, Point: dev.Path}
 	if err := mounts.LetGo([]mounts.Mount{m}); err != nil {

@@ -64,7 +64,7 @@ func measureGrowth(ctx context.Context, o options) error {
 		}
 		snapshots.add(p)
 	}
-	return os.WriteFile(o.growth, plot(append(all, images, snapshots)), 0o644) //nolint:gosec // a report
+	return os.WriteFile(o.growth, plot(append(all, images, snapshots)), 0o644)
 }
 
 func scaled(o options, sizes ...int) (out []int) {
@@ -306,7 +306,7 @@ func (g *grower) snapshots(ctx context.Context, n int) (point, error) {
 			return point{}, err
 		}
 		dir := filepath.Join(g.at(storeDir), s.Dir())
-		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, name.Manifest.String()), text, fs.FileMode(0o644))); err != nil { //nolint:gosec // as a server makes them
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, name.Manifest.String()), text, fs.FileMode(0o644))); err != nil {
 			return point{}, err
 		}
 	}

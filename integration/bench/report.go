@@ -165,7 +165,7 @@ func (t *table) writeJSON(o options) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(o.json, append(text, '\n'), 0o644) //nolint:gosec // a report
+	return os.WriteFile(o.json, append(text, '\n'), 0o644)
 }
 
 // writeBench writes what benchstat reads: one file for each build, in which a row
@@ -190,7 +190,7 @@ func (t *table) writeBench(o options) error {
 		}
 	}
 	return errors.Join(
-		os.WriteFile(o.bench+".new", []byte(builds[0].String()), 0o644), //nolint:gosec // a report
-		os.WriteFile(o.bench+".old", []byte(builds[1].String()), 0o644), //nolint:gosec // a report
+		os.WriteFile(o.bench+".new", []byte(builds[0].String()), 0o644),
+		os.WriteFile(o.bench+".old", []byte(builds[1].String()), 0o644),
 	)
 }

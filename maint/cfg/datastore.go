@@ -30,10 +30,10 @@ type Datastore struct {
 	File string
 }
 
-// Removable says whether the datastore lies on a device that comes and goes.
+// Removable reports whether the datastore lies on a device that comes and goes.
 func (d Datastore) Removable() bool { return d.BackingDevice != "" }
 
-// S3 says whether the directory is only a cache of a bucket.
+// S3 reports whether the directory is only a cache of a bucket.
 func (d Datastore) S3() bool { return d.Backend == "s3" }
 
 // Dir is the directory in which the datastore is found.
@@ -44,7 +44,7 @@ func (d Datastore) Dir() string {
 	return d.Path
 }
 
-// On says whether a datastore is configured to be the one in the directory rel
+// On reports whether a datastore is configured to be the one in the directory rel
 // of the device with that UUID.
 func (d Datastore) On(uuid, rel string) bool {
 	return d.Removable() && strings.EqualFold(d.BackingDevice, uuid) && filepath.Join("/", d.Path) == filepath.Join("/", rel)

@@ -73,7 +73,7 @@ func (t ModeType) Sentinel() error {
 	}
 }
 
-// Settable says whether an administrator may set or clear the type.
+// Settable reports whether an administrator may set or clear the type.
 func (t ModeType) Settable() bool { return t == ReadOnly || t == Offline }
 
 // Mode is the maintenance mode of one datastore. The zero value is no mode.
@@ -114,14 +114,6 @@ func (m Mode) Check(store string, op Operation) error {
 	}
 	if op != Read && op != Write {
 		return fmt.Errorf("datastore %s: %v is not an operation", store, op)
-	}
-	return m.Refusal(store)
-}
-
-// CheckLookup returns nil unless not even memory may answer for the datastore.
-func (m Mode) CheckLookup(store string) error {
-	if m.Type != Delete {
-		return nil
 	}
 	return m.Refusal(store)
 }

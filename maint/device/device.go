@@ -95,7 +95,7 @@ func (d Device) looked(mounted []mountedDevice) <-chan Device {
 	return out
 }
 
-// shown says whether a device belongs into the list.
+// shown reports whether a device belongs into the list.
 func (d Device) shown(all []Device) bool {
 	switch {
 	case d.Use == superblock.Nothing:
@@ -197,7 +197,7 @@ type mountedDevice struct {
 	loop string // what Source, a loop device, shows
 }
 
-// on says whether the mount shows a device. Some file systems have a device
+// on reports whether the mount shows a device. Some file systems have a device
 // number of their own, so the source counts as well; and it may be a loop device
 // that shows the device read-only.
 func (m mountedDevice) on(d Device) bool {

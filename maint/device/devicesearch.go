@@ -128,10 +128,10 @@ func lookInto(top int, dir string, deeper bool) (is bool, below []string, err er
 	return is, below, nil
 }
 
-// ownDir says whether a directory of a datastore is the datastore's own.
+// ownDir reports whether a directory of a datastore is the datastore's own.
 func ownDir(name string) bool { return slices.Contains([]string{"ns", "host", "vm", "ct"}, name) }
 
-// isDirAt says whether name is a directory of the same file system. What else is
+// isDirAt reports whether name is a directory of the same file system. What else is
 // mounted there is not touched.
 func isDirAt(dir int, name string) bool {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: beneath}
@@ -143,7 +143,7 @@ func isDirAt(dir int, name string) bool {
 	return true
 }
 
-// IsDatastore says whether the directory rel below top, which is on a device, is a
+// IsDatastore reports whether the directory rel below top, which is on a device, is a
 // datastore. A symbolic link on the way is none: it may lead anywhere.
 func IsDatastore(top, rel string) (bool, error) {
 	fd, err := unix.Open(top, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

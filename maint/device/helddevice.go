@@ -58,7 +58,7 @@ func MountHeld(d Device, point string) error {
 	return moveMount(fd, point)
 }
 
-// Held says whether what is mounted at point is a device that nobody else can
+// Held reports whether what is mounted at point is a device that nobody else can
 // mount.
 func Held(point string) bool {
 	m, err := mounts.FindMount(point)

@@ -125,7 +125,7 @@ func NewHost(opts HostOptions) (Host, error) {
 	return h, nil
 }
 
-// isServers says whether a directory is the server's configuration directory, or has
+// isServers reports whether a directory is the server's configuration directory, or has
 // the server's datastore.cfg, whatever links and mounts are on the way.
 func isServers(dir string) bool {
 	return dir != "" && (sameFiles(dir, ServerConfigDir) ||
@@ -235,7 +235,7 @@ func (h *Host) placeRun(dir string, getenv func(string) string) error {
 	return nil
 }
 
-// besideServer says whether the datastore.cfg is that of the server of this host,
+// besideServer reports whether the datastore.cfg is that of the server of this host,
 // and not one that was made to look like it.
 func (h *Host) besideServer() bool { return h.at.PBS && h.ConfigDir() == ServerConfigDir }
 
@@ -256,7 +256,7 @@ func (h *Host) defaultOwnRun(server bool, getenv func(string) string) (string, e
 	return filepath.Join(xdg, "pbsfs"), nil
 }
 
-// mayWrite says whether this process can make files in a directory, which need not
+// mayWrite reports whether this process can make files in a directory, which need not
 // be there yet.
 func mayWrite(dir string) bool {
 	if !Exists(dir) {
@@ -338,18 +338,11 @@ func (h Host) OperationsFile(store string) string { return filepath.Join(h.Opera
 // LocksDir is where snapshots and groups have their lock files.
 func (h Host) LocksDir() string { return filepath.Join(h.at.RunDir, "locks") }
 
-// OldLockingFile exists while a newer PBS still uses the older locks.
-func (h Host) OldLockingFile() string { return filepath.Join(h.at.RunDir, "old-locking") }
-
 // OwnRunDir is where pbsfs keeps what is its own: sockets, mount records, logs.
 func (h Host) OwnRunDir() string { return h.at.OwnRunDir }
 
-// IsPBS says whether a PBS shares these places.
+// IsPBS reports whether a PBS shares these places.
 func (h Host) IsPBS() bool { return h.at.PBS }
-
-// Owner returns the user and group that get what we create among PBS's files.
-// ok is false where it simply stays ours.
-func (h Host) Owner() (uid, gid int, ok bool) { return h.at.Files.UID, h.at.Files.GID, h.at.Files.Set }
 
 // Configs are the directories of all datastore.cfg that bind us, our own first.
 func (h Host) Configs() []ConfigPlace { return h.at.Configs }

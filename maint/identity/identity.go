@@ -30,13 +30,13 @@ type ID struct {
 	Path string `json:"path,omitempty"`
 }
 
-// IsZero says whether nothing is known.
+// IsZero reports whether nothing is known.
 func (a ID) IsZero() bool { return a == ID{} }
 
-// Seen says whether the datastore itself was seen, and not only told of.
+// Seen reports whether the datastore itself was seen, and not only told of.
 func (a ID) Seen() bool { return a.Ino != 0 }
 
-// Same says whether both are known to be one datastore.
+// Same reports whether both are known to be one datastore.
 //
 // Where both were seen, only what was seen counts: a copy of a disk has the
 // UUID of the original, and is another disk.
@@ -52,7 +52,7 @@ func (a ID) Same(b ID) bool {
 	return a.UUID != "" && b.UUID != "" && a.Path != "" && a.Path == b.Path
 }
 
-// Differs says whether both are known to be two datastores. Of two IDs that say
+// Differs reports whether both are known to be two datastores. Of two IDs that say
 // too little neither Same nor Differs holds.
 func (a ID) Differs(b ID) bool {
 	if a.Same(b) {

@@ -62,7 +62,7 @@ func (m *Source) look(ctx context.Context, files []Reading) {
 	m.host.Places().LookFor(ctx, list, m.Path)
 }
 
-// seen says whether all places were looked at that [modeSource.look] looks at.
+// seen reports whether all places were looked at that [modeSource.look] looks at.
 func (m *Source) seen(files []Reading) bool {
 	p := m.host.Places()
 	for _, e := range entriesOf(m.host, files) {
@@ -118,7 +118,7 @@ func settled(files []Reading) bool {
 	return !slices.ContainsFunc(files, func(f Reading) bool { return !f.settled })
 }
 
-// isOwn says whether an entry is the datastore: one of the same name unless it is
+// isOwn reports whether an entry is the datastore: one of the same name unless it is
 // known to be another one, and one of another name if it is known to be this one.
 func (m *Source) isOwn(e cfg.Datastore, own, at places.Spot, hangs bool) bool {
 	if e.Name == m.store {

@@ -164,14 +164,14 @@ func (m *Source) Fresh(anyhow bool) (b Binding, file string, err error) {
 }
 
 // read returns what stands in the files, reading those that have changed, or all
-// again. same says that nothing has.
-func (m *Source) read(again bool) (files []Reading, same bool, file string, err error) {
+// anew. same says that nothing has.
+func (m *Source) read(anew bool) (files []Reading, same bool, file string, err error) {
 	m.mu.Lock()
 	known := m.files
 	m.mu.Unlock()
 	files, same = make([]Reading, len(known)), true
 	for i, place := range m.host.Configs() {
-		if files[i], err = m.reread(known[i], place.File(), again); err != nil {
+		if files[i], err = m.reread(known[i], place.File(), anew); err != nil {
 			return nil, false, place.File(), err
 		}
 		same = same && files[i].Config == known[i].Config
@@ -184,8 +184,8 @@ func (m *Source) read(again bool) (files []Reading, same bool, file string, err 
 	return files, same, "", nil
 }
 
-func (m *Source) reread(known Reading, path string, again bool) (Reading, error) {
-	if known.Config != nil && known.settled && !again {
+func (m *Source) reread(known Reading, path string, anew bool) (Reading, error) {
+	if known.Config != nil && known.settled && !anew {
 		now, err := statefile.StampOf(path)
 		if err == nil && known.stamp == now {
 			return known, nil

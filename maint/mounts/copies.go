@@ -66,7 +66,7 @@ func (s *mountSpace) copies(m Mount, here MountTable) []Holder {
 	return nil
 }
 
-// hears says whether a copy is taken away together with a mount: what is mounted
+// hears reports whether a copy is taken away together with a mount: what is mounted
 // on one of the two directories that they are mounted on is on the other one.
 func hears(c Mount, there MountTable, m Mount, here MountTable) bool {
 	parent := func(t MountTable, of Mount) (p Mount) {
@@ -97,7 +97,7 @@ func (s *mountSpace) holder(path, how, name string, here bool) Holder {
 	return h
 }
 
-// layeredOn says whether an overlay has a directory of a mount as a layer; before is
+// layeredOn reports whether an overlay has a directory of a mount as a layer; before is
 // what was mounted when it was made: since then a path may lead elsewhere. The kernel
 // lists layers by the names they were given by, which may be relative to a
 // directory that nobody knows any more: then it is enough that the name could
@@ -141,7 +141,7 @@ func (m Mount) layers() []string {
 	return dirs
 }
 
-// endsIn says whether a relative path could lead to a mount point, or below it:
+// endsIn reports whether a relative path could lead to a mount point, or below it:
 // the point ends in the path's first components.
 func endsIn(point, rel string) bool {
 	rel = filepath.Clean(rel)

@@ -77,7 +77,7 @@ func ServerOf(m Mount) (procfs.Process, bool) {
 	return newest, newest.PID != 0
 }
 
-// hasConnection says whether a process has the connection of a mount open.
+// hasConnection reports whether a process has the connection of a mount open.
 func hasConnection(pid int, m Mount) bool {
 	fds, err := procfs.NumericDirs(procfs.ProcPath(pid, "fd"))
 	if err != nil {
@@ -110,7 +110,7 @@ func connection(fdinfo string) int {
 	return -1
 }
 
-// Stopped says whether a process has been stopped, by SIGSTOP or a terminal, and
+// Stopped reports whether a process has been stopped, by SIGSTOP or a terminal, and
 // does nothing until it is continued.
 func Stopped(pid int) bool {
 	st, ok := procfs.ReadStat(pid)
@@ -159,7 +159,7 @@ func NewConnection(before map[int]bool) (*Connection, error) {
 	return nil, fmt.Errorf("there is no new connection of FUSE: %w", os.ErrNotExist)
 }
 
-// Lives says whether the kernel has the file system of the connection. Once it
+// Lives reports whether the kernel has the file system of the connection. Once it
 // has not, another one may get its device number.
 func (c *Connection) Lives() bool {
 	c.mu.Lock()

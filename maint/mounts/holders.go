@@ -249,7 +249,7 @@ func (s *holderScan) descriptors(pid int, dir, info string) {
 	}
 }
 
-// detached says whether a descriptor refers to the device through a mount that no
+// detached reports whether a descriptor refers to the device through a mount that no
 // table shows: it is mounted nowhere, or was unmounted lazily.
 func (s *holderScan) detached(link string) bool {
 	var st unix.Statx_t
@@ -290,7 +290,7 @@ func (s *holderScan) mappings(pid int, path string) {
 	}
 }
 
-// contains says whether a path that the kernel gave for a process lies on the
+// contains reports whether a path that the kernel gave for a process lies on the
 // mount, or on something that lies upon it, by the mount that is the closest above
 // it in the process's namespace.
 func (s *holderScan) contains(pid int, path string) bool {
@@ -316,7 +316,7 @@ func closest(mounts []Mount, path string) (found Mount, ok bool) {
 	return found, ok
 }
 
-// Below says whether path is dir or lies below it.
+// Below reports whether path is dir or lies below it.
 func Below(path, dir string) bool {
 	rest, ok := strings.CutPrefix(path, dir)
 	return ok && (rest == "" || rest[0] == '/' || dir == "/")

@@ -58,10 +58,10 @@ func (m Mount) Attributes() int {
 	return attr
 }
 
-// HasOption says whether an option is in a list of options.
+// HasOption reports whether an option is in a list of options.
 func HasOption(list, opt string) bool { return slices.Contains(strings.Split(list, ","), opt) }
 
-// MediumGone says whether the block device under a path is no longer there: it
+// MediumGone reports whether the block device under a path is no longer there: it
 // was unplugged while it was mounted. The path itself is not looked at.
 func MediumGone(path string) bool {
 	on, ok := MountUnder(path)

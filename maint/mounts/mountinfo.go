@@ -29,7 +29,7 @@ type Mount struct {
 	Peers, Master int
 }
 
-// SameMount says whether two lines, perhaps of different moments, are of one
+// SameMount reports whether two lines, perhaps of different moments, are of one
 // mount, which may have been moved. Numbers of mounts and of devices come again at
 // once, so what is mounted counts too.
 func (m Mount) SameMount(o Mount) bool {
@@ -39,7 +39,7 @@ func (m Mount) SameMount(o Mount) bool {
 // Device is the number of the file system's device as text, "0:42".
 func (m Mount) Device() string { return fmt.Sprintf("%d:%d", m.Major, m.Minor) }
 
-// sameDevice says whether two mounts show one file system.
+// sameDevice reports whether two mounts show one file system.
 func (m Mount) sameDevice(o Mount) bool { return m.Major == o.Major && m.Minor == o.Minor }
 
 // Mounts lists the mounts that this process sees.

@@ -128,7 +128,7 @@ func heldPoint(m Mount) (path string, ok bool) {
 	return "", false
 }
 
-// on says whether the mount is what lies on top at the place.
+// on reports whether the mount is what lies on top at the place.
 func (r approach) on(m Mount) error {
 	table, err := Mounts()
 	if err != nil {
@@ -204,7 +204,7 @@ type asideMounts struct {
 }
 
 // asideRoots are where a place for a moment is made.
-var asideRoots = []string{"/run", "/tmp", "/"} //nolint:gochecknoglobals // a constant table
+var asideRoots = []string{"/run", "/tmp", "/"}
 
 // putAside moves away what lies upon a mount, each with all that is mounted in
 // it, where nobody hears of it. Who has files open there keeps them.

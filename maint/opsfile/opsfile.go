@@ -48,12 +48,12 @@ func newEntry(p procfs.Process, c Counts) Entry {
 	return e
 }
 
-// Is says whether the entry is of this very process.
+// Is reports whether the entry is of this very process.
 func (e Entry) Is(p procfs.Process) bool {
 	return int64(e.PID) == int64(p.PID) && e.StartTime == p.StartTime
 }
 
-// Look says whether the process of the entry runs, which is called here as it is
+// Look reports whether the process of the entry runs, which is called here as it is
 // there.
 func (e Entry) Look() procfs.Sight { return procfs.LookAt(int(e.PID), e.StartTime) }
 

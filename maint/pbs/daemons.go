@@ -56,7 +56,7 @@ func stopped(pid int, taken bool) error {
 	return nil
 }
 
-// isAnother says whether a daemon that is found is that of another server, as when a
+// isAnother reports whether a daemon that is found is that of another server, as when a
 // container with a server of its own is shown the directories of the host's: the
 // operations files then know one with its pid that began at another time.
 func isAnother(host hosts.Host, p procfs.Process) bool {

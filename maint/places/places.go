@@ -172,7 +172,7 @@ func (p *Memory) LookFor(ctx context.Context, list []cfg.Datastore, dirs ...stri
 	p.uuids.Look(ctx, devices...)
 }
 
-// LookedAt says whether a directory was looked at, be it long ago.
+// LookedAt reports whether a directory was looked at, be it long ago.
 func (p *Memory) LookedAt(dir string) bool {
 	_, _, ok := p.Spots.Last(dir)
 	return ok
@@ -180,7 +180,7 @@ func (p *Memory) LookedAt(dir string) bool {
 
 // At returns what was found at a directory when it was last looked at. ok is
 // false if nobody has, since the mounts have changed.
-func (p *Memory) At(dir string) (s Spot, err error, ok bool) { //nolint:revive // err is what was found
+func (p *Memory) At(dir string) (s Spot, err error, ok bool) {
 	if s, err, ok = p.Spots.Known(dir); !ok {
 		s, err, _ = p.Spots.Last(dir)
 	}
@@ -196,7 +196,7 @@ func (p *Memory) At(dir string) (s Spot, err error, ok bool) { //nolint:revive /
 }
 
 // Of returns which datastore an entry means, as far as that is known.
-func (p *Memory) Of(d cfg.Datastore) (s Spot, err error, ok bool) { //nolint:revive // err is what was found
+func (p *Memory) Of(d cfg.Datastore) (s Spot, err error, ok bool) {
 	if d.Path == "" {
 		return Spot{}, os.ErrNotExist, true
 	}
@@ -208,7 +208,7 @@ func (p *Memory) Of(d cfg.Datastore) (s Spot, err error, ok bool) { //nolint:rev
 	return s, err, ok
 }
 
-// Untouchable says whether the place of an entry must be left alone: its file
+// Untouchable reports whether the place of an entry must be left alone: its file
 // system may be about to be unmounted, and who looks at it is in the way.
 func Untouchable(d cfg.Datastore) bool {
 	return d.Mode.Type == cfg.Unmount || d.Mode.Type == cfg.Delete || d.Mode.Type == cfg.Offline

@@ -55,14 +55,14 @@ func StatusLine(pid int, name string) string {
 	return ""
 }
 
-// OwnedBy says whether a process runs as that user, and as no other one.
+// OwnedBy reports whether a process runs as that user, and as no other one.
 func OwnedBy(pid, uid int) bool {
 	ids := strings.Fields(StatusLine(pid, "Uid:"))
 	want := strconv.Itoa(uid)
 	return len(ids) >= 2 && ids[0] == want && ids[1] == want
 }
 
-// Alive says whether the process that is called so here runs.
+// Alive reports whether the process that is called so here runs.
 func Alive(pid int, starttime uint64) bool { return LookAt(pid, starttime) == Runs }
 
 // procStat is what /proc/PID/stat says of a process.

@@ -83,7 +83,7 @@ func shownNamespace(ours bool) string {
 	return ""
 }
 
-// seesAll says whether the processes of others are shown: with the option
+// seesAll reports whether the processes of others are shown: with the option
 // hidepid they are not, not even the first one.
 func seesAll() bool {
 	_, err := os.Stat("/proc/1/stat")
@@ -96,7 +96,7 @@ func Self() (Process, error) {
 	return v.me, err
 }
 
-// OwnNumbers says whether /proc calls processes what the kernel calls them when it
+// OwnNumbers reports whether /proc calls processes what the kernel calls them when it
 // speaks to this process.
 func OwnNumbers() bool {
 	v, err := Around()
@@ -138,7 +138,7 @@ const (
 	Ended
 )
 
-// Look says whether the process runs.
+// Look reports whether the process runs.
 func (m ProcessMark) Look() Sight {
 	v, err := Around()
 	ns := m.Namespace
@@ -151,7 +151,7 @@ func (m ProcessMark) Look() Sight {
 	return LookAt(m.PID, m.StartTime)
 }
 
-// LookAt says whether a process runs that is called so here.
+// LookAt reports whether a process runs that is called so here.
 func LookAt(pid int, starttime uint64) Sight {
 	if pid <= 0 {
 		return Ended

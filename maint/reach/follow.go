@@ -32,7 +32,7 @@ type Place struct {
 	Top  string
 }
 
-// IsDir says whether a directory is there, as far as was looked.
+// IsDir reports whether a directory is there, as far as was looked.
 func (p Place) IsDir() bool { return p.Mode&unix.S_IFMT == unix.S_IFDIR }
 
 // Abs returns the path from the root, without looking at anything: a working

@@ -57,7 +57,7 @@ func (l *look[T]) fresh(now time.Time) bool {
 // Known returns what was found at a path when it was last looked at, without
 // looking. ok is false if it has to be looked at (again). The error is ErrHangs
 // as long as a look that was waited for has not ended.
-func (m *Memory[T]) Known(path string) (found T, err error, ok bool) { //nolint:revive // err is what was found
+func (m *Memory[T]) Known(path string) (found T, err error, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l := m.looks[path]
@@ -74,7 +74,7 @@ func (m *Memory[T]) Known(path string) (found T, err error, ok bool) { //nolint:
 
 // Last returns what was found at a path when a look at it last ended, be it long
 // ago. ok is false if none has.
-func (m *Memory[T]) Last(path string) (found T, err error, ok bool) { //nolint:revive // err is what was found
+func (m *Memory[T]) Last(path string) (found T, err error, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l := m.looks[path]

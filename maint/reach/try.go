@@ -52,7 +52,7 @@ func Resolve(ctx context.Context, path string) (Place, error) {
 	return place, err
 }
 
-// Answers says whether what lies at a path can be asked without being caught, in
+// Answers reports whether what lies at a path can be asked without being caught, in
 // bounded time. A path that leads nowhere can. Unlike the rest of this package it
 // looks into a mounted tree of pbsfs, for those who were told to.
 func Answers(ctx context.Context, path string) error {

@@ -135,7 +135,7 @@ func Flock(f *os.File, how int) error {
 	}
 }
 
-// SameFile says whether a path leads to the file that is open.
+// SameFile reports whether a path leads to the file that is open.
 func SameFile(f *os.File, path string) bool {
 	a, err1 := f.Stat()
 	b, err2 := os.Lstat(path)

@@ -52,7 +52,7 @@ func FlockHolders(st unix.Stat_t) ([]lockHeld, error) {
 	return held, nil
 }
 
-// hasLock says whether one of a process's descriptors has a lock on a file.
+// hasLock reports whether one of a process's descriptors has a lock on a file.
 func hasLock(pid int, st unix.Stat_t) bool {
 	dir := procfs.ProcPath(pid, "fdinfo")
 	fds, err := procfs.NumericDirs(dir)
@@ -85,7 +85,7 @@ func infoHasLock(path string, st unix.Stat_t) bool {
 	return false
 }
 
-// isRoot says whether a process has, or may take, root's rights.
+// isRoot reports whether a process has, or may take, root's rights.
 func isRoot(pid int) bool {
 	for _, id := range strings.Fields(procfs.StatusLine(pid, "Uid:")) {
 		if id == "0" {

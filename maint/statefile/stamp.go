@@ -35,7 +35,7 @@ func MakeStamp(st *syscall.Stat_t) Stamp {
 	return Stamp{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}
 }
 
-// Settled says whether a change of the file after now must show in the stamp.
+// Settled reports whether a change of the file after now must show in the stamp.
 // Within one tick of the file system's clock it need not, if somebody writes
 // into the file in place.
 func (s Stamp) Settled(now time.Time) bool {

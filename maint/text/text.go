@@ -44,7 +44,7 @@ func escape(s, kept string) string {
 	return b.String()
 }
 
-// shown says whether a rune is printed: it is in kept, or a sign or a space. A byte
+// shown reports whether a rune is printed: it is in kept, or a sign or a space. A byte
 // that is no text comes as utf8.RuneError.
 func shown(r rune, kept string) bool {
 	return r != utf8.RuneError && (unicode.IsPrint(r) || r == '\u00a0') || strings.ContainsRune(kept, r) && r != utf8.RuneError

@@ -67,7 +67,7 @@ func (d *Directory) sort() {
 	d.items = slices.Clip(d.items)
 	d.byName = make([]uint32, len(d.items))
 	for i := range d.byName {
-		d.byName[i] = uint32(i) //nolint:gosec // each takes two bytes of at most maxBlock
+		d.byName[i] = uint32(i)
 	}
 	slices.SortFunc(d.byName, func(a, b uint32) int {
 		return cmp.Or(cmp.Compare(d.items[a].name, d.items[b].name), cmp.Compare(a, b))

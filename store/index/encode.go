@@ -149,12 +149,6 @@ func (w *FixedWriter) Set(i int, d name.Digest) error {
 	return nil
 }
 
-// Size returns the length of the image.
-func (w *FixedWriter) Size() int64 { return w.size }
-
-// ChunkSize returns the length of every chunk but the last.
-func (w *FixedWriter) ChunkSize() int64 { return w.cs }
-
 // Len returns the number of chunks.
 func (w *FixedWriter) Len() int { return max(len(w.file)-headerSize, 0) / digestSize }
 

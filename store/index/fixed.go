@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
-	"github.com/pbsfs/pbsfs/store/name"
 )
 
 // The header fields of a fixed index that are read (reference
@@ -16,9 +15,6 @@ const (
 )
 
 var fixedMagic = [magicSize]byte{0x2f, 0x7f, 0x41, 0xed, 0x91, 0xfd, 0x0f, 0xcd}
-
-// ParseFixed reads a complete fixed index file.
-func ParseFixed(file []byte) (*Index, error) { return Parse(name.Fixed, file) }
 
 func readFixed(r io.Reader, length int64) (*Index, error) {
 	x, header, err := begin(r, length, fixedMagic, digestSize)

@@ -271,7 +271,7 @@ func withPRF(id asn1.ObjectIdentifier) func(*encrypted) {
 // work without end.
 func hugeKey(t testing.TB, bits uint) string {
 	t.Helper()
-	odd := func(bits uint) *big.Int { return new(big.Int).SetBit(big.NewInt(1), int(bits-1), 1) } //nolint:gosec // a small number
+	odd := func(bits uint) *big.Int { return new(big.Int).SetBit(big.NewInt(1), int(bits-1), 1) }
 	p, q := odd(bits/2), odd(bits/2+1)
 	der := encode(t, struct {
 		Version              int

@@ -5,7 +5,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/pbkdf2"
-	"crypto/sha1" //nolint:gosec // as a pseudo-random function of PBKDF2, where old files have it
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509/pkix"
@@ -49,14 +49,14 @@ const (
 )
 
 // aesKeyLen maps the ciphers, AES-CBC, to the length of their keys.
-var aesKeyLen = map[string]int{ //nolint:gochecknoglobals // a constant table
+var aesKeyLen = map[string]int{
 	"2.16.840.1.101.3.4.1.2":  16,
 	"2.16.840.1.101.3.4.1.22": 24,
 	"2.16.840.1.101.3.4.1.42": 32,
 }
 
 // prfs are the functions that PBKDF2 can go by. None named is the first one.
-var prfs = map[string]func() hash.Hash{ //nolint:gochecknoglobals // a constant table
+var prfs = map[string]func() hash.Hash{
 	"":                    sha1.New,
 	"1.2.840.113549.2.7":  sha1.New,
 	"1.2.840.113549.2.9":  sha256.New,

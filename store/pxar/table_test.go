@@ -350,7 +350,7 @@ func notStored(n *node, goodbye int64, kids []string) (out []slot) {
 		if next < len(n.kids) {
 			at = n.kids[next].namePos
 		}
-		out = append(out, slot{hash: hashName([]byte(name)), back: uint64(goodbye - at)}) //nolint:gosec // not negative
+		out = append(out, slot{hash: hashName([]byte(name)), back: uint64(goodbye - at)})
 	}
 	return out
 }

@@ -128,7 +128,7 @@ func (a *archiver) special(name string, fd int, st *unix.Stat_t) error {
 }
 
 func deviceOf(st *unix.Stat_t) pxar.Device {
-	dev := uint64(st.Rdev) //nolint:unconvert // narrower on some machines
+	dev := uint64(st.Rdev)
 	return pxar.Device{Major: unix.Major(dev), Minor: unix.Minor(dev)}
 }
 

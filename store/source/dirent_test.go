@@ -11,7 +11,7 @@ func dirent(ino uint64, name string) []byte {
 	n := (direntName + len(name) + 1 + 7) &^ 7
 	b := make([]byte, n)
 	binary.NativeEndian.PutUint64(b, ino)
-	binary.NativeEndian.PutUint16(b[direntLength:], uint16(n)) //nolint:gosec // small
+	binary.NativeEndian.PutUint16(b[direntLength:], uint16(n))
 	copy(b[direntName:], name)
 	return b
 }

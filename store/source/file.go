@@ -48,7 +48,7 @@ func (a *archiver) content(name string, fd int, st *unix.Stat_t) error {
 	a.progress(1, st.Size-min(r.pos, st.Size))
 	a.warn(name, a.difference(fd, st, &stored))
 	return a.listed(name, a.list.add(catalog.Entry{
-		Name: name, Kind: catalog.File, Size: uint64(st.Size), Mtime: int64(st.Mtim.Sec), //nolint:unconvert // narrower on some machines
+		Name: name, Kind: catalog.File, Size: uint64(st.Size), Mtime: int64(st.Mtim.Sec),
 	}))
 }
 

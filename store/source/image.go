@@ -67,7 +67,7 @@ func (i *Image) NextData(off int64) (int64, error) {
 	case errors.Is(err, unix.ENXIO):
 		return i.size, nil
 	case err != nil:
-		return off, nil //nolint:nilerr // everything is data then
+		return off, nil
 	}
 	return at, nil
 }

@@ -14,7 +14,7 @@ type linked[T any] struct {
 }
 
 func (l links[T]) put(st *unix.Stat_t, value T) {
-	if n := uint64(st.Nlink); n > 1 { //nolint:unconvert // narrower on some machines
+	if n := uint64(st.Nlink); n > 1 {
 		l[identityOf(st)] = linked[T]{value, n - 1, st.Size, st.Mtim}
 	}
 }

@@ -15,7 +15,7 @@ import (
 func (a *archiver) metadata(name string, fd int, st *unix.Stat_t, readable bool) *pxar.Metadata {
 	m := &pxar.Metadata{
 		Mode: st.Mode, UID: st.Uid, GID: st.Gid,
-		Mtime: pxar.Timestamp{Sec: int64(st.Mtim.Sec), Nsec: uint32(st.Mtim.Nsec)}, //nolint:unconvert // narrower on some machines
+		Mtime: pxar.Timestamp{Sec: int64(st.Mtim.Sec), Nsec: uint32(st.Mtim.Nsec)},
 	}
 	a.attributes(name, m, newAttributes(fd, readable))
 	if !readable {

@@ -120,10 +120,10 @@ func (w *writer) entry(n *Node, root bool) {
 		w.b = append(w.b, n.Spoil...)
 		return
 	case n.To != nil:
-		w.item(itemHardlink, nums(uint64(n.namePos-n.To.namePos)), []byte(n.To.Name+"\x00")) //nolint:gosec // it lies before
+		w.item(itemHardlink, nums(uint64(n.namePos-n.To.namePos)), []byte(n.To.Name+"\x00"))
 		return
 	}
-	w.item(itemEntry, nums(uint64(n.Mode), 0, uint64(n.UID)|uint64(n.GID)<<32, uint64(n.Sec), uint64(n.Nsec))) //nolint:gosec // as stored
+	w.item(itemEntry, nums(uint64(n.Mode), 0, uint64(n.UID)|uint64(n.GID)<<32, uint64(n.Sec), uint64(n.Nsec)))
 	for _, x := range n.Xattrs {
 		w.item(itemXattr, []byte(x.Name+"\x00"), x.Value)
 	}
@@ -162,11 +162,11 @@ func (w *writer) dir(n *Node, root bool) {
 	slots := make([]slot, 0, len(n.Kids))
 	for _, k := range n.Kids {
 		hash := siphash.Hash(hashKey0, hashKey1, []byte(k.Name))
-		slots = append(slots, slot{hash, uint64(goodbye - k.namePos), uint64(k.end - k.namePos)}) //nolint:gosec // lengths
+		slots = append(slots, slot{hash, uint64(goodbye - k.namePos), uint64(k.end - k.namePos)})
 	}
-	tail := slot{tailHash, uint64(goodbye - n.pos), uint64(16 + 24*(len(slots)+1))} //nolint:gosec // lengths
+	tail := slot{tailHash, uint64(goodbye - n.pos), uint64(16 + 24*(len(slots)+1))}
 	if w.split && root {
-		tail.back = uint64(goodbye) //nolint:gosec // a length
+		tail.back = uint64(goodbye)
 	}
 	var c []byte
 	for _, s := range append(treeOrder(slots), tail) {

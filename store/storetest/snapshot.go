@@ -106,7 +106,7 @@ func (sn *Snapshot) Dynamic(file string, pieces ...[]byte) []name.Digest {
 	for _, p := range pieces {
 		d := sn.s.Chunk(p, sn.Key)
 		end += len(p)
-		entries = append(binary.LittleEndian.AppendUint64(entries, uint64(end)), d[:]...) //nolint:gosec // a sum of lengths
+		entries = append(binary.LittleEndian.AppendUint64(entries, uint64(end)), d[:]...)
 		digests = append(digests, d)
 	}
 	sn.s.Write(sn.Dir+"/"+file, index("\x1c\x91\x4e\xa5\x19\xba\xb3\xcd", 0, 0, entries))
@@ -136,8 +136,8 @@ const indexHeader = 4096
 func index(magic string, size, chunkSize int, entries []byte) []byte {
 	out := make([]byte, indexHeader, indexHeader+len(entries))
 	copy(out, magic)
-	binary.LittleEndian.PutUint64(out[64:], uint64(size))      //nolint:gosec // a length
-	binary.LittleEndian.PutUint64(out[72:], uint64(chunkSize)) //nolint:gosec // a length
+	binary.LittleEndian.PutUint64(out[64:], uint64(size))
+	binary.LittleEndian.PutUint64(out[72:], uint64(chunkSize))
 	return append(out, entries...)
 }
 

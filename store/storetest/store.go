@@ -35,7 +35,7 @@ func In(t testing.TB, dir string) *Store { return &Store{Dir: dir, t: t} }
 // Mkdir makes a directory below the datastore, and those above it.
 func (s *Store) Mkdir(path string) {
 	s.t.Helper()
-	if err := os.MkdirAll(filepath.Join(s.Dir, path), 0o755); err != nil { //nolint:gosec // for tests
+	if err := os.MkdirAll(filepath.Join(s.Dir, path), 0o755); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -46,7 +46,7 @@ func (s *Store) Write(path string, data []byte) {
 	s.t.Helper()
 	s.Mkdir(filepath.Dir(path))
 	path = filepath.Join(s.Dir, path)
-	if err := os.WriteFile(path+".tmp", data, 0o644); err != nil { //nolint:gosec // for tests
+	if err := os.WriteFile(path+".tmp", data, 0o644); err != nil {
 		s.t.Fatal(err)
 	}
 	if err := os.Rename(path+".tmp", path); err != nil {
@@ -133,12 +133,12 @@ func Host(t testing.TB, config string) hosts.Host {
 	t.Helper()
 	dir := t.TempDir()
 	for _, d := range []string{"etc", "run"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil { //nolint:gosec // for tests
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if config != "" {
-		if err := os.WriteFile(filepath.Join(dir, "etc/datastore.cfg"), []byte(config), 0o644); err != nil { //nolint:gosec // for tests
+		if err := os.WriteFile(filepath.Join(dir, "etc/datastore.cfg"), []byte(config), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

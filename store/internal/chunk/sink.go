@@ -92,6 +92,6 @@ func (s *Sink) use(d name.Digest, plain int) (broken bool, err error) {
 
 func (s *Sink) add(plain, stored int) {
 	s.count.Add(1)
-	s.size.Add(uint64(plain))    //nolint:gosec // a length
-	s.stored.Add(uint64(stored)) //nolint:gosec // a length
+	s.size.Add(uint64(plain))
+	s.stored.Add(uint64(stored))
 }

@@ -29,7 +29,7 @@ var ErrNotEmpty = errors.New("directory is not empty")
 // does not exist and otherwise must be empty. It is a datastore when everything
 // is there; what an earlier try left that was interrupted is used.
 func Create(ctx context.Context, path string) error {
-	err := os.Mkdir(path, 0o755) //nolint:gosec // as a server demands
+	err := os.Mkdir(path, 0o755)
 	made := err == nil
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err

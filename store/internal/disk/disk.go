@@ -66,9 +66,6 @@ func Open(path string) (*Root, error) {
 // Close closes the directory.
 func (r *Root) Close() error { return unix.Close(r.fd) }
 
-// Path returns the path that Open was given.
-func (r *Root) Path() string { return r.path }
-
 // open opens name below the directory. O_NONBLOCK keeps a fifo that somebody
 // put there from blocking us; a lease is waited for, as a file server may have
 // one.

@@ -18,7 +18,7 @@ type Filesystem struct {
 	ID string
 }
 
-// Differs says whether two file systems are surely not the same.
+// Differs reports whether two file systems are surely not the same.
 func (f Filesystem) Differs(o Filesystem) bool {
 	return f.UUID != "" && o.UUID != "" && f.UUID != o.UUID || f.ID != "" && o.ID != "" && f.ID != o.ID
 }

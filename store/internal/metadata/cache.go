@@ -76,7 +76,7 @@ func (c *Cache) Piece(a Archive, chunk int) *Piece {
 	if p, ok := c.pieces.Get(k); ok {
 		return p
 	}
-	body := c.load(a, kindPiece, uint64(chunk)) //nolint:gosec // not negative
+	body := c.load(a, kindPiece, uint64(chunk))
 	if body == nil {
 		return nil
 	}
@@ -93,7 +93,7 @@ func (c *Cache) Piece(a Archive, chunk int) *Piece {
 func (c *Cache) PutPiece(a Archive, chunk int, p *Piece, write bool) {
 	c.pieces.Put(key{a, chunk}, p, p.weight())
 	if write {
-		c.write(a, record{kind: kindPiece, number: uint64(chunk), body: p.encode}, p.weight()) //nolint:gosec // not negative
+		c.write(a, record{kind: kindPiece, number: uint64(chunk), body: p.encode}, p.weight())
 	}
 }
 

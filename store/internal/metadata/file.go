@@ -180,7 +180,7 @@ func (c *Cache) fill(w io.Writer, a Archive, records []record) error {
 		binary.LittleEndian.PutUint64(raw, r.kind)
 		binary.LittleEndian.PutUint64(raw[8:], r.number)
 		raw = encoder().EncodeAll(r.body(), raw)
-		binary.LittleEndian.PutUint32(raw[16:], uint32(len(raw)-recordHeader)) //nolint:gosec // less than maxBody
+		binary.LittleEndian.PutUint32(raw[16:], uint32(len(raw)-recordHeader))
 		sum := checksum(a, raw)
 		copy(raw[20:], sum[:])
 		if _, err := w.Write(raw); err != nil {
@@ -248,14 +248,14 @@ func (c *Cache) shrink() {
 
 // encoder and decoder work in the caller's goroutine and have none of their own.
 var (
-	encoder = sync.OnceValue(func() *zstd.Encoder { //nolint:gochecknoglobals // immutable
+	encoder = sync.OnceValue(func() *zstd.Encoder {
 		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 		if err != nil {
 			panic("metadata: options of the zstd encoder: " + err.Error()) // constants
 		}
 		return e
 	})
-	decoder = sync.OnceValue(func() *zstd.Decoder { //nolint:gochecknoglobals // immutable
+	decoder = sync.OnceValue(func() *zstd.Decoder {
 		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBody))
 		if err != nil {
 			panic("metadata: options of the zstd decoder: " + err.Error()) // constants

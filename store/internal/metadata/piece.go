@@ -49,7 +49,7 @@ func (r *Ranges) Add(begin, end int64) {
 func NewPiece(from int64, b []byte, r Ranges) *Piece {
 	p := &Piece{From: from, To: from + int64(len(b)), parts: make([]part, 0, len(r.spans)), data: make([]byte, 0, r.size)}
 	for _, s := range r.spans {
-		p.parts = append(p.parts, part{pos: uint32(s[0] - from), at: uint32(len(p.data))}) //nolint:gosec // a chunk is at most 16 MiB
+		p.parts = append(p.parts, part{pos: uint32(s[0] - from), at: uint32(len(p.data))})
 		p.data = append(p.data, b[s[0]-from:s[1]-from]...)
 	}
 	return p
@@ -63,7 +63,7 @@ func (p *Piece) ReadAt(b []byte, pos int64) int {
 	if pos < p.From || pos >= p.To {
 		return 0
 	}
-	rel := uint32(pos - p.From) //nolint:gosec // a chunk is at most 16 MiB
+	rel := uint32(pos - p.From)
 	i, found := slices.BinarySearchFunc(p.parts, rel, func(x part, rel uint32) int { return int(int64(x.pos) - int64(rel)) })
 	if !found {
 		i--
@@ -71,7 +71,7 @@ func (p *Piece) ReadAt(b []byte, pos int64) int {
 	if i < 0 {
 		return 0
 	}
-	have, end := p.parts[i], uint32(len(p.data)) //nolint:gosec // as above
+	have, end := p.parts[i], uint32(len(p.data))
 	if i+1 < len(p.parts) {
 		end = p.parts[i+1].at
 	}
@@ -93,9 +93,9 @@ const pieceHeader = 20
 // encode returns the piece as bytes: From, To, number of parts, the parts, data.
 func (p *Piece) encode() []byte {
 	b := make([]byte, 0, pieceHeader+8*len(p.parts)+len(p.data))
-	b = binary.LittleEndian.AppendUint64(b, uint64(p.From))       //nolint:gosec // not negative
-	b = binary.LittleEndian.AppendUint64(b, uint64(p.To))         //nolint:gosec // not negative
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(p.parts))) //nolint:gosec // less than the bytes of a chunk
+	b = binary.LittleEndian.AppendUint64(b, uint64(p.From))
+	b = binary.LittleEndian.AppendUint64(b, uint64(p.To))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(p.parts)))
 	for _, x := range p.parts {
 		b = binary.LittleEndian.AppendUint32(b, x.pos)
 		b = binary.LittleEndian.AppendUint32(b, x.at)
@@ -109,8 +109,8 @@ func decode(b []byte) (*Piece, error) {
 		return nil, corrupt.New("piece of %d bytes", len(b))
 	}
 	p := &Piece{
-		From: int64(binary.LittleEndian.Uint64(b)),     //nolint:gosec // checked below
-		To:   int64(binary.LittleEndian.Uint64(b[8:])), //nolint:gosec // checked below
+		From: int64(binary.LittleEndian.Uint64(b)),
+		To:   int64(binary.LittleEndian.Uint64(b[8:])),
 	}
 	n := int64(binary.LittleEndian.Uint32(b[16:]))
 	b = b[pieceHeader:]
@@ -129,7 +129,7 @@ func decode(b []byte) (*Piece, error) {
 
 // check checks that the parts follow one another, in the piece and in its data.
 func (p *Piece) check() error {
-	length, have := uint64(p.To-p.From), uint64(len(p.data)) //nolint:gosec // not negative
+	length, have := uint64(p.To-p.From), uint64(len(p.data))
 	pos, at := uint64(0), uint64(0)
 	for i, x := range p.parts {
 		end := have

@@ -33,7 +33,7 @@ type Lock struct{ dir *os.File }
 func Acquire(ctx context.Context, where string) (*Lock, error) {
 	dir, err := os.OpenFile(where, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, nil //nolint:nilerr // see above
+		return nil, nil
 	}
 	deadline := time.Now().Add(lockPatience)
 	if os.Geteuid() == 0 && others(dir) {
@@ -66,7 +66,7 @@ func Acquire(ctx context.Context, where string) (*Lock, error) {
 	return nil, errors.Join(fmt.Errorf("cannot mount on %s: somebody else has the directory locked", where), dir.Close())
 }
 
-// others says whether other users than root can open a directory, and lock it.
+// others reports whether other users than root can open a directory, and lock it.
 func others(dir *os.File) bool {
 	info, err := dir.Stat()
 	return err != nil || info.Mode().Perm()&0o044 != 0

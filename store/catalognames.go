@@ -48,12 +48,12 @@ func (n *Names) At(i int) (string, catalog.Kind) { return n.dir.At(int(n.entry[i
 // for split archives, whose children are cheaper to read.
 func (a *Archive) Names(ctx context.Context, right CanRead, t *pxar.Table, path []string) (*Names, error) {
 	if a.format.Split() || t.Err() != nil {
-		return nil, nil //nolint:nilnil // documented
+		return nil, nil
 	}
 	dir, err := a.catalogued(ctx, right, path)
 	switch {
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrKeyNeeded):
-		return nil, nil //nolint:nilnil // the archive itself answers
+		return nil, nil
 	case err != nil:
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func matched(dir *catalog.Directory, t *pxar.Table) *Names {
 		if !ok || entry[i] != none {
 			return nil
 		}
-		entry[i] = uint32(k) //nolint:gosec // bounded by maxNamed
+		entry[i] = uint32(k)
 	}
 	return &Names{dir: dir, entry: entry}
 }
