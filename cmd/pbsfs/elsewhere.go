@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
-	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // addUnrecorded adds mounts of which there is no record here: those that somebody
@@ -40,7 +38,7 @@ func (s *storeStatus) addUnrecorded(ctx context.Context, host hosts.Host, of loc
 		}
 		s.Mounts = append(s.Mounts, m)
 		if t.dead {
-			s.Problems = append(s.Problems, problemState{time.Now(), fmt.Sprintf("the mount on %q is dead: its process has ended; 'pbsfs unmount' takes it away", t.Point)})
+			s.Problems = append(s.Problems, problemState{Time: time.Now(), Text: fmt.Sprintf("the mount on %q is dead: its process has ended; 'pbsfs unmount' takes it away", t.Point)})
 		}
 	}
 	return nil
@@ -55,14 +53,4 @@ func (m mountStatus) unrecorded() string {
 		return "served from elsewhere, by a process of another run directory"
 	}
 	return fmt.Sprintf("served from elsewhere, by process %d of another run directory", m.PID)
-}
-
-// takenAway reports whether the mount of the record is no longer there, though its
-// process still serves somebody.
-func (r *mountRecord) takenAway() bool {
-	if r.Device == "" || r.Look() != procfs.Runs || inOtherNamespace(r.PID) {
-		return false
-	}
-	ours, err := mountpoint.Ours()
-	return err == nil && !slices.ContainsFunc(ours, r.of)
 }

@@ -272,7 +272,7 @@ func (a *app) addKeys(ctx context.Context, where string, o unlock.Options) error
 	}
 	for _, m := range trees {
 		r := recordOf(known, m)
-		if r == nil || !r.own { // another user's may be anybody's socket
+		if r == nil || !r.ours() {
 			continue
 		}
 		pass := &unlock.Passphrases{Keyring: a.keyring(), Name: unlock.KeyPassword}

@@ -12,14 +12,16 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint/mounts"
-	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
+
+// endTimeout is how long a serving process gets to end after its mount has.
+const endTimeout = 5 * time.Second
 
 // leaving is one unmount of trees. All of them are looked at before the first is
 // touched, so that it is refused as a whole, or succeeds.
 type leaving struct {
-	trees  []*mountedTree // the last made first
+	trees  []leavingTree // the last made first
 	o      unmountOptions
 	until  time.Time // the end of the wait for who is in the way
 	stderr io.Writer
@@ -27,7 +29,10 @@ type leaving struct {
 
 // leaving finds out who serves the mounts.
 func (a *app) leaving(ctx context.Context, mounted []mounts.Mount, known []*mountRecord, o unmountOptions) *leaving {
-	trees := askTrees(ctx, mounted, known)
+	var trees []leavingTree
+	for _, t := range askTrees(ctx, mounted, known) {
+		trees = append(trees, leavingTree{t})
+	}
 	return &leaving{trees: trees, o: o, until: time.Now().Add(o.wait), stderr: a.stderr}
 }
 
@@ -75,7 +80,7 @@ func (l *leaving) answering() error {
 
 // kernelRefuses reports whether the kernel knows of somebody in one of the trees.
 func (l *leaving) kernelRefuses() bool {
-	return slices.ContainsFunc(l.trees, func(t *mountedTree) bool { return !t.dead && errors.Is(t.unused(), unix.EBUSY) })
+	return slices.ContainsFunc(l.trees, func(t leavingTree) bool { return !t.dead && errors.Is(t.unused(), unix.EBUSY) })
 }
 
 // nothingLost makes sure that a forced unmount takes nothing else with it that
@@ -120,18 +125,18 @@ func (l *leaving) busy(ctx context.Context) error {
 
 // holders returns who is in the way of one of the trees. Those that go with the
 // others are not.
-func (l *leaving) holders(ctx context.Context, t *mountedTree) ([]mounts.Holder, error) {
+func (l *leaving) holders(ctx context.Context, t leavingTree) ([]mounts.Holder, error) {
 	if t.dead { // nobody waits for what is still open there: it only gives errors
 		return nestedIn(t.inside()), nil
 	}
 	holders, err := t.inTheWay(ctx)
 	return slices.DeleteFunc(holders, func(h mounts.Holder) bool {
-		return h.How == mounts.HowNested && slices.ContainsFunc(l.trees, func(o *mountedTree) bool { return o.Point == h.Path })
+		return h.How == mounts.HowNested && slices.ContainsFunc(l.trees, func(o leavingTree) bool { return o.Point == h.Path })
 	}), err
 }
 
 // take takes one of the trees away. Meanwhile somebody may have begun to use it.
-func (l *leaving) take(ctx, wait context.Context, t *mountedTree) error {
+func (l *leaving) take(ctx, wait context.Context, t leavingTree) error {
 	switch {
 	case t.dead:
 		inside := t.inside()
@@ -162,7 +167,7 @@ func (l *leaving) take(ctx, wait context.Context, t *mountedTree) error {
 }
 
 // refused says who has come in between.
-func (l *leaving) refused(ctx context.Context, t *mountedTree, cause error) error {
+func (l *leaving) refused(ctx context.Context, t leavingTree, cause error) error {
 	holders, err := mounts.HoldersOf(context.WithoutCancel(ctx), t.Mount)
 	if err != nil || len(holders) == 0 {
 		return fmt.Errorf("%w: %w", mountpoint.ErrActive, cause)
@@ -172,7 +177,7 @@ func (l *leaving) refused(ctx context.Context, t *mountedTree, cause error) erro
 
 // detach takes a mount away from under those who use it, and says what that leaves
 // behind.
-func (l *leaving) detach(ctx context.Context, t *mountedTree) error {
+func (l *leaving) detach(ctx context.Context, t leavingTree) error {
 	holders, err := mounts.HoldersOf(ctx, t.Mount)
 	if err != nil {
 		return err
@@ -194,7 +199,7 @@ func (l *leaving) detach(ctx context.Context, t *mountedTree) error {
 
 // abort takes away a mount whose process does not answer: those who wait for it
 // get an error.
-func (l *leaving) abort(ctx context.Context, t *mountedTree) error {
+func (l *leaving) abort(ctx context.Context, t leavingTree) error {
 	err := mounts.AbortConnection(t.Mount)
 	inside := t.inside()
 	if terr := t.take(ctx, true); terr != nil {
@@ -239,7 +244,7 @@ func (l *leaving) ended(ctx context.Context) error {
 }
 
 // servedOn says where else the tree is mounted.
-func (t *mountedTree) servedOn() (string, bool) {
+func (t leavingTree) servedOn() (string, bool) {
 	if t.elsewhere {
 		return "its mount in another namespace", true
 	}
@@ -255,7 +260,7 @@ func (t *mountedTree) servedOn() (string, bool) {
 
 // waitEnd waits until the process that served a mount has ended. One that answers
 // after all that time serves somebody who cannot be found.
-func (t *mountedTree) waitEnd(ctx context.Context) error {
+func (t leavingTree) waitEnd(ctx context.Context) error {
 	r := t.server
 	wait, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
@@ -273,21 +278,6 @@ func (t *mountedTree) waitEnd(ctx context.Context) error {
 	}
 	r.remove()
 	return nil
-}
-
-// await returns when the process that left the record has ended, or a moment later.
-func (r *mountRecord) await() {
-	if r.Look() != procfs.Runs { // its pid is not one of ours
-		time.Sleep(retryAfter)
-		return
-	}
-	fd, err := unix.PidfdOpen(r.PID, 0)
-	if err != nil {
-		time.Sleep(retryAfter)
-		return
-	}
-	defer unix.Close(fd)
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(retryAfter.Milliseconds()))
 }
 
 // pause waits a little, and returns false when there is no more time.

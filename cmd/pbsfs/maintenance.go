@@ -337,3 +337,16 @@ func (a *app) warnOfOthers(host hosts.Host, t locate.Target) {
 		fmt.Fprintf(a.stderr, "pbsfs: warning: datastore %s is still %s\n", t.Name, m.text())
 	}
 }
+
+// warnOfUsers tells people which counts of other users are not believed.
+func (a *app) warnOfUsers(host hosts.Host, store string) {
+	if tally, err := maint.Count(host, store); err == nil {
+		a.complain(tally.Problems)
+	}
+}
+
+func (a *app) complain(problems []error) {
+	for _, err := range problems {
+		fmt.Fprintf(a.stderr, "pbsfs: warning: %s\n", text.Printable(oneLine(err.Error())))
+	}
+}

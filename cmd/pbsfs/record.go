@@ -55,6 +55,10 @@ type mountRecord struct {
 // socket is where the process that left the record answers; see control.go.
 func (r *mountRecord) socket() string { return strings.TrimSuffix(r.file, ".json") + ".sock" }
 
+// ours reports whether a process of this user left the record, in our own run
+// directory. Another user's may be anybody's socket.
+func (r *mountRecord) ours() bool { return r.own }
+
 func recordDir(host hosts.Host) string { return filepath.Join(host.OwnRunDir(), "mounts") }
 
 // writeRecord leaves the record of this process's mount.
@@ -244,4 +248,22 @@ func (r *mountRecord) parse(text []byte) error {
 	err := json.Unmarshal(text, r)
 	r.restore()
 	return err
+}
+
+// awaitStep is how long await waits at most.
+const awaitStep = 50 * time.Millisecond
+
+// await returns when the process that left the record has ended, or a moment later.
+func (r *mountRecord) await() {
+	if r.Look() != procfs.Runs { // its pid is not one of ours
+		time.Sleep(awaitStep)
+		return
+	}
+	fd, err := unix.PidfdOpen(r.PID, 0)
+	if err != nil {
+		time.Sleep(awaitStep)
+		return
+	}
+	defer unix.Close(fd)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(awaitStep.Milliseconds()))
 }

@@ -6,12 +6,14 @@ import (
 	"slices"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/identity"
 	"github.com/pbsfs/pbsfs/maint/modes"
 	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
@@ -123,4 +125,43 @@ func servedAt(host hosts.Host, t locate.Target) ([]string, error) {
 		}
 	}
 	return at, nil
+}
+
+// treesOf returns the mounts of a datastore's trees, bound ones too, the last made
+// first.
+func treesOf(host hosts.Host, t locate.Target, known []*mountRecord) ([]mounts.Mount, error) {
+	ours, err := mountpoint.Ours()
+	if err != nil {
+		return nil, err
+	}
+	var of []mounts.Mount
+	for _, m := range slices.Backward(ours) {
+		if shows(host, t, known, m) {
+			of = append(of, m)
+		}
+	}
+	return of, nil
+}
+
+// recordOf returns the record of a mount, nil if there is none. Numbers of devices
+// come again, while a process that was cut off from its mount is stopped and has
+// not noticed: the newest counts.
+func recordOf(known []*mountRecord, m mounts.Mount) *mountRecord {
+	var newest *mountRecord
+	for _, r := range known {
+		if r.of(m) && (newest == nil || r.StartTime > newest.StartTime) {
+			newest = r
+		}
+	}
+	return newest
+}
+
+// takenAway reports whether the mount of the record is no longer there, though its
+// process still serves somebody.
+func (r *mountRecord) takenAway() bool {
+	if r.Device == "" || r.Look() != procfs.Runs || inOtherNamespace(r.PID) {
+		return false
+	}
+	ours, err := mountpoint.Ours()
+	return err == nil && !slices.ContainsFunc(ours, r.of)
 }

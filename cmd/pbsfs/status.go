@@ -179,7 +179,8 @@ func (a *app) watchStatus(ctx context.Context, host hosts.Host, args []string, a
 }
 
 func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, asJSON bool) error {
-	known, err := a.trustedRecords(host)
+	known, problems, err := trusted(host)
+	a.complain(problems)
 	if err != nil {
 		return err
 	}
@@ -197,7 +198,7 @@ func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, as
 			return err
 		}
 		if err != nil { // one datastore's trouble does not hide the others
-			s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
+			s.Problems = append(s.Problems, problemState{Time: time.Now(), Text: err.Error()})
 		}
 		all = append(all, s)
 	}
@@ -272,7 +273,7 @@ func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*mo
 	}
 	s.Processes = append(s.Processes, tally.Processes...)
 	for _, err := range tally.Problems {
-		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
+		s.Problems = append(s.Problems, problemState{Time: time.Now(), Text: err.Error()})
 	}
 	for _, r := range known {
 		if r.serves(t) {
@@ -298,11 +299,11 @@ func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked)
 		s.Mode, s.Message = &mode, "no longer in datastore.cfg, so nothing new is done with it; unmount it, and mount it again"
 	}
 	if state.err != nil {
-		s.Problems = append(s.Problems, problemState{time.Now(), state.err.Error()})
+		s.Problems = append(s.Problems, problemState{Time: time.Now(), Text: state.err.Error()})
 	}
 	holders, err := mounts.Holders(ctx, point)
 	if err != nil && !errors.Is(err, mounts.ErrNotMounted) {
-		s.Problems = append(s.Problems, problemState{time.Now(), err.Error()})
+		s.Problems = append(s.Problems, problemState{Time: time.Now(), Text: err.Error()})
 	}
 	s.Handles = append(s.Handles, handlesOf(point, state.Handles, holders)...)
 	for _, l := range state.Locked {

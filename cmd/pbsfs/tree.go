@@ -8,18 +8,13 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
-	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 const (
-	// endTimeout is how long a serving process gets to end after its mount has.
-	endTimeout = 5 * time.Second
 	// pingTimeout is how long a serving process gets to say that it is there. It
 	// needs nothing but a processor for that.
 	pingTimeout = 4 * time.Second
@@ -101,82 +96,4 @@ func inOtherNamespace(pid int) bool {
 	}
 	its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
 	return err == nil && its != own
-}
-
-// inTheWay returns who keeps the mount from being taken away, or would keep the tree
-// in use after that.
-func (t *mountedTree) inTheWay(ctx context.Context) ([]mounts.Holder, error) {
-	ctx = context.WithoutCancel(ctx)
-	copies, err := t.copies(ctx)
-	if err != nil || len(copies) > 0 {
-		return copies, err
-	}
-	refused := t.unused()
-	var hidden *mounts.HiddenError
-	switch {
-	case errors.As(refused, &hidden):
-		return []mounts.Holder{{Name: hidden.By.FSType, Path: hidden.By.Point, How: "mounted above it"}}, nil
-	case refused != nil && !errors.Is(refused, unix.EBUSY):
-		return nil, refused
-	case refused == nil && os.Geteuid() == 0 && !t.covered():
-		return nil, nil
-	}
-	holders, err := mounts.HoldersOf(ctx, t.Mount)
-	if err == nil && len(holders) == 0 && refused != nil && errors.Is(t.unused(), unix.EBUSY) {
-		holders = []mounts.Holder{{Name: "somebody who cannot be seen from here", How: "in use", Path: t.Point}}
-	}
-	return holders, err
-}
-
-// unused asks the kernel, if it can be asked, whether the mount could be taken away.
-func (t *mountedTree) unused() error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	err := mounts.Unused(t.Mount)
-	if errors.Is(err, mounts.ErrNotMounted) {
-		return nil // somebody was faster
-	}
-	return err
-}
-
-// copies returns what would go on using the tree when the last mount of it here is
-// gone.
-func (t *mountedTree) copies(ctx context.Context) ([]mounts.Holder, error) {
-	if t.elsewhere || os.Geteuid() != 0 {
-		return nil, nil
-	}
-	return mounts.CopiesOf(ctx, t.Mount)
-}
-
-// covered reports whether something lies upon the tree.
-func (t *mountedTree) covered() bool {
-	table, err := mounts.Mounts()
-	if err != nil {
-		return false
-	}
-	now, ok := table.Find(t.Mount)
-	return ok && len(table.Upon(now)) > 0
-}
-
-// inside returns what is mounted inside of the tree.
-func (t *mountedTree) inside() []mounts.Mount {
-	table, err := mounts.Mounts()
-	if err != nil {
-		return nil
-	}
-	now, ok := table.Find(t.Mount)
-	if !ok {
-		return nil
-	}
-	return table.Inside(now)
-}
-
-// take takes the mount away.
-func (t *mountedTree) take(ctx context.Context, lazily bool) error {
-	err := fs.Unmount(ctx, t.Mount, lazily)
-	if errors.Is(err, mounts.ErrNotMounted) {
-		return nil // somebody was faster
-	}
-	return err
 }

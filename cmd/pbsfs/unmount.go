@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,7 +10,6 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
-	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
@@ -109,33 +107,4 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 		return err
 	}
 	return locate.Sweep(host)
-}
-
-// treesOf returns the mounts of a datastore's trees, bound ones too, the last made
-// first.
-func treesOf(host hosts.Host, t locate.Target, known []*mountRecord) ([]mounts.Mount, error) {
-	ours, err := mountpoint.Ours()
-	if err != nil {
-		return nil, err
-	}
-	var of []mounts.Mount
-	for _, m := range slices.Backward(ours) {
-		if shows(host, t, known, m) {
-			of = append(of, m)
-		}
-	}
-	return of, nil
-}
-
-// recordOf returns the record of a mount, nil if there is none. Numbers of devices
-// come again, while a process that was cut off from its mount is stopped and has
-// not noticed: the newest counts.
-func recordOf(known []*mountRecord, m mounts.Mount) *mountRecord {
-	var newest *mountRecord
-	for _, r := range known {
-		if r.of(m) && (newest == nil || r.StartTime > newest.StartTime) {
-			newest = r
-		}
-	}
-	return newest
 }

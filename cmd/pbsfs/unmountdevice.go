@@ -102,7 +102,7 @@ func (r *removal) clearHung(ctx context.Context) error {
 	if err := r.answering(); err != nil {
 		return err
 	}
-	var left []*mountedTree
+	var left []leavingTree
 	for _, t := range r.trees {
 		if t.hangs == nil {
 			left = append(left, t)

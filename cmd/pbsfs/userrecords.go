@@ -24,30 +24,15 @@ const (
 // maxComplaints is how much of what is wrong with one user's files is told.
 const maxComplaints = 3
 
-// trustedRecords returns the records that are believed, and tells people why others
-// are not.
-func (a *app) trustedRecords(host hosts.Host) ([]*mountRecord, error) {
+// trusted returns the records that are believed, and why others are not.
+func trusted(host hosts.Host) (known []*mountRecord, problems []error, err error) {
 	own, err := ownRecords(recordDir(host))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	users, problems := usersRecords(host)
-	a.complain(problems)
-	all := append(own, users...)
-	return all, followMoved(all)
-}
-
-// warnOfUsers tells people which counts of other users are not believed.
-func (a *app) warnOfUsers(host hosts.Host, store string) {
-	if tally, err := maint.Count(host, store); err == nil {
-		a.complain(tally.Problems)
-	}
-}
-
-func (a *app) complain(problems []error) {
-	for _, err := range problems {
-		fmt.Fprintf(a.stderr, "pbsfs: warning: %s\n", text.Printable(oneLine(err.Error())))
-	}
+	known = append(own, users...)
+	return known, problems, followMoved(known)
 }
 
 // usersRecords returns the records that other users' processes left, and what is
