@@ -97,6 +97,10 @@ var arrows = map[string][]string{
 		"cmd/pbsfs/internal/fault", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/usage", "store",
 		"maint", "maint/cfg", "maint/device", "maint/hosts", "maint/identity", "maint/modes", "maint/mounts", "maint/places", "maint/procfs", "maint/reach",
 	},
+	"cmd/pbsfs/internal/served": {
+		"cmd/pbsfs/internal/locate", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/unlock", "fs", "store",
+		"maint", "maint/cfg", "maint/hosts", "maint/identity", "maint/modes", "maint/mounts", "maint/procfs", "maint/text",
+	},
 }
 
 // decoders open nothing: they are given bytes.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
@@ -175,14 +176,14 @@ func removeDatastore(ctx context.Context, host hosts.Host, name string) error {
 		return maint.RemoveDatastore(ctx, host, name) // says why not
 	}
 	t := locate.TargetOf(host, listed, listed[i])
-	where, err := servedAt(host, t)
+	where, err := served.At(host, t)
 	if err != nil {
 		return err
 	}
 	if len(where) > 0 {
 		return fmt.Errorf("datastore %s is %w: it is mounted on %s; first: pbsfs unmount %s", name, mountpoint.ErrActive, strings.Join(where, ", "), name)
 	}
-	also, err := formerNames(host, t)
+	also, err := served.FormerNames(host, t)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
@@ -14,31 +15,31 @@ import (
 // addUnrecorded adds mounts of which there is no record here: those that somebody
 // has bound in another place, those whose process has left its record in another
 // run directory, and dead ones.
-func (s *storeStatus) addUnrecorded(ctx context.Context, host hosts.Host, of locate.Target, known []*mountRecord) error {
+func (s *storeStatus) addUnrecorded(ctx context.Context, host hosts.Host, of locate.Target, known []*served.Record) error {
 	ours, err := mountpoint.Ours()
 	if err != nil {
 		return err
 	}
 	var unknown []mounts.Mount
 	for _, m := range ours {
-		if !shows(host, of, known, m) {
+		if !served.Shows(host, of, known, m) {
 			continue
 		}
-		r := recordOf(known, m)
+		r := served.Find(known, m)
 		if r == nil {
 			unknown = append(unknown, m)
 		} else if r.Mountpoint != m.Point {
 			s.Mounts = append(s.Mounts, mountStatus{Mountpoint: m.Point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked})
 		}
 	}
-	for _, t := range askTrees(ctx, unknown, nil) {
-		m := mountStatus{Mountpoint: t.Point, Elsewhere: !t.dead}
-		if t.server != nil {
-			m.PID = t.server.PID
+	for _, t := range served.Trees(ctx, unknown, nil) {
+		m := mountStatus{Mountpoint: t.Point, Elsewhere: !t.Dead}
+		if t.Server != nil {
+			m.PID = t.Server.PID
 		}
 		s.Mounts = append(s.Mounts, m)
-		if t.dead {
-			s.Problems = append(s.Problems, problemState{Time: time.Now(), Text: fmt.Sprintf("the mount on %q is dead: its process has ended; 'pbsfs unmount' takes it away", t.Point)})
+		if t.Dead {
+			s.Problems = append(s.Problems, served.Problem{Time: time.Now(), Text: fmt.Sprintf("the mount on %q is dead: its process has ended; 'pbsfs unmount' takes it away", t.Point)})
 		}
 	}
 	return nil

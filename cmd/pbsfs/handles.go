@@ -4,13 +4,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
 // handlesOf says who has what open. Holders are found; what the serving process
 // has open and nobody is found to hold is told by who opened it.
-func handlesOf(mountpoint string, open []handleState, holders []mounts.Holder) []handleStatus {
+func handlesOf(mountpoint string, open []served.Handle, holders []mounts.Holder) []handleStatus {
 	since := make(map[string]time.Time)
 	for _, h := range open {
 		path := filepath.Join(mountpoint, h.Path)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint/text"
@@ -266,13 +267,13 @@ func (a *app) addKeys(ctx context.Context, where string, o unlock.Options) error
 	if err != nil {
 		return err
 	}
-	known, err := records(host)
+	known, err := served.Records(host)
 	if err != nil {
 		return err
 	}
 	for _, m := range trees {
-		r := recordOf(known, m)
-		if r == nil || !r.ours() {
+		r := served.Find(known, m)
+		if r == nil || !r.Ours() {
 			continue
 		}
 		pass := &unlock.Passphrases{Keyring: a.keyring(), Name: unlock.KeyPassword}
@@ -284,7 +285,7 @@ func (a *app) addKeys(ctx context.Context, where string, o unlock.Options) error
 			}
 			s.Keys = append(s.Keys, raw)
 		}
-		_, err := r.ask(ctx, controlRequest{Add: s})
+		_, err := r.Ask(ctx, served.Request{Add: s})
 		return err
 	}
 	return fmt.Errorf("%s: not mounted by pbsfs", where)

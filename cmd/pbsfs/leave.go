@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
@@ -28,9 +29,9 @@ type leaving struct {
 }
 
 // leaving finds out who serves the mounts.
-func (a *app) leaving(ctx context.Context, mounted []mounts.Mount, known []*mountRecord, o unmountOptions) *leaving {
+func (a *app) leaving(ctx context.Context, mounted []mounts.Mount, known []*served.Record, o unmountOptions) *leaving {
 	var trees []leavingTree
-	for _, t := range askTrees(ctx, mounted, known) {
+	for _, t := range served.Trees(ctx, mounted, known) {
 		trees = append(trees, leavingTree{t})
 	}
 	return &leaving{trees: trees, o: o, until: time.Now().Add(o.wait), stderr: a.stderr}
@@ -71,8 +72,8 @@ func (l *leaving) ready(wait context.Context) error {
 // answering refuses the unmount while a process does not answer, unless it is forced.
 func (l *leaving) answering() error {
 	for _, t := range l.trees {
-		if t.hangs != nil && !l.o.force {
-			return fmt.Errorf("nothing was unmounted: %w; --force takes the mount away all the same", t.hangs)
+		if t.Hangs != nil && !l.o.force {
+			return fmt.Errorf("nothing was unmounted: %w; --force takes the mount away all the same", t.Hangs)
 		}
 	}
 	return nil
@@ -80,14 +81,14 @@ func (l *leaving) answering() error {
 
 // kernelRefuses reports whether the kernel knows of somebody in one of the trees.
 func (l *leaving) kernelRefuses() bool {
-	return slices.ContainsFunc(l.trees, func(t leavingTree) bool { return !t.dead && errors.Is(t.unused(), unix.EBUSY) })
+	return slices.ContainsFunc(l.trees, func(t leavingTree) bool { return !t.Dead && errors.Is(t.unused(), unix.EBUSY) })
 }
 
 // nothingLost makes sure that a forced unmount takes nothing else with it that
 // could be unmounted by itself.
 func (l *leaving) nothingLost() error {
 	for _, t := range l.trees {
-		if inside := t.inside(); len(inside) > 0 && !t.dead && t.hangs == nil {
+		if inside := t.inside(); len(inside) > 0 && !t.Dead && t.Hangs == nil {
 			return &mountpoint.BusyError{Mounts: []mounts.Mount{t.Mount}, Holders: nestedIn(inside)}
 		}
 	}
@@ -126,7 +127,7 @@ func (l *leaving) busy(ctx context.Context) error {
 // holders returns who is in the way of one of the trees. Those that go with the
 // others are not.
 func (l *leaving) holders(ctx context.Context, t leavingTree) ([]mounts.Holder, error) {
-	if t.dead { // nobody waits for what is still open there: it only gives errors
+	if t.Dead { // nobody waits for what is still open there: it only gives errors
 		return nestedIn(t.inside()), nil
 	}
 	holders, err := t.inTheWay(ctx)
@@ -138,14 +139,14 @@ func (l *leaving) holders(ctx context.Context, t leavingTree) ([]mounts.Holder, 
 // take takes one of the trees away. Meanwhile somebody may have begun to use it.
 func (l *leaving) take(ctx, wait context.Context, t leavingTree) error {
 	switch {
-	case t.dead:
+	case t.Dead:
 		inside := t.inside()
 		err := t.take(ctx, true)
 		if err == nil {
 			l.lost(inside)
 		}
 		return err
-	case l.o.force && t.hangs != nil:
+	case l.o.force && t.Hangs != nil:
 		return l.abort(ctx, t)
 	}
 	for {
@@ -193,7 +194,7 @@ func (l *leaving) detach(ctx context.Context, t leavingTree) error {
 	for _, h := range append(holders, copies...) {
 		fmt.Fprintf(l.stderr, "  %s\n", h)
 	}
-	t.server = nil // it stays
+	t.Server = nil // it stays
 	return nil
 }
 
@@ -205,13 +206,13 @@ func (l *leaving) abort(ctx context.Context, t leavingTree) error {
 	if terr := t.take(ctx, true); terr != nil {
 		return errors.Join(terr, err)
 	}
-	fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; %v\n", text.Printable(t.Point), t.hangs)
+	fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; %v\n", text.Printable(t.Point), t.Hangs)
 	if err != nil {
 		fmt.Fprintf(l.stderr, "pbsfs: warning: who waits for it goes on waiting: %v\n", err)
 	}
-	t.server.remove() // of no use any more, and another mount may get its numbers
+	t.Server.Remove() // of no use any more, and another mount may get its numbers
 	l.lost(inside)
-	t.server = nil
+	t.Server = nil
 	return nil
 }
 
@@ -226,18 +227,18 @@ func (l *leaving) lost(inside []mounts.Mount) {
 // serves its tree elsewhere goes on.
 func (l *leaving) ended(ctx context.Context) error {
 	for _, t := range l.trees {
-		if t.server == nil {
+		if t.Server == nil {
 			continue
 		}
 		if where, ok := t.servedOn(); ok {
-			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; process %d goes on serving the tree, on %s\n", text.Printable(t.Point), t.server.PID, where)
+			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; process %d goes on serving the tree, on %s\n", text.Printable(t.Point), t.Server.PID, where)
 			continue
 		}
 		if err := t.waitEnd(ctx); err != nil {
 			return err
 		}
-		if t.server.alive() {
-			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; something that cannot be seen from here still uses the tree, an overlay perhaps; process %d serves it until then\n", text.Printable(t.Point), t.server.PID)
+		if t.Server.Alive() {
+			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; something that cannot be seen from here still uses the tree, an overlay perhaps; process %d serves it until then\n", text.Printable(t.Point), t.Server.PID)
 		}
 	}
 	return nil
@@ -245,7 +246,7 @@ func (l *leaving) ended(ctx context.Context) error {
 
 // servedOn says where else the tree is mounted.
 func (t leavingTree) servedOn() (string, bool) {
-	if t.elsewhere {
+	if t.Elsewhere {
 		return "its mount in another namespace", true
 	}
 	ours, err := mountpoint.Ours()
@@ -261,22 +262,22 @@ func (t leavingTree) servedOn() (string, bool) {
 // waitEnd waits until the process that served a mount has ended. One that answers
 // after all that time serves somebody who cannot be found.
 func (t leavingTree) waitEnd(ctx context.Context) error {
-	r := t.server
+	r := t.Server
 	wait, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
-	for r.alive() {
+	for r.Alive() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if wait.Err() != nil {
-			if _, err := r.ask(ctx, controlRequest{Ping: true}); err == nil {
+			if _, err := r.Ask(ctx, served.Request{Ping: true}); err == nil {
 				return nil
 			}
 			return fmt.Errorf("%s is unmounted, but process %d, which served it, has not ended and does not answer", text.Printable(t.Point), r.PID)
 		}
-		r.await()
+		r.Await()
 	}
-	r.remove()
+	r.Remove()
 	return nil
 }
 

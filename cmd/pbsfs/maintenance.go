@@ -12,6 +12,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
@@ -178,7 +179,7 @@ func (a *app) setMode(ctx context.Context, arg string, mode cfg.ModeType, o setO
 	if err != nil {
 		return err
 	}
-	also, err := formerNames(host, t)
+	also, err := served.FormerNames(host, t)
 	if err != nil {
 		return err
 	}
@@ -254,26 +255,26 @@ func holderLines(ctx context.Context, host hosts.Host, t locate.Target) string {
 	if err != nil {
 		return ""
 	}
-	known, err := records(host)
+	known, err := served.Records(host)
 	if err != nil {
 		return ""
 	}
-	answers := askAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *mountRecord) bool { return !r.serves(t) }))
+	answers := served.AskAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *served.Record) bool { return !r.Serves(t) }))
 	var b strings.Builder
 	for _, m := range ours {
-		if !shows(host, t, known, m) {
+		if !served.Shows(host, t, known, m) {
 			continue
 		}
 		holders, err := mounts.Holders(ctx, m.Point)
 		if err != nil {
 			fmt.Fprintf(&b, "  in %s: %v\n", m.Point, err)
 		}
-		r := recordOf(known, m)
-		known = slices.DeleteFunc(known, func(k *mountRecord) bool { return k == r })
+		r := served.Find(known, m)
+		known = slices.DeleteFunc(known, func(k *served.Record) bool { return k == r })
 		b.WriteString(openLines(m.Point, answers[r].Handles, holders))
 	}
 	for _, r := range known {
-		if r.serves(t) {
+		if r.Serves(t) {
 			b.WriteString(openLines(r.Mountpoint, answers[r].Handles, nil))
 		}
 	}
@@ -283,7 +284,7 @@ func holderLines(ctx context.Context, host hosts.Host, t locate.Target) string {
 // openLines lists who has something open in one mount: those who were found, and
 // where nobody was, who opened it, as the serving process knows. Who is merely
 // there, with a working directory, is in nobody's way but umount's.
-func openLines(mountpoint string, open []handleState, holders []mounts.Holder) string {
+func openLines(mountpoint string, open []served.Handle, holders []mounts.Holder) string {
 	var b strings.Builder
 	for _, h := range handlesOf(mountpoint, open, holders) {
 		switch h.How {

@@ -18,6 +18,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/fs"
@@ -217,11 +218,11 @@ func under(ctx context.Context, host hosts.Host, at *locate.Attached, o *mountOp
 	if !at.Shared() {
 		return true, nil
 	}
-	known, err := records(host)
+	known, err := served.Records(host)
 	if err != nil {
 		return false, err
 	}
-	r := recordOf(known, trees[0])
+	r := served.Find(known, trees[0])
 	if r == nil {
 		return false, nil
 	}
@@ -272,12 +273,12 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 			warning += fmt.Sprintf("pbsfs: warning: %s: %v\n", text, err)
 		}
 	}
-	record, err := writeRecord(host, ref, m.At())
+	record, err := served.Leave(host, ref, m.At())
 	tell("other commands will not find this mount", err)
-	defer record.remove()
-	answers, err := serveControl(record, m, ref, log)
+	defer record.Remove()
+	answers, err := served.Listen(record, m, ref, log)
 	tell("'pbsfs status' will not see what is open here", err)
-	defer answers.close()
+	defer answers.Close()
 	if ref.Untracked() {
 		warning += "pbsfs: warning: untracked: maintenance and unmounting of the datastore's disk do not see what is read here\n"
 	}

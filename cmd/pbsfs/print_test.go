@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/text"
@@ -72,7 +73,7 @@ func TestListsAreOneLineEach(t *testing.T) {
 	if got := processLines(procs); strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\r\u202e") {
 		t.Errorf("a process: %q", got)
 	}
-	got := openLines("/mnt", []handleState{{Path: evil}}, []mounts.Holder{{PID: 2, Name: evil, How: evil, Path: evil}})
+	got := openLines("/mnt", []served.Handle{{Path: evil}}, []mounts.Holder{{PID: 2, Name: evil, How: evil, Path: evil}})
 	if strings.Count(got, "\n") != 2 || strings.ContainsAny(got, "\x1b\r\u202e\ufffd") {
 		t.Errorf("what is open: %q", got)
 	}

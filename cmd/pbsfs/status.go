@@ -12,6 +12,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
@@ -83,7 +84,7 @@ type storeStatus struct {
 	Processes []maint.ProcessCount `json:"processes"`
 	Handles   []handleStatus       `json:"handles"`
 	Locked    []lockedStatus       `json:"locked_snapshots"`
-	Problems  []problemState       `json:"problems"`
+	Problems  []served.Problem     `json:"problems"`
 	Device    *deviceStatus        `json:"device,omitempty"`
 }
 
@@ -179,7 +180,7 @@ func (a *app) watchStatus(ctx context.Context, host hosts.Host, args []string, a
 }
 
 func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, asJSON bool) error {
-	known, problems, err := trusted(host)
+	known, problems, err := served.Trusted(host)
 	a.complain(problems)
 	if err != nil {
 		return err
@@ -188,8 +189,8 @@ func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, as
 	if err != nil {
 		return err
 	}
-	answers := askAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *mountRecord) bool {
-		return !slices.ContainsFunc(targets, r.serves)
+	answers := served.AskAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *served.Record) bool {
+		return !slices.ContainsFunc(targets, r.Serves)
 	}))
 	all := make([]storeStatus, 0, len(targets))
 	for _, t := range targets {
@@ -198,7 +199,7 @@ func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, as
 			return err
 		}
 		if err != nil { // one datastore's trouble does not hide the others
-			s.Problems = append(s.Problems, problemState{Time: time.Now(), Text: err.Error()})
+			s.Problems = append(s.Problems, served.Problem{Time: time.Now(), Text: err.Error()})
 		}
 		all = append(all, s)
 	}
@@ -218,9 +219,9 @@ func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, as
 
 // statusTargets returns the datastore that was named, or all that are
 // configured or mounted.
-func statusTargets(host hosts.Host, args []string, known []*mountRecord) ([]locate.Target, error) {
+func statusTargets(host hosts.Host, args []string, known []*served.Record) ([]locate.Target, error) {
 	if len(args) == 1 {
-		t, err := resolveServed(host, args[0], known)
+		t, err := served.Resolve(host, args[0], known)
 		return []locate.Target{t}, err
 	}
 	configured, err := locate.Configured(host)
@@ -233,7 +234,7 @@ func statusTargets(host hosts.Host, args []string, known []*mountRecord) ([]loca
 		out = append(out, locate.TargetOf(host, configured, d))
 	}
 	for _, r := range known {
-		if !slices.ContainsFunc(out, r.serves) {
+		if !slices.ContainsFunc(out, r.Serves) {
 			out = append(out, locate.Target{Name: r.Datastore, Path: r.Path, ID: modes.Present(r.Identity)})
 		}
 	}
@@ -242,18 +243,18 @@ func statusTargets(host hosts.Host, args []string, known []*mountRecord) ([]loca
 		return nil, err
 	}
 	for _, m := range ours { // without a record, perhaps
-		if !slices.ContainsFunc(out, func(t locate.Target) bool { return shows(host, t, known, m) }) {
-			id := sourceOf(host, m)
+		if !slices.ContainsFunc(out, func(t locate.Target) bool { return served.Shows(host, t, known, m) }) {
+			id := served.SourceOf(host, m)
 			out = append(out, locate.Target{Name: modes.UnlistedName(m.Source, id), Path: m.Source, ID: id})
 		}
 	}
 	return out, nil
 }
 
-func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*mountRecord, answers map[*mountRecord]asked) (storeStatus, error) {
+func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*served.Record, answers map[*served.Record]served.Answer) (storeStatus, error) {
 	s := storeStatus{
 		Datastore: t.Name, Path: t.Path, Processes: []maint.ProcessCount{},
-		Mounts: []mountStatus{}, Handles: []handleStatus{}, Locked: []lockedStatus{}, Problems: []problemState{},
+		Mounts: []mountStatus{}, Handles: []handleStatus{}, Locked: []lockedStatus{}, Problems: []served.Problem{},
 	}
 	mode, err := modeOf(host, t.Name)
 	if err != nil {
@@ -263,7 +264,7 @@ func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*mo
 	if t.Removable != nil {
 		s.Device = deviceStatusOf(*t.Removable)
 	}
-	also, err := formerNames(host, t)
+	also, err := served.FormerNames(host, t)
 	if err != nil {
 		return s, err
 	}
@@ -273,10 +274,10 @@ func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*mo
 	}
 	s.Processes = append(s.Processes, tally.Processes...)
 	for _, err := range tally.Problems {
-		s.Problems = append(s.Problems, problemState{Time: time.Now(), Text: err.Error()})
+		s.Problems = append(s.Problems, served.Problem{Time: time.Now(), Text: err.Error()})
 	}
 	for _, r := range known {
-		if r.serves(t) {
+		if r.Serves(t) {
 			s.addMount(ctx, r, answers[r])
 		}
 	}
@@ -285,11 +286,11 @@ func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*mo
 
 // addMount adds what is known of one mount. A process that does not answer is a
 // problem to be shown, not a reason to show nothing.
-func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked) {
+func (s *storeStatus) addMount(ctx context.Context, r *served.Record, state served.Answer) {
 	point := r.Mountpoint
 	s.Mounts = append(s.Mounts, mountStatus{
 		Mountpoint: point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away, Unlisted: state.Unlisted,
-		TakenAway: r.takenAway(),
+		TakenAway: r.TakenAway(),
 	})
 	if r.Look() == procfs.Unseen {
 		s.Mounts[len(s.Mounts)-1].Namespace = r.Namespace
@@ -298,12 +299,12 @@ func (s *storeStatus) addMount(ctx context.Context, r *mountRecord, state asked)
 		mode := string(cfg.Unlisted)
 		s.Mode, s.Message = &mode, "no longer in datastore.cfg, so nothing new is done with it; unmount it, and mount it again"
 	}
-	if state.err != nil {
-		s.Problems = append(s.Problems, problemState{Time: time.Now(), Text: state.err.Error()})
+	if state.Err != nil {
+		s.Problems = append(s.Problems, served.Problem{Time: time.Now(), Text: state.Err.Error()})
 	}
 	holders, err := mounts.Holders(ctx, point)
 	if err != nil && !errors.Is(err, mounts.ErrNotMounted) {
-		s.Problems = append(s.Problems, problemState{Time: time.Now(), Text: err.Error()})
+		s.Problems = append(s.Problems, served.Problem{Time: time.Now(), Text: err.Error()})
 	}
 	s.Handles = append(s.Handles, handlesOf(point, state.Handles, holders)...)
 	for _, l := range state.Locked {

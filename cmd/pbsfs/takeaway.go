@@ -7,12 +7,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
 // leavingTree is a mount that is to be taken away.
-type leavingTree struct{ *mountedTree }
+type leavingTree struct{ *served.Tree }
 
 // inTheWay returns who keeps the mount from being taken away, or would keep the tree
 // in use after that.
@@ -54,7 +55,7 @@ func (t leavingTree) unused() error {
 // copies returns what would go on using the tree when the last mount of it here is
 // gone.
 func (t leavingTree) copies(ctx context.Context) ([]mounts.Holder, error) {
-	if t.elsewhere || os.Geteuid() != 0 {
+	if t.Elsewhere || os.Geteuid() != 0 {
 		return nil, nil
 	}
 	return mounts.CopiesOf(ctx, t.Mount)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
@@ -76,7 +77,7 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 	if err != nil {
 		return err
 	}
-	known, err := records(host)
+	known, err := served.Records(host)
 	if err != nil {
 		return err
 	}
@@ -85,14 +86,14 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 		return err
 	}
 	if len(trees) == 0 {
-		t, err := resolveServed(host, arg, known)
+		t, err := served.Resolve(host, arg, known)
 		if err != nil {
 			return err
 		}
 		if t.Removable != nil && !locate.IsPath(arg) {
 			return a.unmountRemovable(ctx, host, t, o)
 		}
-		if trees, err = treesOf(host, t, known); err != nil {
+		if trees, err = served.TreesOf(host, t, known); err != nil {
 			return err
 		}
 	}

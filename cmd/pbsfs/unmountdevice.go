@@ -13,6 +13,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
@@ -62,11 +63,11 @@ func (a *app) unmountRemovable(ctx context.Context, host hosts.Host, t locate.Ta
 // find finds what is mounted, and who serves the trees.
 func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
 	until := time.Now().Add(o.wait)
-	known, err := records(r.host)
+	known, err := served.Records(r.host)
 	if err != nil {
 		return err
 	}
-	trees, err := treesOf(r.host, r.t, known)
+	trees, err := served.TreesOf(r.host, r.t, known)
 	if err != nil {
 		return err
 	}
@@ -104,7 +105,7 @@ func (r *removal) clearHung(ctx context.Context) error {
 	}
 	var left []leavingTree
 	for _, t := range r.trees {
-		if t.hangs == nil {
+		if t.Hangs == nil {
 			left = append(left, t)
 		} else if err := r.abort(ctx, t); err != nil {
 			return err

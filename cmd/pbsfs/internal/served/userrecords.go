@@ -1,4 +1,4 @@
-package main
+package served
 
 import (
 	"errors"
@@ -24,8 +24,8 @@ const (
 // maxComplaints is how much of what is wrong with one user's files is told.
 const maxComplaints = 3
 
-// trusted returns the records that are believed, and why others are not.
-func trusted(host hosts.Host) (known []*mountRecord, problems []error, err error) {
+// Trusted returns the records that are believed, and why others are not.
+func Trusted(host hosts.Host) (known []*Record, problems []error, err error) {
 	own, err := ownRecords(recordDir(host))
 	if err != nil {
 		return nil, nil, err
@@ -37,9 +37,9 @@ func trusted(host hosts.Host) (known []*mountRecord, problems []error, err error
 
 // usersRecords returns the records that other users' processes left, and what is
 // wrong with them. The directories are looked at side by side, for a bounded time.
-func usersRecords(host hosts.Host) (out []*mountRecord, problems []error) {
+func usersRecords(host hosts.Host) (out []*Record, problems []error) {
 	type found struct {
-		records []*mountRecord
+		records []*Record
 		err     error
 	}
 	dirs := maint.UserDirs(host)
@@ -67,14 +67,14 @@ func usersRecords(host hosts.Host) (out []*mountRecord, problems []error) {
 
 // recordsOf returns the records of one user's mounts: those that a process of that
 // user serves, in the place where the record says.
-func recordsOf(d maint.UserDir) ([]*mountRecord, error) {
+func recordsOf(d maint.UserDir) ([]*Record, error) {
 	dir, err := d.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
 	names, err := dir.Names("mounts")
-	var out []*mountRecord
+	var out []*Record
 	wrong := 0
 	for _, name := range names {
 		if filepath.Ext(name) != ".json" {
@@ -100,12 +100,12 @@ func recordsOf(d maint.UserDir) ([]*mountRecord, error) {
 }
 
 // userRecord reads a record of a user's, nil where its process has ended.
-func userRecord(dir *maint.OpenedUserDir, name string) (*mountRecord, error) {
+func userRecord(dir *maint.OpenedUserDir, name string) (*Record, error) {
 	data, err := dir.ReadFile(filepath.Join("mounts", name))
 	if err != nil {
 		return nil, err
 	}
-	r := &mountRecord{file: filepath.Join(dir.Path(), "mounts", name), user: dir.UserDir, uid: dir.UID}
+	r := &Record{file: filepath.Join(dir.Path(), "mounts", name), user: dir.UserDir, uid: dir.UID}
 	if err := r.parse(data[:min(len(data), maxRecord)]); err != nil {
 		return nil, fmt.Errorf("%s: not a record of a mount: %w", r.file, err)
 	}
@@ -123,7 +123,7 @@ func userRecord(dir *maint.OpenedUserDir, name string) (*mountRecord, error) {
 
 // shows reports whether the mount is the one that the record is of, in every word
 // that others go by.
-func (r *mountRecord) shows(m mounts.Mount) bool {
+func (r *Record) shows(m mounts.Mount) bool {
 	if r.Device == "" { // left by an older version
 		return m.Point == r.Mountpoint && m.Source == r.Path
 	}

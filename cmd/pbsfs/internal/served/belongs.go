@@ -1,4 +1,4 @@
-package main
+package served
 
 import (
 	"context"
@@ -20,9 +20,9 @@ import (
 // Which trees are of which datastore is told by what the datastore is, which the
 // serving process has in its record; names and paths change.
 
-// serves reports whether the mount is one of that datastore, whatever it was
+// Serves reports whether the mount is one of that datastore, whatever it was
 // called when it was mounted.
-func (r *mountRecord) serves(t locate.Target) bool {
+func (r *Record) Serves(t locate.Target) bool {
 	own := modes.Present(r.Identity)
 	switch {
 	case own.Same(t.ID):
@@ -35,13 +35,13 @@ func (r *mountRecord) serves(t locate.Target) bool {
 
 func samePath(a, b string) bool { return filepath.Clean(a) == filepath.Clean(b) }
 
-// shows reports whether a mount shows a tree of the datastore: as the record of
+// Shows reports whether a mount shows a tree of the datastore: as the record of
 // the process says, or where there is none, as what it is a mount of.
-func shows(host hosts.Host, t locate.Target, known []*mountRecord, m mounts.Mount) bool {
-	if r := recordOf(known, m); r != nil {
-		return r.serves(t)
+func Shows(host hosts.Host, t locate.Target, known []*Record, m mounts.Mount) bool {
+	if r := Find(known, m); r != nil {
+		return r.Serves(t)
 	}
-	id := sourceOf(host, m)
+	id := SourceOf(host, m)
 	switch {
 	case id.Same(t.ID):
 		return true
@@ -51,8 +51,8 @@ func shows(host hosts.Host, t locate.Target, known []*mountRecord, m mounts.Moun
 	return samePath(m.Source, t.Path) || t.Removable != nil && samePath(m.Source, t.Removable.Dir())
 }
 
-// sourceOf returns what is known of the datastore that a mount says it shows.
-func sourceOf(host hosts.Host, m mounts.Mount) identity.ID {
+// SourceOf returns what is known of the datastore that a mount says it shows.
+func SourceOf(host hosts.Host, m mounts.Mount) identity.ID {
 	if !filepath.IsAbs(m.Source) {
 		return identity.ID{}
 	}
@@ -63,10 +63,10 @@ func sourceOf(host hosts.Host, m mounts.Mount) identity.ID {
 	return found.ID
 }
 
-// formerNames are what the datastore was called when its trees were mounted, as far
+// FormerNames are what the datastore was called when its trees were mounted, as far
 // as nothing else is called so by now.
-func formerNames(host hosts.Host, t locate.Target) ([]string, error) {
-	known, err := records(host)
+func FormerNames(host hosts.Host, t locate.Target) ([]string, error) {
+	known, err := Records(host)
 	if err != nil {
 		return nil, err
 	}
@@ -77,16 +77,16 @@ func formerNames(host hosts.Host, t locate.Target) ([]string, error) {
 	var names []string
 	for _, r := range known {
 		taken := slices.ContainsFunc(listed, func(d cfg.Datastore) bool { return d.Name == r.Datastore })
-		if r.serves(t) && !taken && r.Datastore != t.Name {
+		if r.Serves(t) && !taken && r.Datastore != t.Name {
 			names = append(names, r.Datastore)
 		}
 	}
 	return names, nil
 }
 
-// resolveServed is resolve for those who look at what is mounted: a name that is not
+// Resolve is locate.Resolve for those who look at what is mounted: a name that is not
 // in the configuration, any more or at all, is that of a mount's record.
-func resolveServed(host hosts.Host, arg string, known []*mountRecord) (locate.Target, error) {
+func Resolve(host hosts.Host, arg string, known []*Record) (locate.Target, error) {
 	t, err := locate.Resolve(host, arg)
 	if err == nil || locate.IsPath(arg) {
 		return t, err
@@ -99,14 +99,14 @@ func resolveServed(host hosts.Host, arg string, known []*mountRecord) (locate.Ta
 	return t, err
 }
 
-// servedAt returns where something is mounted for a datastore: its trees, and its
+// At returns where something is mounted for a datastore: its trees, and its
 // device where that is mounted by name.
-func servedAt(host hosts.Host, t locate.Target) ([]string, error) {
-	known, err := records(host)
+func At(host hosts.Host, t locate.Target) ([]string, error) {
+	known, err := Records(host)
 	if err != nil {
 		return nil, err
 	}
-	trees, err := treesOf(host, t, known)
+	trees, err := TreesOf(host, t, known)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func servedAt(host hosts.Host, t locate.Target) ([]string, error) {
 		at = append(at, text.Printable(m.Point))
 	}
 	for _, r := range known {
-		if r.serves(t) && !slices.ContainsFunc(trees, r.of) {
+		if r.Serves(t) && !slices.ContainsFunc(trees, r.of) {
 			at = append(at, text.Printable(r.Mountpoint)) // taken away, and in use
 		}
 	}
@@ -127,27 +127,27 @@ func servedAt(host hosts.Host, t locate.Target) ([]string, error) {
 	return at, nil
 }
 
-// treesOf returns the mounts of a datastore's trees, bound ones too, the last made
+// TreesOf returns the mounts of a datastore's trees, bound ones too, the last made
 // first.
-func treesOf(host hosts.Host, t locate.Target, known []*mountRecord) ([]mounts.Mount, error) {
+func TreesOf(host hosts.Host, t locate.Target, known []*Record) ([]mounts.Mount, error) {
 	ours, err := mountpoint.Ours()
 	if err != nil {
 		return nil, err
 	}
 	var of []mounts.Mount
 	for _, m := range slices.Backward(ours) {
-		if shows(host, t, known, m) {
+		if Shows(host, t, known, m) {
 			of = append(of, m)
 		}
 	}
 	return of, nil
 }
 
-// recordOf returns the record of a mount, nil if there is none. Numbers of devices
+// Find returns the record of a mount, nil if there is none. Numbers of devices
 // come again, while a process that was cut off from its mount is stopped and has
 // not noticed: the newest counts.
-func recordOf(known []*mountRecord, m mounts.Mount) *mountRecord {
-	var newest *mountRecord
+func Find(known []*Record, m mounts.Mount) *Record {
+	var newest *Record
 	for _, r := range known {
 		if r.of(m) && (newest == nil || r.StartTime > newest.StartTime) {
 			newest = r
@@ -156,9 +156,9 @@ func recordOf(known []*mountRecord, m mounts.Mount) *mountRecord {
 	return newest
 }
 
-// takenAway reports whether the mount of the record is no longer there, though its
+// TakenAway reports whether the mount of the record is no longer there, though its
 // process still serves somebody.
-func (r *mountRecord) takenAway() bool {
+func (r *Record) TakenAway() bool {
 	if r.Device == "" || r.Look() != procfs.Runs || inOtherNamespace(r.PID) {
 		return false
 	}

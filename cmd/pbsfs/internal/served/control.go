@@ -1,15 +1,13 @@
-package main
+package served
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -17,29 +15,27 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/fs"
-	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/identity"
-	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/store"
 )
 
 // A serving process answers on a socket that only its user can reach: to one
-// controlRequest, one mountState.
+// Request, one State.
 
-// controlRequest is what a serving process is asked.
-type controlRequest struct {
+// Request is what a serving process is asked.
+type Request struct {
 	// Add are keys that it is to have from now on.
 	Add *unlock.Secrets `json:"add,omitempty"`
 	// Ping asks for an empty answer, at once.
 	Ping bool `json:"ping,omitempty"`
 }
 
-// mountState is what a serving process knows of itself.
-type mountState struct {
-	Handles  []handleState  `json:"handles"`
-	Locked   []lockedState  `json:"locked"`
-	Problems []problemState `json:"problems"`
+// State is what a serving process knows of itself.
+type State struct {
+	Handles  []Handle  `json:"handles"`
+	Locked   []Locked  `json:"locked"`
+	Problems []Problem `json:"problems"`
 	// Unlisted says that the datastore has gone from the configuration, so that
 	// nothing new is done with it.
 	Unlisted bool `json:"unlisted,omitempty"`
@@ -49,18 +45,21 @@ type mountState struct {
 	Error string `json:"error,omitempty"`
 }
 
-type handleState struct {
+// Handle is a file or directory that is open in the tree.
+type Handle struct {
 	Path   string    `json:"path"`
 	Opener fs.Opener `json:"opener"`
 	Since  time.Time `json:"since"`
 }
 
-type lockedState struct {
+// Locked is a snapshot that the process keeps from being removed.
+type Locked struct {
 	Snapshot string    `json:"snapshot"`
 	Since    time.Time `json:"since"`
 }
 
-type problemState struct {
+// Problem is something that went wrong in the tree.
+type Problem struct {
 	Time time.Time `json:"time"`
 	Text string    `json:"text"`
 }
@@ -80,10 +79,10 @@ const (
 	maxShown = 10_000
 )
 
-// control answers on the socket of a record until it is closed, and puts back what
+// Control answers on the socket of a record until it is closed, and puts back what
 // is removed of both meanwhile: run directories are cleaned up by others.
-type control struct {
-	record *mountRecord
+type Control struct {
+	record *Record
 	answer func(net.Conn)
 	told   func() identity.ID // what the datastore is told by now
 	log    *slog.Logger
@@ -99,12 +98,12 @@ type control struct {
 // presenceEvery is how often a serving process looks whether it can be found.
 const presenceEvery = 500 * time.Millisecond
 
-// serveControl begins to answer. The caller must close it.
-func serveControl(r *mountRecord, m *fs.Mount, ref *store.Lookup, log *slog.Logger) (*control, error) {
+// Listen begins to answer. The caller must close it.
+func Listen(r *Record, m *fs.Mount, ref *store.Lookup, log *slog.Logger) (*Control, error) {
 	if r == nil {
 		return nil, errors.New("the mount has no record")
 	}
-	c := &control{
+	c := &Control{
 		record: r, log: log, busy: make(chan struct{}, maxConversations), stop: make(chan struct{}),
 		answer: func(conn net.Conn) { answerControl(conn, m, ref) },
 		told:   ref.Identity,
@@ -115,7 +114,7 @@ func serveControl(r *mountRecord, m *fs.Mount, ref *store.Lookup, log *slog.Logg
 }
 
 // listen makes the socket.
-func (c *control) listen() error {
+func (c *Control) listen() error {
 	_ = os.Remove(c.record.socket())
 	before := unix.Umask(0o177) // the socket is for this user only, from the beginning
 	l, err := net.Listen("unix", c.record.socket())
@@ -137,7 +136,7 @@ func (c *control) listen() error {
 	return nil
 }
 
-func (c *control) accept(l net.Listener) {
+func (c *Control) accept(l net.Listener) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -156,7 +155,7 @@ func (c *control) accept(l net.Listener) {
 }
 
 // keep puts record and socket back when they are gone.
-func (c *control) keep() {
+func (c *Control) keep() {
 	tick := time.NewTicker(presenceEvery)
 	defer tick.Stop()
 	for {
@@ -177,7 +176,7 @@ func (c *control) keep() {
 }
 
 // restore looks whether record and socket are there, and makes them again if not.
-func (c *control) restore() (lost bool, err error) {
+func (c *Control) restore() (lost bool, err error) {
 	if id := c.told(); !id.IsZero() && id != c.record.Identity {
 		c.record.Identity = id
 		if err := c.record.write(); err != nil {
@@ -201,12 +200,12 @@ func (c *control) restore() (lost bool, err error) {
 func answerControl(conn net.Conn, m *fs.Mount, ref *store.Lookup) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
-	var req controlRequest
+	var req Request
 	if err := json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&req); err != nil {
 		return
 	}
 	if req.Ping {
-		_ = json.NewEncoder(conn).Encode(mountState{})
+		_ = json.NewEncoder(conn).Encode(State{})
 		return
 	}
 	err := req.serve(ref)
@@ -218,7 +217,7 @@ func answerControl(conn net.Conn, m *fs.Mount, ref *store.Lookup) {
 }
 
 // serve does what was asked.
-func (r controlRequest) serve(ref *store.Lookup) error {
+func (r Request) serve(ref *store.Lookup) error {
 	if r.Add == nil {
 		return nil
 	}
@@ -237,16 +236,16 @@ func (r controlRequest) serve(ref *store.Lookup) error {
 	return nil
 }
 
-// close ends the answering. It may be called on nil.
-func (c *control) close() {
+// Close ends the answering. It may be called on nil.
+func (c *Control) Close() {
 	if c != nil {
 		close(c.stop)
 		c.all.Wait()
 	}
 }
 
-func stateOf(m *fs.Mount, ref *store.Lookup) mountState {
-	var s mountState
+func stateOf(m *fs.Mount, ref *store.Lookup) State {
+	var s State
 	ctx, cancel := context.WithTimeout(context.Background(), lookAgain)
 	defer cancel()
 	ref.Look(ctx)
@@ -255,141 +254,13 @@ func stateOf(m *fs.Mount, ref *store.Lookup) mountState {
 		s.Away = err.Error()
 	}
 	for _, h := range m.Handles() {
-		s.Handles = append(s.Handles, handleState(h))
+		s.Handles = append(s.Handles, Handle(h))
 	}
 	for _, l := range ref.Locked() {
-		s.Locked = append(s.Locked, lockedState{Snapshot: l.Snapshot.String(), Since: l.Since})
+		s.Locked = append(s.Locked, Locked{Snapshot: l.Snapshot.String(), Since: l.Since})
 	}
 	for _, p := range m.Problems() {
-		s.Problems = append(s.Problems, problemState(p))
+		s.Problems = append(s.Problems, Problem(p))
 	}
 	return s
-}
-
-// ask asks the process that left a record.
-func (r *mountRecord) ask(ctx context.Context, req controlRequest) (mountState, error) {
-	s, err := r.converse(ctx, req)
-	if err == nil && s.Error != "" {
-		err = errors.New(s.Error)
-	}
-	if err != nil {
-		return s, fmt.Errorf("asking process %d, which serves %q: %w", r.PID, r.Mountpoint, err)
-	}
-	s.bound()
-	if r.Look() == procfs.Unseen {
-		for i := range s.Handles {
-			s.Handles[i].Opener.PID = 0 // of another pid namespace
-		}
-	}
-	return s, nil
-}
-
-// converse sends a request, and returns the answer of whoever ought to give it.
-func (r *mountRecord) converse(ctx context.Context, req controlRequest) (s mountState, err error) {
-	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
-	defer cancel()
-	conn, err := r.dial(ctx)
-	if err != nil {
-		return s, err
-	}
-	defer func() { _ = conn.Close() }()
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline)
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
-	limit := int64(maxAnswer)
-	if !r.own {
-		limit = maxUserAnswer
-	}
-	return s, errors.Join(json.NewEncoder(conn).Encode(req), json.NewDecoder(io.LimitReader(conn, limit)).Decode(&s))
-}
-
-// dial connects to the socket, and makes sure whose process listens there.
-func (r *mountRecord) dial(ctx context.Context) (*net.UnixConn, error) {
-	path := r.socket()
-	if !r.own {
-		dir, err := r.user.Open()
-		if err != nil {
-			return nil, err
-		}
-		defer dir.Close()
-		handle, err := dir.Handle(filepath.Join("mounts", filepath.Base(path)))
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = handle.Close() }()
-		path = fmt.Sprintf("/proc/self/fd/%d", handle.Fd())
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", path)
-	if err != nil {
-		return nil, err
-	}
-	u, ok := conn.(*net.UnixConn)
-	if !ok {
-		return nil, errors.Join(errors.New("not a Unix socket"), conn.Close())
-	}
-	if err := r.checkPeer(u); err != nil {
-		return nil, errors.Join(err, u.Close())
-	}
-	return u, nil
-}
-
-// checkPeer makes sure that the process which listens belongs to the user who left
-// the record.
-func (r *mountRecord) checkPeer(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var peer *unix.Ucred
-	var perr error
-	err = raw.Control(func(fd uintptr) { peer, perr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err = errors.Join(err, perr); err != nil {
-		return err
-	}
-	if int(peer.Uid) != r.uid {
-		return fmt.Errorf("who listens there is user %d, not %d: %w", peer.Uid, r.uid, maint.ErrUserFile)
-	}
-	return nil
-}
-
-// listened reports whether somebody may listen on the socket of the record.
-func (r *mountRecord) listened() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
-	defer cancel()
-	conn, err := r.dial(ctx)
-	if err != nil {
-		return !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, os.ErrNotExist)
-	}
-	_ = conn.Close()
-	return true
-}
-
-// bound keeps an answer from being endless.
-func (s *mountState) bound() {
-	s.Handles = s.Handles[:min(len(s.Handles), maxShown)]
-	s.Locked = s.Locked[:min(len(s.Locked), maxShown)]
-	s.Problems = s.Problems[:min(len(s.Problems), maxShown)]
-}
-
-// asked is what a serving process answered.
-type asked struct {
-	mountState
-	err error
-}
-
-// askAll asks several processes at once, so that those who do not answer are
-// waited for once, all together.
-func askAll(ctx context.Context, all []*mountRecord) map[*mountRecord]asked {
-	answers := make([]asked, len(all))
-	var wait sync.WaitGroup
-	for i, r := range all {
-		wait.Go(func() { answers[i].mountState, answers[i].err = r.ask(ctx, controlRequest{}) })
-	}
-	wait.Wait()
-	out := make(map[*mountRecord]asked, len(all))
-	for i, r := range all {
-		out[r] = answers[i]
-	}
-	return out
 }

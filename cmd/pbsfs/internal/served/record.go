@@ -1,4 +1,4 @@
-package main
+package served
 
 import (
 	"encoding/json"
@@ -26,9 +26,9 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// mountRecord is what a serving process leaves in the run directory, so that
+// Record is what a serving process leaves in the run directory, so that
 // other commands find it.
-type mountRecord struct {
+type Record struct {
 	procfs.ProcessMark
 	Datastore  string    `json:"datastore"`
 	Path       string    `json:"path"`
@@ -53,21 +53,21 @@ type mountRecord struct {
 }
 
 // socket is where the process that left the record answers; see control.go.
-func (r *mountRecord) socket() string { return strings.TrimSuffix(r.file, ".json") + ".sock" }
+func (r *Record) socket() string { return strings.TrimSuffix(r.file, ".json") + ".sock" }
 
-// ours reports whether a process of this user left the record, in our own run
+// Ours reports whether a process of this user left the record, in our own run
 // directory. Another user's may be anybody's socket.
-func (r *mountRecord) ours() bool { return r.own }
+func (r *Record) Ours() bool { return r.own }
 
 func recordDir(host hosts.Host) string { return filepath.Join(host.OwnRunDir(), "mounts") }
 
-// writeRecord leaves the record of this process's mount.
-func writeRecord(host hosts.Host, ref *store.Lookup, at mounts.Mount) (*mountRecord, error) {
+// Leave leaves the record of this process's mount.
+func Leave(host hosts.Host, ref *store.Lookup, at mounts.Mount) (*Record, error) {
 	self, err := procfs.MarkSelf()
 	if err != nil {
 		return nil, err
 	}
-	r := &mountRecord{
+	r := &Record{
 		ProcessMark: self, Datastore: ref.Name(), Path: ref.Path(),
 		Mountpoint: at.Point, Since: time.Now().UTC().Truncate(time.Second), Untracked: ref.Untracked(),
 		Identity: ref.Identity(),
@@ -91,7 +91,7 @@ func recordFile(dir string, self procfs.ProcessMark) string {
 }
 
 // write leaves the record in its file.
-func (r *mountRecord) write() error {
+func (r *Record) write() error {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (r *mountRecord) write() error {
 }
 
 // stands reports whether the record is still in its file.
-func (r *mountRecord) stands() bool {
+func (r *Record) stands() bool {
 	left, err := readRecord(r.file)
 	return err == nil && left.ProcessMark == r.ProcessMark && left.Identity == r.Identity
 }
@@ -121,7 +121,7 @@ func rawName(s string) []byte {
 }
 
 // restore gives names back that JSON could not hold as text.
-func (r *mountRecord) restore() {
+func (r *Record) restore() {
 	if len(r.RawPath) > 0 {
 		r.Path = string(r.RawPath)
 	}
@@ -132,24 +132,24 @@ func (r *mountRecord) restore() {
 
 // of reports whether a mount shows the tree that the process of the record serves:
 // its own mount, wherever that is by now, or one that somebody has bound.
-func (r *mountRecord) of(m mounts.Mount) bool {
+func (r *Record) of(m mounts.Mount) bool {
 	if r.Device == "" { // left by an older version
 		return r.Mountpoint == m.Point && r.Path == m.Source
 	}
 	return r.Device == m.Device() && r.Path == m.Source
 }
 
-// remove takes the record away. The nil record has none.
-func (r *mountRecord) remove() {
+// Remove takes the record away. The nil record has none.
+func (r *Record) Remove() {
 	if r != nil && r.file != "" && r.own {
 		_ = os.Remove(r.socket())
 		_ = os.Remove(r.file)
 	}
 }
 
-// alive reports whether the process that left the record still runs. In another pid
+// Alive reports whether the process that left the record still runs. In another pid
 // namespace that shows by its socket, on which nobody listens once it has ended.
-func (r *mountRecord) alive() bool {
+func (r *Record) Alive() bool {
 	switch r.Look() {
 	case procfs.Runs:
 		return true
@@ -160,10 +160,10 @@ func (r *mountRecord) alive() bool {
 	}
 }
 
-// records returns those of processes that run, our own and, for root, those of
+// Records returns those of processes that run, our own and, for root, those of
 // other users. Our own of processes that have ended are removed; in a directory
 // of another user nothing is, for it may lead anywhere.
-func records(host hosts.Host) ([]*mountRecord, error) {
+func Records(host hosts.Host) ([]*Record, error) {
 	out, err := ownRecords(recordDir(host))
 	if err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ func records(host hosts.Host) ([]*mountRecord, error) {
 
 // followMoved puts the mount points as they are now into records: a mount can be
 // moved, and a directory above it renamed.
-func followMoved(known []*mountRecord) error {
+func followMoved(known []*Record) error {
 	table, err := mounts.Mounts()
 	if err != nil {
 		return fmt.Errorf("reading the mount table: %w", err)
@@ -189,7 +189,7 @@ func followMoved(known []*mountRecord) error {
 	return nil
 }
 
-func ownRecords(dir string) ([]*mountRecord, error) {
+func ownRecords(dir string) ([]*Record, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -197,7 +197,7 @@ func ownRecords(dir string) ([]*mountRecord, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the records of mounts: %w", err)
 	}
-	var out []*mountRecord
+	var out []*Record
 	for _, e := range entries {
 		if filepath.Ext(e.Name()) != ".json" {
 			continue
@@ -205,10 +205,10 @@ func ownRecords(dir string) ([]*mountRecord, error) {
 		r, err := readRecord(filepath.Join(dir, e.Name()))
 		switch {
 		case err != nil: // being written, or not ours
-		case r.alive():
+		case r.Alive():
 			out = append(out, r)
 		default: // if that was a mistake, the process puts it back
-			r.remove()
+			r.Remove()
 		}
 	}
 	return out, nil
@@ -219,7 +219,7 @@ const maxRecord = 64 << 10
 
 // readRecord reads a record of our own run directory. What others could put there,
 // when it was made so, is not ours.
-func readRecord(file string) (*mountRecord, error) {
+func readRecord(file string) (*Record, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -229,7 +229,7 @@ func readRecord(file string) (*mountRecord, error) {
 	if err != nil || !info.Mode().IsRegular() {
 		return nil, errors.Join(err, fs.ErrInvalid)
 	}
-	r := &mountRecord{file: file, own: true}
+	r := &Record{file: file, own: true}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		r.uid = int(st.Uid)
 	}
@@ -244,7 +244,7 @@ func readRecord(file string) (*mountRecord, error) {
 }
 
 // parse reads what is in a record.
-func (r *mountRecord) parse(text []byte) error {
+func (r *Record) parse(text []byte) error {
 	err := json.Unmarshal(text, r)
 	r.restore()
 	return err
@@ -253,8 +253,8 @@ func (r *mountRecord) parse(text []byte) error {
 // awaitStep is how long await waits at most.
 const awaitStep = 50 * time.Millisecond
 
-// await returns when the process that left the record has ended, or a moment later.
-func (r *mountRecord) await() {
+// Await returns when the process that left the record has ended, or a moment later.
+func (r *Record) Await() {
 	if r.Look() != procfs.Runs { // its pid is not one of ours
 		time.Sleep(awaitStep)
 		return
