@@ -44,14 +44,3 @@ func (s *storeStatus) addUnrecorded(ctx context.Context, host hosts.Host, of loc
 	}
 	return nil
 }
-
-// unrecorded says for people who serves a mount of which there is no record here.
-func (m mountStatus) unrecorded() string {
-	switch {
-	case !m.Elsewhere:
-		return "by no process any more"
-	case m.PID == 0:
-		return "served from elsewhere, by a process of another run directory"
-	}
-	return fmt.Sprintf("served from elsewhere, by process %d of another run directory", m.PID)
-}

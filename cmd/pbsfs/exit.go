@@ -32,6 +32,7 @@ const (
 func exitCode(err error) int {
 	var onCommandLine *usage.Error
 	var given *exitError
+	var active *inUse
 	var mode *cfg.ModeError
 	var key *unlock.Error
 	switch {
@@ -39,6 +40,8 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.As(err, &given):
 		return given.code
+	case errors.As(err, &active): // whatever ended the wait
+		return exitActive
 	case errors.As(err, &onCommandLine), errors.Is(err, cfg.ErrBadMessage), errors.Is(err, cfg.ErrBadDatastore), isUnknownCommand(err):
 		return exitUsage
 	case errors.Is(err, mountpoint.ErrActive), errors.Is(err, maint.ErrActive), errors.Is(err, maint.ErrConflict),
@@ -75,7 +78,8 @@ func (a *app) report(err error) int {
 		return code
 	}
 	text := err.Error()
-	if errors.Is(err, context.Canceled) {
+	var active *inUse
+	if errors.Is(err, context.Canceled) && !errors.As(err, &active) {
 		text = "interrupted"
 	}
 	told := make(chan struct{})

@@ -139,6 +139,8 @@ func TestExitCodes(t *testing.T) {
 		"in use":              {mountpoint.ErrActive, exitActive},
 		"operations":          {maint.ErrActive, exitActive},
 		"conflict":            {&maint.ConflictError{}, exitActive},
+		"in use, interrupted": {&inUse{Conflict: &maint.ConflictError{Err: context.Canceled}}, exitActive},
+		"in use, by a mode":   {&inUse{Conflict: &maint.ConflictError{Err: &cfg.ModeError{}}}, exitActive},
 		"offline":             {&cfg.ModeError{Type: cfg.Offline}, exitMode},
 		"read-only":           {&cfg.ModeError{Type: cfg.ReadOnly}, exitMode},
 		"gone":                {store.ErrGone, exitMode},

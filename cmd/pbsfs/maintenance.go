@@ -4,20 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
-	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/hosts"
-	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
@@ -41,35 +37,8 @@ func newMaintenanceCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// modeJSON is the mode of a datastore as programs get it; Type is null without
-// a mode.
-type modeJSON struct {
-	Datastore string  `json:"datastore"`
-	Type      *string `json:"type"`
-	Message   string  `json:"message"`
-	// Via is the entry that has the mode, if that has another name.
-	Via string `json:"via,omitempty"`
-}
-
-// modeOf returns the mode of a datastore for programs.
-func modeOf(host hosts.Host, store string) (modeJSON, error) {
-	m, err := maint.ReadMode(host, store)
-	if err != nil {
-		return modeJSON{}, err
-	}
-	out := modeJSON{Datastore: store, Message: m.Message, Via: m.Via}
-	if m.Type != cfg.None {
-		t := string(m.Type)
-		out.Type = &t
-	}
-	if m.Problem != "" {
-		out.Message = m.Problem
-	}
-	return out, nil
-}
-
-// text returns the mode for people.
-func (m modeJSON) text() string {
+// modeText returns a mode for people.
+func modeText(m modeJSON) string {
 	if m.Type == nil {
 		return "none"
 	}
@@ -92,7 +61,7 @@ func (a *app) showMode(host hosts.Host, store string, asJSON bool) error {
 	if asJSON {
 		return a.json(m)
 	}
-	_, err = fmt.Fprintf(a.out(), "%s\n", m.text())
+	_, err = fmt.Fprintf(a.out(), "%s\n", modeText(m))
 	return err
 }
 
@@ -219,83 +188,6 @@ func (a *app) drain(ctx context.Context, host hosts.Host, t locate.Target, mode 
 	}, also...)
 }
 
-// processLines lists processes with what they have active.
-func processLines(procs []maint.ProcessCount) string {
-	var b strings.Builder
-	for _, p := range procs {
-		fmt.Fprintf(&b, "  process %d %s: %d read, %d write\n", p.PID, text.Printable(p.Name), p.Read, p.Write)
-	}
-	return b.String()
-}
-
-// withHolders makes a refusal for active operations one that names who holds
-// what: the processes that are counted, and who has files open in our mounts.
-// Other errors stay as they are.
-func withHolders(ctx context.Context, err error, host hosts.Host, t locate.Target) error {
-	var conflict *maint.ConflictError
-	if !errors.As(err, &conflict) {
-		return err
-	}
-	head := fmt.Sprintf("datastore %s stays as it is: operations are active that %s would forbid", t.Name, conflict.Type)
-	if conflict.Set {
-		head = fmt.Sprintf("datastore %s is set %s, and stays so; still active are", t.Name, conflict.Type)
-	}
-	ctx = context.WithoutCancel(ctx) // an interrupt may be what brought us here
-	text := head + "\n" + processLines(conflict.Processes)
-	if conflict.Type != cfg.ReadOnly { // which those who read trees are not in the way of
-		text += holderLines(ctx, host, t)
-	}
-	return &exitError{code: exitActive, text: text}
-}
-
-// holderLines lists who has something open in our mounts of a datastore, and in
-// those that were taken away while they were in use.
-func holderLines(ctx context.Context, host hosts.Host, t locate.Target) string {
-	ours, err := mountpoint.Ours()
-	if err != nil {
-		return ""
-	}
-	known, err := served.Records(host)
-	if err != nil {
-		return ""
-	}
-	answers := served.AskAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *served.Record) bool { return !r.Serves(t) }))
-	var b strings.Builder
-	for _, m := range ours {
-		if !served.Shows(host, t, known, m) {
-			continue
-		}
-		holders, err := mounts.Holders(ctx, m.Point)
-		if err != nil {
-			fmt.Fprintf(&b, "  in %s: %v\n", m.Point, err)
-		}
-		r := served.Find(known, m)
-		known = slices.DeleteFunc(known, func(k *served.Record) bool { return k == r })
-		b.WriteString(openLines(m.Point, answers[r].Handles, holders))
-	}
-	for _, r := range known {
-		if r.Serves(t) {
-			b.WriteString(openLines(r.Mountpoint, answers[r].Handles, nil))
-		}
-	}
-	return b.String()
-}
-
-// openLines lists who has something open in one mount: those who were found, and
-// where nobody was, who opened it, as the serving process knows. Who is merely
-// there, with a working directory, is in nobody's way but umount's.
-func openLines(mountpoint string, open []served.Handle, holders []mounts.Holder) string {
-	var b strings.Builder
-	for _, h := range handlesOf(mountpoint, open, holders) {
-		switch h.How {
-		case mounts.HowCwd, mounts.HowRoot, mounts.HowNested:
-		default:
-			fmt.Fprintf(&b, "  %s\n", mounts.Holder{PID: h.PID, Name: h.Name, How: h.How, Path: h.Path})
-		}
-	}
-	return b.String()
-}
-
 func newMaintenanceClearCommand(a *app) *cobra.Command {
 	var force, asJSON bool
 	cmd := &cobra.Command{
@@ -335,7 +227,7 @@ clears an unmount that is stuck, and nothing else.`,
 // entry for it.
 func (a *app) warnOfOthers(host hosts.Host, t locate.Target) {
 	if m, err := modeOf(host, t.Name); err == nil && m.Via != "" {
-		fmt.Fprintf(a.stderr, "pbsfs: warning: datastore %s is still %s\n", t.Name, m.text())
+		fmt.Fprintf(a.stderr, "pbsfs: warning: datastore %s is still %s\n", t.Name, modeText(m))
 	}
 }
 

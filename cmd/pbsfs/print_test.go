@@ -53,7 +53,7 @@ func TestStatusIsPrintable(t *testing.T) {
 		fill(reflect.ValueOf(&st).Elem(), s)
 		var b bytes.Buffer
 		a := &app{stdout: &b}
-		if _, err := a.out().Write([]byte(st.text())); err != nil {
+		if _, err := a.out().Write([]byte(statusText(st))); err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(b.String()) {
@@ -73,12 +73,13 @@ func TestListsAreOneLineEach(t *testing.T) {
 	if got := processLines(procs); strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\r\u202e") {
 		t.Errorf("a process: %q", got)
 	}
-	got := openLines("/mnt", []served.Handle{{Path: evil}}, []mounts.Holder{{PID: 2, Name: evil, How: evil, Path: evil}})
+	open := handlesOf("/mnt", []served.Handle{{Path: evil}}, []mounts.Holder{{PID: 2, Name: evil, How: evil, Path: evil}})
+	got := (&inUse{Conflict: &maint.ConflictError{}, Open: []openIn{{Handles: open}}}).Error()
 	if strings.Count(got, "\n") != 2 || strings.ContainsAny(got, "\x1b\r\u202e\ufffd") {
 		t.Errorf("what is open: %q", got)
 	}
 	e := evil
-	if got := (modeJSON{Type: &e, Message: evil}).text(); text.Printable(got) != got {
+	if got := modeText(modeJSON{Type: &e, Message: evil}); text.Printable(got) != got {
 		t.Errorf("a mode: %q", got)
 	}
 }

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/text"
+)
+
+const statusHelp = `Show what goes on with a datastore, or with all that are configured or mounted:
+its maintenance mode, where it is mounted, the operations of each process, who
+has what open, which snapshots are locked, and the last problems.
+
+--json prints
+  [{"datastore","path","mode","message","mounts":[{"mountpoint","pid","since"}],
+    "processes":[{"pid","starttime","name","read","write"}],
+    "handles":[{"path","pid","name","how","age_s"}],
+    "locked_snapshots":[{"snapshot","mountpoint","since"}],
+    "problems":[{"time","text"}]}]
+mounts have a field "away" where the datastore is not there for them, and a
+removable datastore has "device":{"uuid","state","device","mounted_at"}; state is
+"not plugged in", "not mounted", "mounted" or "unknown".
+mode is null without one, and "via" another entry of the same datastore that has it;
+age_s is null where it is not known; since is null for a mount of
+which there is no record here. Where it is served all the same, by a process of
+another run directory, it has "elsewhere":true, and pid 0 if that cannot be seen.
+One that was taken away while it was in use has "taken_away":true. A
+mount with "unlisted":true refuses what is new, for its datastore is no longer in
+datastore.cfg, and mode is "unlisted". More fields may be added.`
+
+// watchEvery is how often status --watch looks again.
+const watchEvery = time.Second
+
+// longOpen is the age from which an open handle is marked.
+const longOpen = 24 * time.Hour
+
+func newStatusCommand(a *app) *cobra.Command {
+	var asJSON, watch bool
+	cmd := &cobra.Command{
+		Use:   "status [DATASTORE]",
+		Short: "show modes, mounts, operations and open files",
+		Long:  statusHelp,
+		Args:  usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			host, err := a.host()
+			if err != nil {
+				return err
+			}
+			if !watch {
+				return a.showStatus(cmd.Context(), host, args, asJSON)
+			}
+			return a.watchStatus(cmd.Context(), host, args, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&watch, "watch", false, "look again each second until interrupted")
+	return cmd
+}
+
+func (a *app) watchStatus(ctx context.Context, host hosts.Host, args []string, asJSON bool) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		if isTerminal(a.stdout) && !asJSON {
+			fmt.Fprint(a.stdout, "\033[H\033[J")
+		}
+		if err := a.showStatus(ctx, host, args, asJSON); err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, asJSON bool) error {
+	known, problems, err := served.Trusted(host)
+	a.complain(problems)
+	if err != nil {
+		return err
+	}
+	targets, err := statusTargets(host, args, known)
+	if err != nil {
+		return err
+	}
+	all, err := statusOfAll(ctx, host, targets, known)
+	if err != nil && len(args) > 0 { // among all, one datastore's trouble does not hide the others
+		return err
+	}
+	if asJSON {
+		return a.json(all)
+	}
+	for _, s := range all {
+		if _, err := fmt.Fprint(a.out(), statusText(s)); err != nil {
+			return err
+		}
+	}
+	if len(all) == 0 {
+		fmt.Fprintln(a.stderr, "no datastore is configured or mounted")
+	}
+	return nil
+}
+
+// statusText returns the status of a datastore for people.
+func statusText(s storeStatus) string {
+	var b strings.Builder
+	mode := modeJSON{Type: s.Mode, Message: s.Message, Via: s.Via}
+	fmt.Fprintf(&b, "%s  %q\n  mode: %s\n", text.Printable(s.Datastore), s.Path, modeText(mode))
+	if s.Device != nil {
+		fmt.Fprintf(&b, "  device: %s\n", text.Printable(deviceText(*s.Device)))
+	}
+	for _, m := range s.Mounts {
+		note := ""
+		if m.Away != "" {
+			note = ", NOT THERE: " + text.Printable(oneLine(m.Away))
+		}
+		if m.Unlisted {
+			note += ", UNLISTED: no longer in datastore.cfg"
+		}
+		if m.Untracked {
+			note += ", UNTRACKED: maintenance does not see its operations"
+		}
+		if m.TakenAway {
+			note += ", TAKEN AWAY, and still in use"
+		}
+		if m.Since == nil {
+			fmt.Fprintf(&b, "  mounted: %q, %s\n", m.Mountpoint, unrecordedText(m))
+			continue
+		}
+		if m.Namespace != "" {
+			note = " (the pid is of another namespace)" + note
+		}
+		fmt.Fprintf(&b, "  mounted: %q, by process %d since %s%s\n", m.Mountpoint, m.PID, m.Since.Local().Format(time.DateTime), note)
+	}
+	for _, p := range s.Processes {
+		fmt.Fprintf(&b, "  operations: process %d %s: %d read, %d write\n", p.PID, text.Printable(p.Name), p.Read, p.Write)
+	}
+	for _, h := range s.Handles {
+		fmt.Fprintf(&b, "  open: %s\n", handleText(h))
+	}
+	for _, l := range s.Locked {
+		fmt.Fprintf(&b, "  locked: %s, since %s\n", text.Printable(l.Snapshot), l.Since.Local().Format(time.DateTime))
+	}
+	for _, p := range s.Problems {
+		fmt.Fprintf(&b, "  problem: %s %s\n", p.Time.Local().Format(time.DateTime), text.Printable(oneLine(p.Text)))
+	}
+	return b.String()
+}
+
+// deviceText returns the state of a device for people.
+func deviceText(s deviceStatus) string {
+	out := fmt.Sprintf("UUID %s, %s", s.UUID, s.State)
+	if s.MountedAt != nil {
+		out += fmt.Sprintf(" on %q", *s.MountedAt)
+	}
+	if s.Device != "" {
+		out += ", " + s.Device
+	}
+	return out
+}
+
+// handleText returns an open handle for people.
+func handleText(h handleStatus) string {
+	name, how := text.Printable(h.Name), text.Printable(h.How)
+	who := fmt.Sprintf("process %d %s (%s)", h.PID, name, how)
+	if h.PID == 0 {
+		who = fmt.Sprintf("%s (%s)", name, how)
+	}
+	if h.Age == nil {
+		return fmt.Sprintf("%q by %s", h.Path, who)
+	}
+	age := time.Duration(*h.Age * float64(time.Second))
+	mark := ""
+	if age > longOpen {
+		mark = " (more than a day!)"
+	}
+	return fmt.Sprintf("%q by %s, for %s%s", h.Path, who, age.Round(time.Second), mark)
+}
+
+// unrecordedText says for people who serves a mount of which there is no record here.
+func unrecordedText(m mountStatus) string {
+	switch {
+	case !m.Elsewhere:
+		return "by no process any more"
+	case m.PID == 0:
+		return "served from elsewhere, by a process of another run directory"
+	}
+	return fmt.Sprintf("served from elsewhere, by process %d of another run directory", m.PID)
+}
