@@ -8,9 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
-	"github.com/pbsfs/pbsfs/maint"
-	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
@@ -68,16 +65,7 @@ func TestStatusIsPrintable(t *testing.T) {
 	}
 }
 
-func TestListsAreOneLineEach(t *testing.T) {
-	procs := []maint.ProcessCount{{PID: 1, Name: evil}}
-	if got := processLines(procs); strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\r\u202e") {
-		t.Errorf("a process: %q", got)
-	}
-	open := handlesOf("/mnt", []served.Handle{{Path: evil}}, []mounts.Holder{{PID: 2, Name: evil, How: evil, Path: evil}})
-	got := (&inUse{Conflict: &maint.ConflictError{}, Open: []openIn{{Handles: open}}}).Error()
-	if strings.Count(got, "\n") != 2 || strings.ContainsAny(got, "\x1b\r\u202e\ufffd") {
-		t.Errorf("what is open: %q", got)
-	}
+func TestModeIsPrintable(t *testing.T) {
 	e := evil
 	if got := modeText(modeJSON{Type: &e, Message: evil}); text.Printable(got) != got {
 		t.Errorf("a mode: %q", got)
