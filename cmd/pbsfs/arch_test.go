@@ -101,6 +101,10 @@ var arrows = map[string][]string{
 		"cmd/pbsfs/internal/locate", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/unlock", "fs", "store",
 		"maint", "maint/cfg", "maint/hosts", "maint/identity", "maint/modes", "maint/mounts", "maint/procfs", "maint/text",
 	},
+	"cmd/pbsfs/internal/status": {
+		"cmd/pbsfs/internal/locate", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/served",
+		"maint", "maint/cfg", "maint/device", "maint/hosts", "maint/modes", "maint/mounts", "maint/procfs", "maint/text",
+	},
 }
 
 // decoders open nothing: they are given bytes.

@@ -13,6 +13,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
@@ -74,7 +75,7 @@ func (a *app) listDatastores(host hosts.Host, asJSON bool) error {
 	}
 	out := make([]datastoreJSON, 0, len(list))
 	for _, d := range list {
-		mode, err := modeOf(host, d.Name)
+		mode, err := status.ModeOf(host, d.Name)
 		if err != nil {
 			return err
 		}

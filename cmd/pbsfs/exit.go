@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
@@ -32,7 +33,7 @@ const (
 func exitCode(err error) int {
 	var onCommandLine *usage.Error
 	var given *exitError
-	var active *inUse
+	var active *status.InUse
 	var mode *cfg.ModeError
 	var key *unlock.Error
 	switch {
@@ -78,7 +79,7 @@ func (a *app) report(err error) int {
 		return code
 	}
 	text := err.Error()
-	var active *inUse
+	var active *status.InUse
 	if errors.Is(err, context.Canceled) && !errors.As(err, &active) {
 		text = "interrupted"
 	}

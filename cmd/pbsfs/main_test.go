@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
@@ -139,8 +140,8 @@ func TestExitCodes(t *testing.T) {
 		"in use":              {mountpoint.ErrActive, exitActive},
 		"operations":          {maint.ErrActive, exitActive},
 		"conflict":            {&maint.ConflictError{}, exitActive},
-		"in use, interrupted": {&inUse{Conflict: &maint.ConflictError{Err: context.Canceled}}, exitActive},
-		"in use, by a mode":   {&inUse{Conflict: &maint.ConflictError{Err: &cfg.ModeError{}}}, exitActive},
+		"in use, interrupted": {&status.InUse{Conflict: &maint.ConflictError{Err: context.Canceled}}, exitActive},
+		"in use, by a mode":   {&status.InUse{Conflict: &maint.ConflictError{Err: &cfg.ModeError{}}}, exitActive},
 		"offline":             {&cfg.ModeError{Type: cfg.Offline}, exitMode},
 		"read-only":           {&cfg.ModeError{Type: cfg.ReadOnly}, exitMode},
 		"gone":                {store.ErrGone, exitMode},

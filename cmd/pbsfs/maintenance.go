@@ -10,6 +10,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
@@ -38,7 +39,7 @@ func newMaintenanceCommand(a *app) *cobra.Command {
 }
 
 // modeText returns a mode for people.
-func modeText(m modeJSON) string {
+func modeText(m status.Mode) string {
 	if m.Type == nil {
 		return "none"
 	}
@@ -54,7 +55,7 @@ func modeText(m modeJSON) string {
 
 // showMode prints the mode of a datastore.
 func (a *app) showMode(host hosts.Host, store string, asJSON bool) error {
-	m, err := modeOf(host, store)
+	m, err := status.ModeOf(host, store)
 	if err != nil {
 		return err
 	}
@@ -161,7 +162,7 @@ func (a *app) setMode(ctx context.Context, arg string, mode cfg.ModeType, o setO
 		err = a.drain(ctx, host, t, mode, o, also)
 	}
 	if err != nil {
-		return withHolders(ctx, err, host, t)
+		return status.WithHolders(ctx, err, host, t)
 	}
 	return a.showSet(host, t, o.json)
 }
@@ -184,7 +185,7 @@ func (a *app) drain(ctx context.Context, host hosts.Host, t locate.Target, mode 
 		defer cancel()
 	}
 	return maint.WaitIdle(ctx, host, t.Name, mode, func(procs []maint.ProcessCount) {
-		fmt.Fprintf(a.stderr, "%s is set %s; waiting for:\n%s", t.Name, mode, processLines(procs))
+		fmt.Fprintf(a.stderr, "%s is set %s; waiting for:\n%s", t.Name, mode, status.ProcessLines(procs))
 	}, also...)
 }
 
@@ -226,7 +227,7 @@ clears an unmount that is stuck, and nothing else.`,
 // warnOfOthers says that the datastore is in maintenance all the same, by another
 // entry for it.
 func (a *app) warnOfOthers(host hosts.Host, t locate.Target) {
-	if m, err := modeOf(host, t.Name); err == nil && m.Via != "" {
+	if m, err := status.ModeOf(host, t.Name); err == nil && m.Via != "" {
 		fmt.Fprintf(a.stderr, "pbsfs: warning: datastore %s is still %s\n", t.Name, modeText(m))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
@@ -46,7 +47,7 @@ func fill(v reflect.Value, s string) {
 
 func TestStatusIsPrintable(t *testing.T) {
 	lines := func(s string) int {
-		var st storeStatus
+		var st status.Store
 		fill(reflect.ValueOf(&st).Elem(), s)
 		var b bytes.Buffer
 		a := &app{stdout: &b}
@@ -67,7 +68,7 @@ func TestStatusIsPrintable(t *testing.T) {
 
 func TestModeIsPrintable(t *testing.T) {
 	e := evil
-	if got := modeText(modeJSON{Type: &e, Message: evil}); text.Printable(got) != got {
+	if got := modeText(status.Mode{Type: &e, Message: evil}); text.Printable(got) != got {
 		t.Errorf("a mode: %q", got)
 	}
 }
@@ -84,11 +85,11 @@ func TestErrorsArePrintable(t *testing.T) {
 func TestJSONIsPrintable(t *testing.T) {
 	var b bytes.Buffer
 	a := &app{stdout: &b}
-	want := storeStatus{Datastore: "\x7f\u009b\u202e", Path: "ü"}
+	want := status.Store{Datastore: "\x7f\u009b\u202e", Path: "ü"}
 	if err := a.json(want); err != nil {
 		t.Fatal(err)
 	}
-	var got storeStatus
+	var got status.Store
 	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got.Datastore != want.Datastore || got.Path != want.Path {
 		t.Errorf("got %+v, %v", got, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
@@ -87,11 +88,11 @@ func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, as
 	if err != nil {
 		return err
 	}
-	targets, err := statusTargets(host, args, known)
+	targets, err := status.Targets(host, args, known)
 	if err != nil {
 		return err
 	}
-	all, err := statusOfAll(ctx, host, targets, known)
+	all, err := status.Of(ctx, host, targets, known)
 	if err != nil && len(args) > 0 { // among all, one datastore's trouble does not hide the others
 		return err
 	}
@@ -110,9 +111,9 @@ func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, as
 }
 
 // statusText returns the status of a datastore for people.
-func statusText(s storeStatus) string {
+func statusText(s status.Store) string {
 	var b strings.Builder
-	mode := modeJSON{Type: s.Mode, Message: s.Message, Via: s.Via}
+	mode := status.Mode{Type: s.Mode, Message: s.Message, Via: s.Via}
 	fmt.Fprintf(&b, "%s  %q\n  mode: %s\n", text.Printable(s.Datastore), s.Path, modeText(mode))
 	if s.Device != nil {
 		fmt.Fprintf(&b, "  device: %s\n", text.Printable(deviceText(*s.Device)))
@@ -156,7 +157,7 @@ func statusText(s storeStatus) string {
 }
 
 // deviceText returns the state of a device for people.
-func deviceText(s deviceStatus) string {
+func deviceText(s status.Device) string {
 	out := fmt.Sprintf("UUID %s, %s", s.UUID, s.State)
 	if s.MountedAt != nil {
 		out += fmt.Sprintf(" on %q", *s.MountedAt)
@@ -168,7 +169,7 @@ func deviceText(s deviceStatus) string {
 }
 
 // handleText returns an open handle for people.
-func handleText(h handleStatus) string {
+func handleText(h status.Handle) string {
 	name, how := text.Printable(h.Name), text.Printable(h.How)
 	who := fmt.Sprintf("process %d %s (%s)", h.PID, name, how)
 	if h.PID == 0 {
@@ -186,7 +187,7 @@ func handleText(h handleStatus) string {
 }
 
 // unrecordedText says for people who serves a mount of which there is no record here.
-func unrecordedText(m mountStatus) string {
+func unrecordedText(m status.Mount) string {
 	switch {
 	case !m.Elsewhere:
 		return "by no process any more"

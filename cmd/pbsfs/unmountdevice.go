@@ -14,6 +14,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
@@ -51,7 +52,7 @@ func (a *app) unmountRemovable(ctx context.Context, host hosts.Host, t locate.Ta
 	}
 	mode, err := maint.BeginUnmount(ctx, host, t.Name, maint.SetOptions{Wait: o.wait})
 	if err != nil {
-		return withHolders(ctx, err, host, t)
+		return status.WithHolders(ctx, err, host, t)
 	}
 	defer a.moment.allow(modeMoment)()
 	fault.At("mode set")

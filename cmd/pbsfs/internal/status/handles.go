@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"path/filepath"
@@ -11,7 +11,7 @@ import (
 
 // handlesOf says who has what open. Holders are found; what the serving process
 // has open and nobody is found to hold is told by who opened it.
-func handlesOf(mountpoint string, open []served.Handle, holders []mounts.Holder) []handleStatus {
+func handlesOf(mountpoint string, open []served.Handle, holders []mounts.Holder) []Handle {
 	since := make(map[string]time.Time)
 	for _, h := range open {
 		path := filepath.Join(mountpoint, h.Path)
@@ -19,11 +19,11 @@ func handlesOf(mountpoint string, open []served.Handle, holders []mounts.Holder)
 			since[path] = h.Since
 		}
 	}
-	var out []handleStatus
+	var out []Handle
 	held := make(map[string]bool)
 	for _, h := range holders {
 		held[h.Path] = true
-		line := handleStatus{Path: h.Path, PID: h.PID, Name: h.Name, How: h.How}
+		line := Handle{Path: h.Path, PID: h.PID, Name: h.Name, How: h.How}
 		if t, ok := since[h.Path]; ok {
 			age := time.Since(t).Seconds()
 			line.Age = &age
@@ -40,7 +40,7 @@ func handlesOf(mountpoint string, open []served.Handle, holders []mounts.Holder)
 		if name == "" && h.Opener.PID == 0 {
 			name = "somebody who cannot be seen from here"
 		}
-		out = append(out, handleStatus{Path: path, PID: h.Opener.PID, Name: name, How: howOpened(h.Opener.PID), Age: &age})
+		out = append(out, Handle{Path: path, PID: h.Opener.PID, Name: name, How: howOpened(h.Opener.PID), Age: &age})
 	}
 	return out
 }

@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"github.com/pbsfs/pbsfs/maint"
@@ -6,9 +6,9 @@ import (
 	"github.com/pbsfs/pbsfs/maint/hosts"
 )
 
-// modeJSON is the mode of a datastore as programs get it; Type is null without
+// Mode is the mode of a datastore as programs get it; Type is null without
 // a mode.
-type modeJSON struct {
+type Mode struct {
 	Datastore string  `json:"datastore"`
 	Type      *string `json:"type"`
 	Message   string  `json:"message"`
@@ -16,13 +16,13 @@ type modeJSON struct {
 	Via string `json:"via,omitempty"`
 }
 
-// modeOf returns the mode of a datastore for programs.
-func modeOf(host hosts.Host, store string) (modeJSON, error) {
+// ModeOf returns the mode of a datastore for programs.
+func ModeOf(host hosts.Host, store string) (Mode, error) {
 	m, err := maint.ReadMode(host, store)
 	if err != nil {
-		return modeJSON{}, err
+		return Mode{}, err
 	}
-	out := modeJSON{Datastore: store, Message: m.Message, Via: m.Via}
+	out := Mode{Datastore: store, Message: m.Message, Via: m.Via}
 	if m.Type != cfg.None {
 		t := string(m.Type)
 		out.Type = &t

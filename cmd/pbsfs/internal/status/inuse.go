@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"context"
@@ -17,32 +17,32 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// inUse is the refusal of a mode for active operations: it says who has what, the
+// InUse is the refusal of a mode for active operations: it says who has what, the
 // processes that are counted and who has files open in our mounts.
-type inUse struct {
+type InUse struct {
 	Datastore string
 	Conflict  *maint.ConflictError
 	// Open is who has something open, mount by mount.
-	Open []openIn
+	Open []Open
 }
 
-// openIn is who has something open in one mount.
-type openIn struct {
+// Open is who has something open in one mount.
+type Open struct {
 	Mountpoint string
-	Handles    []handleStatus
+	Handles    []Handle
 	// Err is why those who have it open could not all be found.
 	Err error
 }
 
 // Error has a line for each process and each handle, after the first.
-func (e *inUse) Error() string {
+func (e *InUse) Error() string {
 	var b strings.Builder
 	if e.Conflict.Set {
 		fmt.Fprintf(&b, "datastore %s is set %s, and stays so; still active are\n", e.Datastore, e.Conflict.Type)
 	} else {
 		fmt.Fprintf(&b, "datastore %s stays as it is: operations are active that %s would forbid\n", e.Datastore, e.Conflict.Type)
 	}
-	b.WriteString(processLines(e.Conflict.Processes))
+	b.WriteString(ProcessLines(e.Conflict.Processes))
 	for _, in := range e.Open {
 		if in.Err != nil {
 			fmt.Fprintf(&b, "  in %s: %v\n", in.Mountpoint, in.Err)
@@ -55,16 +55,16 @@ func (e *inUse) Error() string {
 }
 
 // Unwrap returns the conflict.
-func (e *inUse) Unwrap() error { return e.Conflict }
+func (e *InUse) Unwrap() error { return e.Conflict }
 
-// withHolders makes a refusal for active operations one that names who holds
+// WithHolders makes a refusal for active operations one that names who holds
 // what. Other errors stay as they are.
-func withHolders(ctx context.Context, err error, host hosts.Host, t locate.Target) error {
+func WithHolders(ctx context.Context, err error, host hosts.Host, t locate.Target) error {
 	var conflict *maint.ConflictError
 	if !errors.As(err, &conflict) {
 		return err
 	}
-	refusal := &inUse{Datastore: t.Name, Conflict: conflict}
+	refusal := &InUse{Datastore: t.Name, Conflict: conflict}
 	if conflict.Type != cfg.ReadOnly { // which those who read trees are not in the way of
 		refusal.Open = openHandles(context.WithoutCancel(ctx), host, t) // an interrupt may be what brought us here
 	}
@@ -73,7 +73,7 @@ func withHolders(ctx context.Context, err error, host hosts.Host, t locate.Targe
 
 // openHandles finds who has something open in our mounts of a datastore, and in
 // those that were taken away while they were in use.
-func openHandles(ctx context.Context, host hosts.Host, t locate.Target) []openIn {
+func openHandles(ctx context.Context, host hosts.Host, t locate.Target) []Open {
 	ours, err := mountpoint.Ours()
 	if err != nil {
 		return nil
@@ -83,7 +83,7 @@ func openHandles(ctx context.Context, host hosts.Host, t locate.Target) []openIn
 		return nil
 	}
 	answers := served.AskAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *served.Record) bool { return !r.Serves(t) }))
-	var out []openIn
+	var out []Open
 	for _, m := range ours {
 		if !served.Shows(host, t, known, m) {
 			continue
@@ -91,11 +91,11 @@ func openHandles(ctx context.Context, host hosts.Host, t locate.Target) []openIn
 		holders, err := mounts.Holders(ctx, m.Point)
 		r := served.Find(known, m)
 		known = slices.DeleteFunc(known, func(k *served.Record) bool { return k == r })
-		out = append(out, openIn{m.Point, strangers(handlesOf(m.Point, answers[r].Handles, holders)), err})
+		out = append(out, Open{m.Point, strangers(handlesOf(m.Point, answers[r].Handles, holders)), err})
 	}
 	for _, r := range known {
 		if r.Serves(t) {
-			out = append(out, openIn{r.Mountpoint, strangers(handlesOf(r.Mountpoint, answers[r].Handles, nil)), nil})
+			out = append(out, Open{r.Mountpoint, strangers(handlesOf(r.Mountpoint, answers[r].Handles, nil)), nil})
 		}
 	}
 	return out
@@ -103,14 +103,14 @@ func openHandles(ctx context.Context, host hosts.Host, t locate.Target) []openIn
 
 // strangers leaves out who is merely there, with a working directory: that is in
 // nobody's way but umount's.
-func strangers(handles []handleStatus) []handleStatus {
-	return slices.DeleteFunc(handles, func(h handleStatus) bool {
+func strangers(handles []Handle) []Handle {
+	return slices.DeleteFunc(handles, func(h Handle) bool {
 		return h.How == mounts.HowCwd || h.How == mounts.HowRoot || h.How == mounts.HowNested
 	})
 }
 
-// processLines lists processes with what they have active.
-func processLines(procs []maint.ProcessCount) string {
+// ProcessLines lists processes with what they have active.
+func ProcessLines(procs []maint.ProcessCount) string {
 	var b strings.Builder
 	for _, p := range procs {
 		fmt.Fprintf(&b, "  process %d %s: %d read, %d write\n", p.PID, text.Printable(p.Name), p.Read, p.Write)

@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"context"
@@ -15,11 +15,11 @@ import (
 func TestListsAreOneLineEach(t *testing.T) {
 	const evil = "x\x1b]0;owned\x07\n  mode: none\r\x9b2J\u202ey\u2028z" // what a name must not do
 	procs := []maint.ProcessCount{{PID: 1, Name: evil}}
-	if got := processLines(procs); strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\r\u202e") {
+	if got := ProcessLines(procs); strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\r\u202e") {
 		t.Errorf("a process: %q", got)
 	}
 	open := handlesOf("/mnt", []served.Handle{{Path: evil}}, []mounts.Holder{{PID: 2, Name: evil, How: evil, Path: evil}})
-	got := (&inUse{Conflict: &maint.ConflictError{}, Open: []openIn{{Handles: open}}}).Error()
+	got := (&InUse{Conflict: &maint.ConflictError{}, Open: []Open{{Handles: open}}}).Error()
 	if strings.Count(got, "\n") != 2 || strings.ContainsAny(got, "\x1b\r\u202e\ufffd") {
 		t.Errorf("what is open: %q", got)
 	}
@@ -27,9 +27,9 @@ func TestListsAreOneLineEach(t *testing.T) {
 
 func TestARefusalStaysAValue(t *testing.T) {
 	conflict := &maint.ConflictError{Store: "tank", Type: cfg.Offline, Processes: []maint.ProcessCount{{PID: 7, Name: "pbsfs", Read: 2}}, Err: context.Canceled}
-	e := &inUse{Datastore: "tank", Conflict: conflict, Open: []openIn{
+	e := &InUse{Datastore: "tank", Conflict: conflict, Open: []Open{
 		{Mountpoint: "/a", Err: errors.New("not now")},
-		{Mountpoint: "/b", Handles: []handleStatus{{Path: "/b/x", PID: 8, Name: "cat", How: "descriptor"}}},
+		{Mountpoint: "/b", Handles: []Handle{{Path: "/b/x", PID: 8, Name: "cat", How: "descriptor"}}},
 	}}
 	rest := "  process 7 pbsfs: 2 read, 0 write\n  in /a: not now\n  " + mounts.Holder{PID: 8, Name: "cat", How: "descriptor", Path: "/b/x"}.String()
 	if got, want := e.Error(), "datastore tank stays as it is: operations are active that offline would forbid\n"+rest; got != want {

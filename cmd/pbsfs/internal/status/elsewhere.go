@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 // addUnrecorded adds mounts of which there is no record here: those that somebody
 // has bound in another place, those whose process has left its record in another
 // run directory, and dead ones.
-func (s *storeStatus) addUnrecorded(ctx context.Context, host hosts.Host, of locate.Target, known []*served.Record) error {
+func (s *Store) addUnrecorded(ctx context.Context, host hosts.Host, of locate.Target, known []*served.Record) error {
 	ours, err := mountpoint.Ours()
 	if err != nil {
 		return err
@@ -29,11 +29,11 @@ func (s *storeStatus) addUnrecorded(ctx context.Context, host hosts.Host, of loc
 		if r == nil {
 			unknown = append(unknown, m)
 		} else if r.Mountpoint != m.Point {
-			s.Mounts = append(s.Mounts, mountStatus{Mountpoint: m.Point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked})
+			s.Mounts = append(s.Mounts, Mount{Mountpoint: m.Point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked})
 		}
 	}
 	for _, t := range served.Trees(ctx, unknown, nil) {
-		m := mountStatus{Mountpoint: t.Point, Elsewhere: !t.Dead}
+		m := Mount{Mountpoint: t.Point, Elsewhere: !t.Dead}
 		if t.Server != nil {
 			m.PID = t.Server.PID
 		}

@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"context"
@@ -18,24 +18,24 @@ import (
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
-// storeStatus is what is known of one datastore.
-type storeStatus struct {
+// Store is what is known of one datastore.
+type Store struct {
 	Datastore string               `json:"datastore"`
 	Path      string               `json:"path"`
 	Mode      *string              `json:"mode"`
 	Message   string               `json:"message"`
 	Via       string               `json:"via,omitempty"`
-	Mounts    []mountStatus        `json:"mounts"`
+	Mounts    []Mount              `json:"mounts"`
 	Processes []maint.ProcessCount `json:"processes"`
-	Handles   []handleStatus       `json:"handles"`
-	Locked    []lockedStatus       `json:"locked_snapshots"`
+	Handles   []Handle             `json:"handles"`
+	Locked    []Locked             `json:"locked_snapshots"`
 	Problems  []served.Problem     `json:"problems"`
-	Device    *deviceStatus        `json:"device,omitempty"`
+	Device    *Device              `json:"device,omitempty"`
 }
 
-// mountStatus is a mount. Without a process that answers for it, PID is 0 and
+// Mount is a mount. Without a process that answers for it, PID is 0 and
 // Since is nil.
-type mountStatus struct {
+type Mount struct {
 	Mountpoint string     `json:"mountpoint"`
 	PID        int        `json:"pid"`
 	Since      *time.Time `json:"since"`
@@ -52,8 +52,8 @@ type mountStatus struct {
 	Namespace string `json:"pid_namespace,omitempty"`
 }
 
-// deviceStatus is the device of a removable datastore.
-type deviceStatus struct {
+// Device is the device of a removable datastore.
+type Device struct {
 	UUID      string  `json:"uuid"`
 	State     string  `json:"state"`
 	Device    string  `json:"device"`
@@ -61,8 +61,8 @@ type deviceStatus struct {
 }
 
 // deviceStatusOf finds out where a datastore's device is.
-func deviceStatusOf(d cfg.Datastore) *deviceStatus {
-	s := &deviceStatus{UUID: d.BackingDevice, State: "unknown"}
+func deviceStatusOf(d cfg.Datastore) *Device {
+	s := &Device{UUID: d.BackingDevice, State: "unknown"}
 	if m, err := mounts.FindMount(d.Dir()); err == nil { // the device, which may hang, is not asked
 		s.Device, s.State, s.MountedAt = m.Source, "mounted", &m.Point
 		return s
@@ -80,7 +80,9 @@ func deviceStatusOf(d cfg.Datastore) *deviceStatus {
 	return s
 }
 
-type handleStatus struct {
+// Handle is what somebody has open, and since when in seconds; Age is nil where that is
+// not known.
+type Handle struct {
 	Path string   `json:"path"`
 	PID  int      `json:"pid"`
 	Name string   `json:"name"`
@@ -88,15 +90,16 @@ type handleStatus struct {
 	Age  *float64 `json:"age_s"`
 }
 
-type lockedStatus struct {
+// Locked is a snapshot that one of the mounts keeps from being removed.
+type Locked struct {
 	Snapshot   string    `json:"snapshot"`
 	Mountpoint string    `json:"mountpoint"`
 	Since      time.Time `json:"since"`
 }
 
-// statusTargets returns the datastore that was named, or all that are
+// Targets returns the datastore that was named, or all that are
 // configured or mounted.
-func statusTargets(host hosts.Host, args []string, known []*served.Record) ([]locate.Target, error) {
+func Targets(host hosts.Host, args []string, known []*served.Record) ([]locate.Target, error) {
 	if len(args) == 1 {
 		t, err := served.Resolve(host, args[0], known)
 		return []locate.Target{t}, err
@@ -128,13 +131,13 @@ func statusTargets(host hosts.Host, args []string, known []*served.Record) ([]lo
 	return out, nil
 }
 
-// statusOfAll returns what is known of datastores. What went wrong with one of them is
+// Of returns what is known of datastores. What went wrong with one of them is
 // among its problems, and returned as well.
-func statusOfAll(ctx context.Context, host hosts.Host, targets []locate.Target, known []*served.Record) ([]storeStatus, error) {
+func Of(ctx context.Context, host hosts.Host, targets []locate.Target, known []*served.Record) ([]Store, error) {
 	answers := served.AskAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *served.Record) bool {
 		return !slices.ContainsFunc(targets, r.Serves)
 	}))
-	all := make([]storeStatus, 0, len(targets))
+	all := make([]Store, 0, len(targets))
 	var wrong error
 	for _, t := range targets {
 		s, err := statusOf(ctx, host, t, known, answers)
@@ -147,12 +150,12 @@ func statusOfAll(ctx context.Context, host hosts.Host, targets []locate.Target, 
 	return all, wrong
 }
 
-func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*served.Record, answers map[*served.Record]served.Answer) (storeStatus, error) {
-	s := storeStatus{
+func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*served.Record, answers map[*served.Record]served.Answer) (Store, error) {
+	s := Store{
 		Datastore: t.Name, Path: t.Path, Processes: []maint.ProcessCount{},
-		Mounts: []mountStatus{}, Handles: []handleStatus{}, Locked: []lockedStatus{}, Problems: []served.Problem{},
+		Mounts: []Mount{}, Handles: []Handle{}, Locked: []Locked{}, Problems: []served.Problem{},
 	}
-	mode, err := modeOf(host, t.Name)
+	mode, err := ModeOf(host, t.Name)
 	if err != nil {
 		return s, err
 	}
@@ -182,9 +185,9 @@ func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*se
 
 // addMount adds what is known of one mount. A process that does not answer is a
 // problem to be shown, not a reason to show nothing.
-func (s *storeStatus) addMount(ctx context.Context, r *served.Record, state served.Answer) {
+func (s *Store) addMount(ctx context.Context, r *served.Record, state served.Answer) {
 	point := r.Mountpoint
-	s.Mounts = append(s.Mounts, mountStatus{
+	s.Mounts = append(s.Mounts, Mount{
 		Mountpoint: point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away, Unlisted: state.Unlisted,
 		TakenAway: r.TakenAway(),
 	})
@@ -204,7 +207,7 @@ func (s *storeStatus) addMount(ctx context.Context, r *served.Record, state serv
 	}
 	s.Handles = append(s.Handles, handlesOf(point, state.Handles, holders)...)
 	for _, l := range state.Locked {
-		s.Locked = append(s.Locked, lockedStatus{l.Snapshot, point, l.Since})
+		s.Locked = append(s.Locked, Locked{l.Snapshot, point, l.Since})
 	}
 	s.Problems = append(s.Problems, state.Problems...)
 }
