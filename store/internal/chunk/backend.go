@@ -28,7 +28,7 @@ type Hold interface {
 
 // Limits say what a backend is good for.
 type Limits struct {
-	// Parallel is how many chunks are loaded at a time for nobody yet.
+	// Parallel is how many chunks are loaded ahead at a time.
 	Parallel int
 	// Window is how many chunks are loaded ahead of one reader.
 	Window int

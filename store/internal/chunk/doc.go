@@ -20,8 +20,8 @@
 // for, is protected from what is used once: a scan does not empty the cache.
 //
 // Loads that somebody waits for begin at once, as long as those under way take
-// no more than some 32 MiB. Ahead loads chunks for nobody yet, as many at a time
-// as there are processors, when nobody waits: so reading on is decoding on all
+// no more than some 32 MiB. Ahead loads chunks before they are asked for, as many at a
+// time as the backend takes, when no caller waits: so reading on is decoding on all
 // of them. What waits for its turn there holds nothing; when its reader has
 // stopped meanwhile it is not loaded.
 //

@@ -21,8 +21,8 @@ type Source struct {
 	mu      sync.Mutex
 	cache   cache
 	loading map[id]*load
-	needed  []*load // that wait for their turn, and somebody for them
-	ahead   []*load // that wait for their turn, nobody for them
+	needed  []*load // loads that a caller waits for, not started yet
+	ahead   []*load // loads ahead, not started yet
 	queued  int64   // bytes of ahead
 	busy    int64   // bytes that the loads under way take
 	running int     // loads under way
@@ -36,7 +36,7 @@ const (
 	// maxBusy is how many bytes the loads under way may take, what was read and
 	// what it is decoded to. One load may take more when it is alone.
 	maxBusy = 32 << 20
-	// maxAhead is how many loads for nobody wait for their turn.
+	// maxAhead is how many loads ahead may wait to be started.
 	maxAhead = 64
 )
 
@@ -53,7 +53,7 @@ const (
 type load struct {
 	key  id
 	want Want
-	hold func() (Hold, error) // how a load for nobody takes its right
+	hold func() (Hold, error) // takes the right of a load ahead
 	done chan struct{}
 
 	// Guarded by Source.mu.
@@ -65,8 +65,8 @@ type load struct {
 	err   error
 }
 
-// errAlone ends a load for nobody whose right was gone before its turn came.
-// Whoever has come to wait for it meanwhile asks again.
+// errAlone ends a load ahead whose reader had stopped before it was started. A
+// caller that has begun to wait for the chunk asks for it again.
 var errAlone = errors.New("reader has stopped")
 
 // ErrClosed ends the loads that are under way when a source is closed.
@@ -140,8 +140,8 @@ func (s *Source) Peek(w Want) *Block {
 	return nil
 }
 
-// claim takes the right for a load that somebody waits for, and has its turn
-// come before those that nobody waits for.
+// claim takes the right for a load that a caller waits for. Such a load is started
+// before all loads ahead.
 func (s *Source) claim(l *load, hold func() (Hold, error)) {
 	right, err := hold()
 	s.mu.Lock()
@@ -155,11 +155,11 @@ func (s *Source) claim(l *load, hold func() (Hold, error)) {
 	s.next()
 }
 
-// Ahead has a chunk loaded that will be wanted soon, for nobody yet, when its
-// turn comes. It takes no right before, and none is missed when the reader has
-// stopped then. Ahead does nothing when the chunk is there or on its way, when
-// enough others are, or when the cache is too small to keep it until somebody
-// asks. What goes wrong is said to who asks for the chunk.
+// Ahead has a chunk loaded before a caller asks for it. The right for it is taken
+// when the load is started; if the reader has stopped by then, the chunk is not
+// loaded. Ahead does nothing when the chunk is in memory or being loaded, when
+// enough others are waiting, or when the cache is too small to keep it until it is
+// asked for. An error is returned to the caller that asks for the chunk.
 func (s *Source) Ahead(w Want, hold func() (Hold, error)) {
 	key := w.id()
 	s.mu.Lock()
@@ -181,8 +181,8 @@ const aheadShare = 8
 // AheadLimit returns how many bytes may be loaded ahead of one reader.
 func (s *Source) AheadLimit() int64 { return s.cache.limit / aheadShare }
 
-// next starts the loads whose turn it is, with s.mu held: as many as somebody
-// waits for while there is memory, and then, while few are under way, others.
+// next starts loads, with s.mu held: first those that callers wait for, while there
+// is memory, and then loads ahead, while the backend takes more.
 func (s *Source) next() {
 	for len(s.needed) > 0 && s.room(s.needed[0]) {
 		l := s.needed[0]
