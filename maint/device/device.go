@@ -161,6 +161,9 @@ func (d *Device) probe() (superblock.Contents, error) {
 	case st.Mode&unix.S_IFMT != unix.S_IFBLK || st.Rdev != unix.Mkdev(d.Major, d.Minor):
 		return superblock.Contents{}, fmt.Errorf("%s: not the device that the kernel calls so", d.Path)
 	}
+	// What was read must not be remembered: a disk that is lost would go on to say
+	// what was on it.
+	defer func() { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }()
 	return superblock.Probe(f, d.Size)
 }
 
