@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/hosts"
@@ -143,14 +144,20 @@ func (m *Source) whereabouts(entries []cfg.Datastore) places.Spot {
 	m.mu.Unlock()
 	at, err, _ := m.host.Places().At(path)
 	switch {
-	case err == nil && at.ID.Seen():
+	case err == nil && at.ID.Seen() && !anotherDisk(own, at):
 		at.ID.UUID = cmp.Or(at.ID.UUID, sameDisk(own, at))
 		return at
-	case own.ID.Seen():
+	case !own.ID.IsZero():
 		own.ID = places.Present(own.ID)
 		return own // where it was
 	}
 	return at
+}
+
+// anotherDisk says that another disk is in the place of the one that was there, which
+// nobody reads.
+func anotherDisk(before, now places.Spot) bool {
+	return before.ID.UUID != "" && now.ID.UUID != "" && !strings.EqualFold(before.ID.UUID, now.ID.UUID)
 }
 
 // sameDisk is the UUID that was known of where the datastore was before, if it
