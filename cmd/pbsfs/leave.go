@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -16,25 +15,27 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
+// retryAfter is how often what is busy is tried again.
+const retryAfter = 50 * time.Millisecond
+
 // endTimeout is how long a serving process gets to end after its mount has.
 const endTimeout = 5 * time.Second
 
 // leaving is one unmount of trees. All of them are looked at before the first is
 // touched, so that it is refused as a whole, or succeeds.
 type leaving struct {
-	trees  []leavingTree // the last made first
-	o      unmountOptions
-	until  time.Time // the end of the wait for who is in the way
-	stderr io.Writer
+	trees []leavingTree // the last made first
+	o     unmountOptions
+	until time.Time // the end of the wait for who is in the way
 }
 
-// leaving finds out who serves the mounts.
-func (a *app) leaving(ctx context.Context, mounted []mounts.Mount, known []*served.Record, o unmountOptions) *leaving {
+// newLeaving finds out who serves the mounts.
+func newLeaving(ctx context.Context, mounted []mounts.Mount, known []*served.Record, o unmountOptions) *leaving {
 	var trees []leavingTree
 	for _, t := range served.Trees(ctx, mounted, known) {
 		trees = append(trees, leavingTree{t})
 	}
-	return &leaving{trees: trees, o: o, until: time.Now().Add(o.wait), stderr: a.stderr}
+	return &leaving{trees: trees, o: o, until: time.Now().Add(o.wait)}
 }
 
 func (l *leaving) unmount(ctx context.Context) error {
@@ -190,9 +191,9 @@ func (l *leaving) detach(ctx context.Context, t leavingTree) error {
 	if err := t.take(ctx, true); err != nil {
 		return err
 	}
-	fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; still in use, and counted as operations until closed, by:\n", text.Printable(t.Point))
+	fmt.Fprintf(l.o.stderr, "pbsfs: %s is unmounted; still in use, and counted as operations until closed, by:\n", text.Printable(t.Point))
 	for _, h := range append(holders, copies...) {
-		fmt.Fprintf(l.stderr, "  %s\n", h)
+		fmt.Fprintf(l.o.stderr, "  %s\n", h)
 	}
 	t.Server = nil // it stays
 	return nil
@@ -206,9 +207,9 @@ func (l *leaving) abort(ctx context.Context, t leavingTree) error {
 	if terr := t.take(ctx, true); terr != nil {
 		return errors.Join(terr, err)
 	}
-	fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; %v\n", text.Printable(t.Point), t.Hangs)
+	fmt.Fprintf(l.o.stderr, "pbsfs: %s is unmounted; %v\n", text.Printable(t.Point), t.Hangs)
 	if err != nil {
-		fmt.Fprintf(l.stderr, "pbsfs: warning: who waits for it goes on waiting: %v\n", err)
+		fmt.Fprintf(l.o.stderr, "pbsfs: warning: who waits for it goes on waiting: %v\n", err)
 	}
 	t.Server.Remove() // of no use any more, and another mount may get its numbers
 	l.lost(inside)
@@ -219,7 +220,7 @@ func (l *leaving) abort(ctx context.Context, t leavingTree) error {
 // lost says what went with a tree that nobody could look into any more.
 func (l *leaving) lost(inside []mounts.Mount) {
 	for _, h := range nestedIn(inside) {
-		fmt.Fprintf(l.stderr, "pbsfs: warning: what was mounted inside of the tree went with it: %s\n", h)
+		fmt.Fprintf(l.o.stderr, "pbsfs: warning: what was mounted inside of the tree went with it: %s\n", h)
 	}
 }
 
@@ -231,14 +232,14 @@ func (l *leaving) ended(ctx context.Context) error {
 			continue
 		}
 		if where, ok := t.servedOn(); ok {
-			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; process %d goes on serving the tree, on %s\n", text.Printable(t.Point), t.Server.PID, where)
+			fmt.Fprintf(l.o.stderr, "pbsfs: %s is unmounted; process %d goes on serving the tree, on %s\n", text.Printable(t.Point), t.Server.PID, where)
 			continue
 		}
 		if err := t.waitEnd(ctx); err != nil {
 			return err
 		}
 		if t.Server.Alive() {
-			fmt.Fprintf(l.stderr, "pbsfs: %s is unmounted; something that cannot be seen from here still uses the tree, an overlay perhaps; process %d serves it until then\n", text.Printable(t.Point), t.Server.PID)
+			fmt.Fprintf(l.o.stderr, "pbsfs: %s is unmounted; something that cannot be seen from here still uses the tree, an overlay perhaps; process %d serves it until then\n", text.Printable(t.Point), t.Server.PID)
 		}
 	}
 	return nil

@@ -50,6 +50,9 @@ type moment struct{ longest atomic.Int64 }
 // promptly is the moment of a command that has nothing to put in order.
 const promptly = 700 * time.Millisecond
 
+// momentStep is how often it is looked whether the moment is over.
+const momentStep = 50 * time.Millisecond
+
 // allow lets the command go on for longer, as long as it takes if d is 0. The
 // result takes that back.
 func (m *moment) allow(d time.Duration) (back func()) {
@@ -67,7 +70,7 @@ func (m *moment) over() <-chan struct{} {
 	go func() {
 		defer close(over)
 		for since := time.Now(); time.Since(since) < max(promptly, time.Duration(m.longest.Load())); {
-			time.Sleep(retryAfter)
+			time.Sleep(momentStep)
 		}
 	}()
 	return over

@@ -2,16 +2,11 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
-	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
-	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
-	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
 const unmountHelp = `Unmount a tree: the one at MOUNTPOINT, or all those of DATASTORE.
@@ -39,18 +34,9 @@ has closed it. Where the process does not answer, who waits for it gets an error
 What is mounted inside of a tree is in the way; where nobody serves the tree any more
 that cannot be reached, and --force takes it with the tree.`
 
-const (
-	// retryAfter is how often what is busy is tried again.
-	retryAfter = 50 * time.Millisecond
-	// defaultWait is how long commands wait for who is in the way: a file that
-	// was just closed takes a moment to be known as closed.
-	defaultWait = 2 * time.Second
-)
-
-type unmountOptions struct {
-	wait  time.Duration
-	force bool
-}
+// defaultWait is how long commands wait for who is in the way: a file that
+// was just closed takes a moment to be known as closed.
+const defaultWait = 2 * time.Second
 
 func newUnmountCommand(a *app) *cobra.Command {
 	var o unmountOptions
@@ -77,35 +63,6 @@ func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
 	if err != nil {
 		return err
 	}
-	known, err := served.Records(host)
-	if err != nil {
-		return err
-	}
-	trees, err := mountpoint.TreesAt(ctx, arg)
-	if err != nil {
-		return err
-	}
-	if len(trees) == 0 {
-		t, err := served.Resolve(host, arg, known)
-		if err != nil {
-			return err
-		}
-		if t.Removable != nil && !locate.IsPath(arg) {
-			return a.unmountRemovable(ctx, host, t, o)
-		}
-		if trees, err = served.TreesOf(host, t, known); err != nil {
-			return err
-		}
-	}
-	if len(trees) == 0 {
-		return fmt.Errorf("%s: not mounted", arg)
-	}
-	if err := mounts.LetGo(trees); err != nil {
-		return err
-	}
-	l := a.leaving(ctx, trees, known, o)
-	if err := l.unmount(ctx); err != nil {
-		return err
-	}
-	return locate.Sweep(host)
+	o.stderr, o.allow = a.stderr, a.moment.allow
+	return unmountNamed(ctx, host, arg, o)
 }

@@ -42,9 +42,9 @@ type removal struct {
 
 // unmountRemovable unmounts a configured removable datastore: its trees and its
 // device.
-func (a *app) unmountRemovable(ctx context.Context, host hosts.Host, t locate.Target, o unmountOptions) error {
+func unmountRemovable(ctx context.Context, host hosts.Host, t locate.Target, o unmountOptions) error {
 	r := &removal{host: host, t: t}
-	if err := r.find(ctx, a, o); err != nil {
+	if err := r.find(ctx, o); err != nil {
 		return err
 	}
 	if err := r.clearHung(ctx); err != nil {
@@ -54,7 +54,7 @@ func (a *app) unmountRemovable(ctx context.Context, host hosts.Host, t locate.Ta
 	if err != nil {
 		return status.WithHolders(ctx, err, host, t)
 	}
-	defer a.moment.allow(modeMoment)()
+	defer o.allow(modeMoment)()
 	fault.At("mode set")
 	err = r.unmount(ctx)
 	fault.At("done")
@@ -62,7 +62,7 @@ func (a *app) unmountRemovable(ctx context.Context, host hosts.Host, t locate.Ta
 }
 
 // find finds what is mounted, and who serves the trees.
-func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
+func (r *removal) find(ctx context.Context, o unmountOptions) error {
 	until := time.Now().Add(o.wait)
 	known, err := served.Records(r.host)
 	if err != nil {
@@ -93,7 +93,7 @@ func (r *removal) find(ctx context.Context, a *app, o unmountOptions) error {
 	if err := mounts.LetGo(mounted); err != nil {
 		return err
 	}
-	r.leaving = a.leaving(ctx, trees, known, o)
+	r.leaving = newLeaving(ctx, trees, known, o)
 	r.until = until
 	return nil
 }

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
+	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/mounts"
+)
+
+// unmountOptions are the choices of who unmounts.
+type unmountOptions struct {
+	// wait is how long to wait for who is in the way.
+	wait time.Duration
+	// force takes trees away from under those who use them.
+	force bool
+	// stderr is told what became of the trees, where that is not what was asked for.
+	stderr io.Writer
+	// allow asks for time to put things in order, should the command be interrupted,
+	// and returns what ends that.
+	allow func(time.Duration) (back func())
+}
+
+// unmountNamed unmounts what arg names: the tree on a mount point, or the trees of a
+// datastore, and for a removable one its device.
+func unmountNamed(ctx context.Context, host hosts.Host, arg string, o unmountOptions) error {
+	known, err := served.Records(host)
+	if err != nil {
+		return err
+	}
+	trees, err := mountpoint.TreesAt(ctx, arg)
+	if err != nil {
+		return err
+	}
+	if len(trees) == 0 {
+		t, err := served.Resolve(host, arg, known)
+		if err != nil {
+			return err
+		}
+		if t.Removable != nil && !locate.IsPath(arg) {
+			return unmountRemovable(ctx, host, t, o)
+		}
+		if trees, err = served.TreesOf(host, t, known); err != nil {
+			return err
+		}
+	}
+	if len(trees) == 0 {
+		return fmt.Errorf("%s: not mounted", arg)
+	}
+	if err := mounts.LetGo(trees); err != nil {
+		return err
+	}
+	l := newLeaving(ctx, trees, known, o)
+	if err := l.unmount(ctx); err != nil {
+		return err
+	}
+	return locate.Sweep(host)
+}
