@@ -105,6 +105,10 @@ var arrows = map[string][]string{
 		"cmd/pbsfs/internal/locate", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/served",
 		"maint", "maint/cfg", "maint/device", "maint/hosts", "maint/modes", "maint/mounts", "maint/procfs", "maint/text",
 	},
+	"cmd/pbsfs/internal/unmount": {
+		"cmd/pbsfs/internal/fault", "cmd/pbsfs/internal/locate", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/served", "cmd/pbsfs/internal/status",
+		"fs", "maint", "maint/cfg", "maint/device", "maint/hosts", "maint/mounts", "maint/text",
+	},
 }
 
 // decoders open nothing: they are given bytes.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unmount"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 )
 
@@ -39,7 +40,7 @@ that cannot be reached, and --force takes it with the tree.`
 const defaultWait = 2 * time.Second
 
 func newUnmountCommand(a *app) *cobra.Command {
-	var o unmountOptions
+	var o unmount.Options
 	cmd := &cobra.Command{
 		Use:     "unmount MOUNTPOINT|DATASTORE",
 		Aliases: []string{"umount"},
@@ -47,22 +48,22 @@ func newUnmountCommand(a *app) *cobra.Command {
 		Long:    unmountHelp,
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.wait < 0 {
-				return usage.Errorf("--wait %s: cannot be negative", o.wait)
+			if o.Wait < 0 {
+				return usage.Errorf("--wait %s: cannot be negative", o.Wait)
 			}
 			return a.unmount(cmd.Context(), args[0], o)
 		},
 	}
-	cmd.Flags().DurationVar(&o.wait, "wait", defaultWait, "how long to wait for who is in the way")
-	cmd.Flags().BoolVar(&o.force, "force", false, "unmount lazily although it is in use")
+	cmd.Flags().DurationVar(&o.Wait, "wait", defaultWait, "how long to wait for who is in the way")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "unmount lazily although it is in use")
 	return cmd
 }
 
-func (a *app) unmount(ctx context.Context, arg string, o unmountOptions) error {
+func (a *app) unmount(ctx context.Context, arg string, o unmount.Options) error {
 	host, err := a.host()
 	if err != nil {
 		return err
 	}
-	o.stderr, o.allow = a.stderr, a.moment.allow
-	return unmountNamed(ctx, host, arg, o)
+	o.Stderr, o.Allow = a.stderr, a.moment.allow
+	return unmount.Named(ctx, host, arg, o)
 }

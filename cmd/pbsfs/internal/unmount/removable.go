@@ -1,4 +1,4 @@
-package main
+package unmount
 
 import (
 	"context"
@@ -40,9 +40,9 @@ type removal struct {
 	device mounts.Mount
 }
 
-// unmountRemovable unmounts a configured removable datastore: its trees and its
+// removable unmounts a configured removable datastore: its trees and its
 // device.
-func unmountRemovable(ctx context.Context, host hosts.Host, t locate.Target, o unmountOptions) error {
+func removable(ctx context.Context, host hosts.Host, t locate.Target, o Options) error {
 	r := &removal{host: host, t: t}
 	if err := r.find(ctx, o); err != nil {
 		return err
@@ -50,11 +50,11 @@ func unmountRemovable(ctx context.Context, host hosts.Host, t locate.Target, o u
 	if err := r.clearHung(ctx); err != nil {
 		return err
 	}
-	mode, err := maint.BeginUnmount(ctx, host, t.Name, maint.SetOptions{Wait: o.wait})
+	mode, err := maint.BeginUnmount(ctx, host, t.Name, maint.SetOptions{Wait: o.Wait})
 	if err != nil {
 		return status.WithHolders(ctx, err, host, t)
 	}
-	defer o.allow(modeMoment)()
+	defer o.Allow(modeMoment)()
 	fault.At("mode set")
 	err = r.unmount(ctx)
 	fault.At("done")
@@ -62,8 +62,8 @@ func unmountRemovable(ctx context.Context, host hosts.Host, t locate.Target, o u
 }
 
 // find finds what is mounted, and who serves the trees.
-func (r *removal) find(ctx context.Context, o unmountOptions) error {
-	until := time.Now().Add(o.wait)
+func (r *removal) find(ctx context.Context, o Options) error {
+	until := time.Now().Add(o.Wait)
 	known, err := served.Records(r.host)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (r *removal) clearHung(ctx context.Context) error {
 	if err := r.answering(); err != nil {
 		return err
 	}
-	var left []leavingTree
+	var left []tree
 	for _, t := range r.trees {
 		if t.Hangs == nil {
 			left = append(left, t)

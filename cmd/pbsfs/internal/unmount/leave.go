@@ -1,4 +1,4 @@
-package main
+package unmount
 
 import (
 	"context"
@@ -24,18 +24,18 @@ const endTimeout = 5 * time.Second
 // leaving is one unmount of trees. All of them are looked at before the first is
 // touched, so that it is refused as a whole, or succeeds.
 type leaving struct {
-	trees []leavingTree // the last made first
-	o     unmountOptions
+	trees []tree // the last made first
+	o     Options
 	until time.Time // the end of the wait for who is in the way
 }
 
 // newLeaving finds out who serves the mounts.
-func newLeaving(ctx context.Context, mounted []mounts.Mount, known []*served.Record, o unmountOptions) *leaving {
-	var trees []leavingTree
+func newLeaving(ctx context.Context, mounted []mounts.Mount, known []*served.Record, o Options) *leaving {
+	var trees []tree
 	for _, t := range served.Trees(ctx, mounted, known) {
-		trees = append(trees, leavingTree{t})
+		trees = append(trees, tree{t})
 	}
-	return &leaving{trees: trees, o: o, until: time.Now().Add(o.wait)}
+	return &leaving{trees: trees, o: o, until: time.Now().Add(o.Wait)}
 }
 
 func (l *leaving) unmount(ctx context.Context) error {
@@ -54,7 +54,7 @@ func (l *leaving) unmount(ctx context.Context) error {
 
 // ready returns when all trees can be unmounted, or says why they cannot.
 func (l *leaving) ready(wait context.Context) error {
-	if l.o.force {
+	if l.o.Force {
 		return l.nothingLost()
 	}
 	if err := l.answering(); err != nil {
@@ -73,7 +73,7 @@ func (l *leaving) ready(wait context.Context) error {
 // answering refuses the unmount while a process does not answer, unless it is forced.
 func (l *leaving) answering() error {
 	for _, t := range l.trees {
-		if t.Hangs != nil && !l.o.force {
+		if t.Hangs != nil && !l.o.Force {
 			return fmt.Errorf("nothing was unmounted: %w; --force takes the mount away all the same", t.Hangs)
 		}
 	}
@@ -82,7 +82,7 @@ func (l *leaving) answering() error {
 
 // kernelRefuses reports whether the kernel knows of somebody in one of the trees.
 func (l *leaving) kernelRefuses() bool {
-	return slices.ContainsFunc(l.trees, func(t leavingTree) bool { return !t.Dead && errors.Is(t.unused(), unix.EBUSY) })
+	return slices.ContainsFunc(l.trees, func(t tree) bool { return !t.Dead && errors.Is(t.unused(), unix.EBUSY) })
 }
 
 // nothingLost makes sure that a forced unmount takes nothing else with it that
@@ -127,18 +127,18 @@ func (l *leaving) busy(ctx context.Context) error {
 
 // holders returns who is in the way of one of the trees. Those that go with the
 // others are not.
-func (l *leaving) holders(ctx context.Context, t leavingTree) ([]mounts.Holder, error) {
+func (l *leaving) holders(ctx context.Context, t tree) ([]mounts.Holder, error) {
 	if t.Dead { // nobody waits for what is still open there: it only gives errors
 		return nestedIn(t.inside()), nil
 	}
 	holders, err := t.inTheWay(ctx)
 	return slices.DeleteFunc(holders, func(h mounts.Holder) bool {
-		return h.How == mounts.HowNested && slices.ContainsFunc(l.trees, func(o leavingTree) bool { return o.Point == h.Path })
+		return h.How == mounts.HowNested && slices.ContainsFunc(l.trees, func(o tree) bool { return o.Point == h.Path })
 	}), err
 }
 
 // take takes one of the trees away. Meanwhile somebody may have begun to use it.
-func (l *leaving) take(ctx, wait context.Context, t leavingTree) error {
+func (l *leaving) take(ctx, wait context.Context, t tree) error {
 	switch {
 	case t.Dead:
 		inside := t.inside()
@@ -147,7 +147,7 @@ func (l *leaving) take(ctx, wait context.Context, t leavingTree) error {
 			l.lost(inside)
 		}
 		return err
-	case l.o.force && t.Hangs != nil:
+	case l.o.Force && t.Hangs != nil:
 		return l.abort(ctx, t)
 	}
 	for {
@@ -161,7 +161,7 @@ func (l *leaving) take(ctx, wait context.Context, t leavingTree) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if l.o.force {
+		if l.o.Force {
 			return l.detach(ctx, t)
 		}
 		return l.refused(ctx, t, err)
@@ -169,7 +169,7 @@ func (l *leaving) take(ctx, wait context.Context, t leavingTree) error {
 }
 
 // refused says who has come in between.
-func (l *leaving) refused(ctx context.Context, t leavingTree, cause error) error {
+func (l *leaving) refused(ctx context.Context, t tree, cause error) error {
 	holders, err := mounts.HoldersOf(context.WithoutCancel(ctx), t.Mount)
 	if err != nil || len(holders) == 0 {
 		return fmt.Errorf("%w: %w", mountpoint.ErrActive, cause)
@@ -179,7 +179,7 @@ func (l *leaving) refused(ctx context.Context, t leavingTree, cause error) error
 
 // detach takes a mount away from under those who use it, and says what that leaves
 // behind.
-func (l *leaving) detach(ctx context.Context, t leavingTree) error {
+func (l *leaving) detach(ctx context.Context, t tree) error {
 	holders, err := mounts.HoldersOf(ctx, t.Mount)
 	if err != nil {
 		return err
@@ -191,9 +191,9 @@ func (l *leaving) detach(ctx context.Context, t leavingTree) error {
 	if err := t.take(ctx, true); err != nil {
 		return err
 	}
-	fmt.Fprintf(l.o.stderr, "pbsfs: %s is unmounted; still in use, and counted as operations until closed, by:\n", text.Printable(t.Point))
+	fmt.Fprintf(l.o.Stderr, "pbsfs: %s is unmounted; still in use, and counted as operations until closed, by:\n", text.Printable(t.Point))
 	for _, h := range append(holders, copies...) {
-		fmt.Fprintf(l.o.stderr, "  %s\n", h)
+		fmt.Fprintf(l.o.Stderr, "  %s\n", h)
 	}
 	t.Server = nil // it stays
 	return nil
@@ -201,15 +201,15 @@ func (l *leaving) detach(ctx context.Context, t leavingTree) error {
 
 // abort takes away a mount whose process does not answer: those who wait for it
 // get an error.
-func (l *leaving) abort(ctx context.Context, t leavingTree) error {
+func (l *leaving) abort(ctx context.Context, t tree) error {
 	err := mounts.AbortConnection(t.Mount)
 	inside := t.inside()
 	if terr := t.take(ctx, true); terr != nil {
 		return errors.Join(terr, err)
 	}
-	fmt.Fprintf(l.o.stderr, "pbsfs: %s is unmounted; %v\n", text.Printable(t.Point), t.Hangs)
+	fmt.Fprintf(l.o.Stderr, "pbsfs: %s is unmounted; %v\n", text.Printable(t.Point), t.Hangs)
 	if err != nil {
-		fmt.Fprintf(l.o.stderr, "pbsfs: warning: who waits for it goes on waiting: %v\n", err)
+		fmt.Fprintf(l.o.Stderr, "pbsfs: warning: who waits for it goes on waiting: %v\n", err)
 	}
 	t.Server.Remove() // of no use any more, and another mount may get its numbers
 	l.lost(inside)
@@ -220,7 +220,7 @@ func (l *leaving) abort(ctx context.Context, t leavingTree) error {
 // lost says what went with a tree that nobody could look into any more.
 func (l *leaving) lost(inside []mounts.Mount) {
 	for _, h := range nestedIn(inside) {
-		fmt.Fprintf(l.o.stderr, "pbsfs: warning: what was mounted inside of the tree went with it: %s\n", h)
+		fmt.Fprintf(l.o.Stderr, "pbsfs: warning: what was mounted inside of the tree went with it: %s\n", h)
 	}
 }
 
@@ -232,21 +232,21 @@ func (l *leaving) ended(ctx context.Context) error {
 			continue
 		}
 		if where, ok := t.servedOn(); ok {
-			fmt.Fprintf(l.o.stderr, "pbsfs: %s is unmounted; process %d goes on serving the tree, on %s\n", text.Printable(t.Point), t.Server.PID, where)
+			fmt.Fprintf(l.o.Stderr, "pbsfs: %s is unmounted; process %d goes on serving the tree, on %s\n", text.Printable(t.Point), t.Server.PID, where)
 			continue
 		}
 		if err := t.waitEnd(ctx); err != nil {
 			return err
 		}
 		if t.Server.Alive() {
-			fmt.Fprintf(l.o.stderr, "pbsfs: %s is unmounted; something that cannot be seen from here still uses the tree, an overlay perhaps; process %d serves it until then\n", text.Printable(t.Point), t.Server.PID)
+			fmt.Fprintf(l.o.Stderr, "pbsfs: %s is unmounted; something that cannot be seen from here still uses the tree, an overlay perhaps; process %d serves it until then\n", text.Printable(t.Point), t.Server.PID)
 		}
 	}
 	return nil
 }
 
 // servedOn says where else the tree is mounted.
-func (t leavingTree) servedOn() (string, bool) {
+func (t tree) servedOn() (string, bool) {
 	if t.Elsewhere {
 		return "its mount in another namespace", true
 	}
@@ -262,7 +262,7 @@ func (t leavingTree) servedOn() (string, bool) {
 
 // waitEnd waits until the process that served a mount has ended. One that answers
 // after all that time serves somebody who cannot be found.
-func (t leavingTree) waitEnd(ctx context.Context) error {
+func (t tree) waitEnd(ctx context.Context) error {
 	r := t.Server
 	wait, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()

@@ -1,4 +1,4 @@
-package main
+package unmount
 
 import (
 	"context"
@@ -13,22 +13,22 @@ import (
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
-// unmountOptions are the choices of who unmounts.
-type unmountOptions struct {
-	// wait is how long to wait for who is in the way.
-	wait time.Duration
-	// force takes trees away from under those who use them.
-	force bool
-	// stderr is told what became of the trees, where that is not what was asked for.
-	stderr io.Writer
-	// allow asks for time to put things in order, should the command be interrupted,
+// Options are the choices of who unmounts.
+type Options struct {
+	// Wait is how long to wait for who is in the way.
+	Wait time.Duration
+	// Force takes trees away from under those who use them.
+	Force bool
+	// Stderr is told what became of the trees, where that is not what was asked for.
+	Stderr io.Writer
+	// Allow asks for time to put things in order, should the command be interrupted,
 	// and returns what ends that.
-	allow func(time.Duration) (back func())
+	Allow func(time.Duration) (back func())
 }
 
-// unmountNamed unmounts what arg names: the tree on a mount point, or the trees of a
+// Named unmounts what arg names: the tree on a mount point, or the trees of a
 // datastore, and for a removable one its device.
-func unmountNamed(ctx context.Context, host hosts.Host, arg string, o unmountOptions) error {
+func Named(ctx context.Context, host hosts.Host, arg string, o Options) error {
 	known, err := served.Records(host)
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func unmountNamed(ctx context.Context, host hosts.Host, arg string, o unmountOpt
 			return err
 		}
 		if t.Removable != nil && !locate.IsPath(arg) {
-			return unmountRemovable(ctx, host, t, o)
+			return removable(ctx, host, t, o)
 		}
 		if trees, err = served.TreesOf(host, t, known); err != nil {
 			return err

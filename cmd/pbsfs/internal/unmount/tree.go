@@ -1,4 +1,4 @@
-package main
+package unmount
 
 import (
 	"context"
@@ -12,12 +12,12 @@ import (
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
-// leavingTree is a mount that is to be taken away.
-type leavingTree struct{ *served.Tree }
+// tree is a mount that is to be taken away.
+type tree struct{ *served.Tree }
 
 // inTheWay returns who keeps the mount from being taken away, or would keep the tree
 // in use after that.
-func (t leavingTree) inTheWay(ctx context.Context) ([]mounts.Holder, error) {
+func (t tree) inTheWay(ctx context.Context) ([]mounts.Holder, error) {
 	ctx = context.WithoutCancel(ctx)
 	copies, err := t.copies(ctx)
 	if err != nil || len(copies) > 0 {
@@ -41,7 +41,7 @@ func (t leavingTree) inTheWay(ctx context.Context) ([]mounts.Holder, error) {
 }
 
 // unused asks the kernel, if it can be asked, whether the mount could be taken away.
-func (t leavingTree) unused() error {
+func (t tree) unused() error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -54,7 +54,7 @@ func (t leavingTree) unused() error {
 
 // copies returns what would go on using the tree when the last mount of it here is
 // gone.
-func (t leavingTree) copies(ctx context.Context) ([]mounts.Holder, error) {
+func (t tree) copies(ctx context.Context) ([]mounts.Holder, error) {
 	if t.Elsewhere || os.Geteuid() != 0 {
 		return nil, nil
 	}
@@ -62,7 +62,7 @@ func (t leavingTree) copies(ctx context.Context) ([]mounts.Holder, error) {
 }
 
 // covered reports whether something lies upon the tree.
-func (t leavingTree) covered() bool {
+func (t tree) covered() bool {
 	table, err := mounts.Mounts()
 	if err != nil {
 		return false
@@ -72,7 +72,7 @@ func (t leavingTree) covered() bool {
 }
 
 // inside returns what is mounted inside of the tree.
-func (t leavingTree) inside() []mounts.Mount {
+func (t tree) inside() []mounts.Mount {
 	table, err := mounts.Mounts()
 	if err != nil {
 		return nil
@@ -85,7 +85,7 @@ func (t leavingTree) inside() []mounts.Mount {
 }
 
 // take takes the mount away.
-func (t leavingTree) take(ctx context.Context, lazily bool) error {
+func (t tree) take(ctx context.Context, lazily bool) error {
 	err := fs.Unmount(ctx, t.Mount, lazily)
 	if errors.Is(err, mounts.ErrNotMounted) {
 		return nil // somebody was faster
