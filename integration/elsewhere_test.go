@@ -28,6 +28,7 @@ func TestMountOfAnotherRunDirectory(t *testing.T) {
 		}
 		return nil
 	})
+	eventually(t, "the process having ended", m.process.ended) // its mount is dead a moment before
 	other.run("unmount", m.dir).want(t, 0)
 	m.host.run("status", m.store).want(t, 0) // which takes the record away
 }
