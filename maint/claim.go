@@ -19,31 +19,30 @@ import (
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
-// The pids in a run directory are those of one pid namespace: that of the server
-// whose directory it is, else that of whoever uses it. A claim, a shared lock on a
-// file that names the namespace, says so while it is held. Who finds the directory
-// claimed by another namespace is a guest there: it cannot tell the living from the
-// dead in the operations files, so it changes none of them, and counts in a
-// directory of its own, which everybody adds up. Whether a guest lives is told by a
-// lock, which the kernel takes back from the dead, and which means the same in all
-// namespaces.
+// The pids in a run directory are those of one pid namespace: the namespace of the
+// server that owns the directory, or else that of the processes that use it. A claim,
+// which is a shared lock on a file that names the namespace, states this for as long as
+// it is held. A process that finds the directory claimed by another namespace is a
+// guest there. It cannot tell live processes from dead ones in the operations files. So
+// it changes none of them, and counts in a directory of its own, which every process
+// adds up. A lock tells whether a guest is alive: the kernel releases it when the guest
+// dies, and it means the same in all namespaces.
 
 const (
 	claimName  = "pid-namespace"
 	guestsName = "guests"
 	aliveName  = "alive"
 
-	// claimTries is how often a claim is tried that somebody else may be making in
-	// the same moment.
+	// claimTries is how often a claim is tried while another process may be making one.
 	claimTries = 5
 	claimPause = 3 * time.Millisecond
 )
 
 // runClaim is this process's standing in a run directory.
 type runClaim struct {
-	home  bool            // pids in it mean what they mean here
-	held  *statefile.Lock // nil where nothing has to be held
-	guest string          // the directory of a guest's own
+	home  bool            // the pids in it are those of our own namespace
+	held  *statefile.Lock // nil if no lock is needed
+	guest string          // a guest's own directory
 }
 
 func (c *runClaim) release() {
@@ -56,12 +55,14 @@ func (c *runClaim) release() {
 	c.held.Unlock()
 }
 
-// stands reports whether what is held is still what others look at.
+// stands reports whether the lock that we hold is still on the file that others look
+// at.
 func (c *runClaim) stands() bool {
 	return c.held == nil || statefile.SameFile(c.held.File, c.held.File.Name())
 }
 
-// claimRun finds out whose pids the run directory has. The caller must release it.
+// claimRun finds out which namespace's pids the run directory has. The caller must
+// release the claim.
 func claimRun(host hosts.Host) (*runClaim, error) {
 	v, err := procfs.Around()
 	if err != nil {
@@ -81,8 +82,8 @@ func claimRun(host hosts.Host) (*runClaim, error) {
 	return &runClaim{home: lock != nil, held: lock}, nil
 }
 
-// claimNamespace takes the claim at path for a namespace. The answer is nil when
-// another one has it.
+// claimNamespace takes the claim at path for a namespace. It returns nil if another
+// namespace has the claim.
 func claimNamespace(path, namespace string) (*statefile.Lock, error) {
 	if namespace == "" {
 		return nil, nil
@@ -97,8 +98,8 @@ func claimNamespace(path, namespace string) (*statefile.Lock, error) {
 	return nil, nil
 }
 
-// tryClaim is one attempt; it is not settled where somebody else was at it in the
-// same moment.
+// tryClaim is one attempt. settled is false if another process tried at the same
+// moment.
 func tryClaim(path, namespace string) (l *statefile.Lock, settled bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -114,7 +115,7 @@ func tryClaim(path, namespace string) (l *statefile.Lock, settled bool, err erro
 		return nil, false, unlessBusy(err)
 	}
 	if claimedBy(f) != namespace {
-		// Nobody of that namespace may be left.
+		// Perhaps no process of that namespace is left.
 		err := statefile.Flock(f, unix.LOCK_EX|unix.LOCK_NB)
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, false, nil
@@ -159,8 +160,8 @@ func writeClaim(f *os.File, namespace string) error {
 	return err
 }
 
-// claimToCount is claimRun for who will count operations in a run directory that is
-// there: a guest gets a directory.
+// claimToCount is claimRun for a process that is about to count operations in an
+// existing run directory. A guest gets a directory of its own.
 func claimToCount(ctx context.Context, host hosts.Host) (*runClaim, error) {
 	c, err := claimRun(host)
 	if err != nil || c.home {
@@ -192,8 +193,8 @@ func claimToCount(ctx context.Context, host hosts.Host) (*runClaim, error) {
 	return c, nil
 }
 
-// guestDirs are the directories of the guests of a run directory that live. What
-// the dead have left is removed.
+// guestDirs returns the directories of a run directory's live guests. It removes those
+// of dead guests.
 func guestDirs(runDir string) []string {
 	dirs, _ := filepath.Glob(filepath.Join(runDir, guestsName, "*-*-*"))
 	var living []string
@@ -207,8 +208,8 @@ func guestDirs(runDir string) []string {
 	return living
 }
 
-// guestLives reports whether somebody holds the lock of a guest's directory. One that
-// cannot be looked at does.
+// guestLives reports whether a process holds the lock of a guest's directory. A
+// directory that cannot be looked at counts as held.
 func guestLives(dir string) bool {
 	f, err := os.OpenFile(filepath.Join(dir, aliveName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -218,7 +219,7 @@ func guestLives(dir string) bool {
 	return statefile.Flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil
 }
 
-// removeGuest removes the directory of a guest, which holds but files.
+// removeGuest removes the directory of a guest, which holds only files.
 func removeGuest(dir string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -13,13 +13,13 @@ var (
 	ErrActive = errors.New("operations are active")
 	// ErrIdle is Join's answer when no operation is counted.
 	ErrIdle = errors.New("no operation is active")
-	// ErrUncounted is found in every error that says: this operation could
-	// not be counted, so it must not be done.
+	// ErrUncounted is found in every error which says that an operation could not be
+	// counted, and so must not be done.
 	ErrUncounted = errors.New("operation cannot be counted")
 )
 
-// RegisterError says that an operation could not be registered, and with which
-// file that went wrong. errors.Is finds ErrUncounted and the cause in it.
+// RegisterError says that an operation could not be registered, and names the file that
+// was at fault. errors.Is finds ErrUncounted and the cause in it.
 type RegisterError struct {
 	Store string
 	File  string

@@ -22,23 +22,23 @@ type ProcessCount struct {
 	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
-// elsewhereName and hiddenName are for processes that cannot be seen.
+// elsewhereName and hiddenName stand for the names of processes that cannot be seen.
 const (
 	elsewhereName = "(in another pid namespace)"
 	hiddenName    = "(hidden)"
 )
 
-// Tally is what is counted on a datastore, and what of other users' files could not
-// be believed.
+// Tally is what is counted on a datastore, and which files of other users could not be
+// believed.
 type Tally struct {
 	Processes []ProcessCount
 	Problems  []error
 }
 
-// Count finds the live processes that have operations on a datastore: PBS's
-// daemons, those in other pid namespaces, and, for root on a host without PBS,
-// those of all users. What users have in their directories keeps nobody from
-// counting. also are names under which the datastore may be counted still.
+// Count finds the live processes that have operations on a datastore: PBS's daemons,
+// processes in other pid namespaces, and, for root on a host without PBS, those of all
+// users. Nothing in a user's directory can make Count fail. also lists further names
+// under which the datastore may still be counted.
 func Count(host hosts.Host, store string, also ...string) (Tally, error) {
 	if len(host.Configs()) == 0 {
 		return Tally{}, hosts.ErrZero
@@ -74,7 +74,7 @@ func Processes(host hosts.Host, store string, also ...string) ([]ProcessCount, e
 	return t.Processes, err
 }
 
-// addOwn adds what the run directory has, our own file and those of guests.
+// addOwn adds what the run directory counts: our own file and the files of guests.
 func (t *Tally) addOwn(host hosts.Host, names nameSet) error {
 	claim, err := claimRun(host)
 	if err != nil {
@@ -96,7 +96,7 @@ func (t *Tally) addOwn(host hosts.Host, names nameSet) error {
 	return nil
 }
 
-// readUnder reads all files in a directory that are about one datastore.
+// readUnder reads all files in a directory that belong to one datastore.
 func readUnder(dir string, names nameSet) ([]opsfile.Entry, error) {
 	var all []opsfile.Entry
 	for _, name := range names.among(procfs.NamesIn(dir)) {
@@ -109,8 +109,8 @@ func readUnder(dir string, names nameSet) ([]opsfile.Entry, error) {
 	return all, nil
 }
 
-// add adds entries. Where their pids are not those of this namespace, all count:
-// what cannot be seen is not taken for dead.
+// add adds entries. If their pids are not those of this namespace, all of them count: a
+// process that cannot be seen is not taken for dead.
 func (t *Tally) add(entries []opsfile.Entry, home bool) {
 	for _, e := range entries {
 		sight := procfs.Unseen
@@ -131,8 +131,8 @@ func (t *Tally) add(entries []opsfile.Entry, home bool) {
 	}
 }
 
-// seenFromHere gives the entries of a guest the pid that it has here, if it has one:
-// it is the process that holds the guest's lock.
+// seenFromHere gives the entries of a guest the guest's pid in this namespace, if it
+// has one: the pid of the process that holds the guest's lock.
 func seenFromHere(dir string, entries []opsfile.Entry) []opsfile.Entry {
 	p := statefile.LockHolder(filepath.Join(dir, aliveName))
 	if p.PID == 0 || p.StartTime == 0 {

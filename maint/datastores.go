@@ -14,15 +14,15 @@ import (
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
-// ErrPBSOwns says that datastore.cfg is PBS's, where datastores are added and
-// removed with PBS's own tools.
+// ErrPBSOwns says that datastore.cfg belongs to PBS. Datastores are added and removed
+// with PBS's own tools then.
 var ErrPBSOwns = errors.New("datastores of this host are managed by PBS")
 
 // ErrExists says that a datastore of that name is listed already.
 var ErrExists = errors.New("datastore exists")
 
-// Datastores lists what is configured, our own datastore.cfg first. A name that
-// is in two files is listed once, with the stricter mode.
+// Datastores lists the configured datastores, those of our own datastore.cfg first. A
+// name that is in two files is listed once, with the stricter mode.
 func Datastores(host hosts.Host) ([]cfg.Datastore, error) {
 	if len(host.Configs()) == 0 {
 		return nil, hosts.ErrZero
@@ -55,8 +55,8 @@ func addListed(list []cfg.Datastore, d cfg.Datastore) []cfg.Datastore {
 	return list
 }
 
-// AddDatastore lists a datastore in our own datastore.cfg: Name, Path,
-// BackingDevice and Comment. Whether there is one at the path is not looked at.
+// AddDatastore adds a datastore to our own datastore.cfg: Name, Path, BackingDevice and
+// Comment. It does not look whether there is a datastore at the path.
 func AddDatastore(ctx context.Context, host hosts.Host, d cfg.Datastore) error {
 	if err := d.Check(); err != nil {
 		return err
@@ -72,8 +72,8 @@ func AddDatastore(ctx context.Context, host hosts.Host, d cfg.Datastore) error {
 	})
 }
 
-// CheckAdd says why [AddDatastore] would refuse a datastore, for who is about to
-// make one.
+// CheckAdd says why [AddDatastore] would refuse a datastore. It is for callers that are
+// about to create one.
 func CheckAdd(ctx context.Context, host hosts.Host, d cfg.Datastore) error {
 	if host.IsPBS() {
 		return ErrPBSOwns
@@ -84,7 +84,7 @@ func CheckAdd(ctx context.Context, host hosts.Host, d cfg.Datastore) error {
 	return isNew(ctx, host, d)
 }
 
-// isNew complains about a name or datastore that is listed already.
+// isNew returns an error if the name or the datastore is listed already.
 func isNew(ctx context.Context, host hosts.Host, d cfg.Datastore) error {
 	listed, err := Datastores(host)
 	if err != nil {
@@ -103,7 +103,7 @@ func isNew(ctx context.Context, host hosts.Host, d cfg.Datastore) error {
 	return nil
 }
 
-// nameIsNew complains about a name that is listed already.
+// nameIsNew returns an error if the name is listed already.
 func nameIsNew(host hosts.Host, d cfg.Datastore) error {
 	listed, err := Datastores(host)
 	if err != nil {
@@ -117,9 +117,9 @@ func nameIsNew(host hosts.Host, d cfg.Datastore) error {
 	return nil
 }
 
-// RemoveDatastore takes a datastore off our own datastore.cfg; its files stay.
-// It is refused with a [*ConflictError] while operations are active, under this
-// name or others that the datastore has or had.
+// RemoveDatastore removes a datastore from our own datastore.cfg; its files stay. It is
+// refused with a [*ConflictError] while operations are active under this name or under
+// other names that the datastore has or had.
 func RemoveDatastore(ctx context.Context, host hosts.Host, name string, also ...string) error {
 	if len(host.Configs()) == 0 {
 		return hosts.ErrZero
@@ -177,7 +177,7 @@ func editConfig(ctx context.Context, host hosts.Host, edit func(*cfg.Config) ([]
 	return writeConfig(host, out)
 }
 
-// writeConfig replaces our own datastore.cfg. Called under its lock.
+// writeConfig replaces our own datastore.cfg. The caller holds its lock.
 func writeConfig(host hosts.Host, data []byte) error {
 	own, mode := statefile.Owner{}, os.FileMode(0o644)
 	switch {

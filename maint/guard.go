@@ -6,8 +6,8 @@ import (
 	"github.com/pbsfs/pbsfs/maint/cfg"
 )
 
-// Guard is one counted operation. Whoever holds a descriptor below a
-// datastore holds a Guard: close the descriptor first, then Release.
+// Guard is one counted operation. Every owner of a descriptor below a datastore holds a
+// Guard: close the descriptor first, then call Release.
 //
 // A Guard must not be copied after Begin returned it; go vet reports copies.
 type Guard struct {
@@ -30,7 +30,7 @@ func (g *Guard) Release() {
 // Guard and after Release.
 func (g *Guard) Held() bool { return g != nil && g.ops.Load() != nil }
 
-// Operation returns what the Guard counts as, 0 for nil and the zero Guard.
+// Operation returns the operation that the Guard counts, 0 for nil and the zero Guard.
 func (g *Guard) Operation() cfg.Operation {
 	if g == nil {
 		return 0

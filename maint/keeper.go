@@ -13,14 +13,13 @@ const (
 	// displayEvery is how often the file is brought up to date for display
 	// while operations are active.
 	displayEvery = time.Second
-	// verifyEvery is how often the keeper looks whether the file still counts
-	// us: a count that somebody took out comes back within a second.
+	// verifyEvery is how often the keeper looks whether the file still counts us. A
+	// count that another program has removed comes back within a second.
 	verifyEvery = 500 * time.Millisecond
-	// retryEvery is the pause after a publication failed that others do not
-	// wait for.
+	// retryEvery is the pause after a failed publication that no operation waits for.
 	retryEvery = time.Second
-	// tidyTimeout bounds the wait for the operations lock of a publication
-	// that may come later as well.
+	// tidyTimeout bounds the wait for the operations lock when the publication may also
+	// be made later.
 	tidyTimeout = 2 * time.Second
 )
 
@@ -37,7 +36,7 @@ const (
 	stepVerify               // the file may have been changed by others
 )
 
-// startKeeper makes sure that a keeper runs. Called with mu held.
+// startKeeper makes sure that a keeper runs. The caller holds mu.
 //
 // The keeper is the only goroutine that publishes, so publications never
 // overlap. It lives from the first Begin until nothing is open any more.
@@ -72,7 +71,8 @@ func (o *Operations) keep() {
 	}
 }
 
-// next decides, and makes the change of state that has to come before the step.
+// next decides on the next step. It makes the change of state that has to come before
+// the step.
 func (o *Operations) next(now time.Time) (step, time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -84,7 +84,7 @@ func (o *Operations) next(now time.Time) (step, time.Duration) {
 		o.keeping = false
 		return stepEnd, 0
 	case o.phase == idle && o.closed && !o.retryAt.IsZero():
-		o.keeping = false // tried, failed, and nobody is left to try for
+		o.keeping = false // the try failed, and no operation is left to try for
 		return stepEnd, 0
 	}
 	due := o.due()
@@ -95,8 +95,8 @@ func (o *Operations) next(now time.Time) (step, time.Duration) {
 	return stepSleep, due.Sub(now)
 }
 
-// due is when something has to be done if nobody comes before. Called with mu
-// held, in phase active or with a residue.
+// due is the time of the next step if no news comes before. The caller holds mu, in
+// phase active or with a residue.
 func (o *Operations) due() time.Time {
 	if o.phase == idle {
 		return o.retryAt
@@ -110,7 +110,7 @@ func (o *Operations) due() time.Time {
 	return earlier(o.verifyAt, o.displayDue())
 }
 
-// displayDue is when the file's counts have to be changed. Called with mu held.
+// displayDue is when the file's counts have to be changed. The caller holds mu.
 func (o *Operations) displayDue() time.Time {
 	at := o.displayAt
 	for _, op := range []cfg.Operation{cfg.Read, cfg.Write} {
@@ -128,7 +128,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// begin is the step that is due. Called with mu held.
+// begin returns the step that is due. The caller holds mu.
 func (o *Operations) begin(now time.Time) step {
 	switch {
 	case o.phase == idle:
@@ -144,8 +144,8 @@ func (o *Operations) begin(now time.Time) step {
 		o.displayAt = now.Add(displayEvery)
 		o.want = o.counts
 		for _, op := range []cfg.Operation{cfg.Read, cfg.Write} {
-			// The file will no longer count one: who begins one from here
-			// on waits for a registration.
+			// The file will no longer count one: an operation that begins from here on
+			// waits for a registration.
 			if o.counts.Of(op) == 0 {
 				o.covered[op] = false
 			}
@@ -163,8 +163,8 @@ func (o *Operations) sleep(d time.Duration) {
 	}
 }
 
-// register serves those who wait: under PBS's config lock the mode is read, and
-// what it allows is published and counted before the lock is given back.
+// register serves the waiting operations. Under PBS's config lock it reads the mode,
+// then publishes and counts what the mode allows before it releases the lock.
 func (o *Operations) register() {
 	err := o.ledger.register(o.stop, o.plan, o.grant)
 	o.mu.Lock()
@@ -174,12 +174,12 @@ func (o *Operations) register() {
 	}
 	o.published = o.ledger.said()
 	if o.phase == idle && o.published.Total() > 0 {
-		o.residue = true // published, but in the end not granted
+		o.residue = true // was published, but not granted in the end
 	}
 }
 
-// plan says what the file has to say for those who wait and may. news is
-// false when there is nobody to publish for.
+// plan says what the file has to say for the waiting operations that the mode allows.
+// news is false when there is none to publish.
 func (o *Operations) plan(mode cfg.Mode) (want opsfile.Counts, news bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -198,9 +198,9 @@ func (o *Operations) plan(mode cfg.Mode) (want opsfile.Counts, news bool) {
 	return want, news
 }
 
-// grant counts those whose operation the file now covers and refuses those the
-// mode forbids. It is called with the locks held under which mode was read and
-// published written; nil published means that nothing was.
+// grant counts the waiting operations that the file now covers and refuses those that
+// the mode forbids. The caller still holds the locks under which it read mode and wrote
+// published. A nil published means that nothing was written.
 func (o *Operations) grant(mode cfg.Mode, published *opsfile.Counts) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -223,11 +223,11 @@ func (o *Operations) grant(mode cfg.Mode, published *opsfile.Counts) {
 	o.waiting = still
 }
 
-// nowActive notes what the file says. Called with mu held.
+// nowActive notes what the file says. The caller holds mu.
 func (o *Operations) nowActive(published opsfile.Counts) {
 	now := time.Now()
 	if o.phase != active {
-		// Everybody may have left meanwhile; the linger then begins here.
+		// Perhaps all operations have ended meanwhile; the linger then begins here.
 		o.idleSince = [3]time.Time{now, now, now}
 	}
 	o.phase, o.residue, o.lost, o.retryAt = active, false, false, time.Time{}
@@ -237,9 +237,9 @@ func (o *Operations) nowActive(published opsfile.Counts) {
 	o.verifyAt = now.Add(verifyEvery)
 }
 
-// verify looks whether the file still says of us what was published, and
-// publishes that again where it does not: files are removed by who cleans up,
-// and rewritten by who does not know of us.
+// verify looks whether the file still says of us what we published, and otherwise
+// publishes it again: programs that clean up remove files, and programs that do not
+// know of us rewrite them.
 func (o *Operations) verify() {
 	if o.ledger.intact() {
 		return
@@ -262,9 +262,9 @@ func (o *Operations) verify() {
 	}
 }
 
-// tidy takes our entry out of the file: nothing is open below the datastore.
-// Where that fails the count stays too high, never too low, and it is tried
-// again until it works or somebody registers.
+// tidy removes our entry from the file when nothing is open below the datastore. If
+// this fails, the count stays too high, never too low. tidy is then tried until it
+// works or an operation registers.
 func (o *Operations) tidy() {
 	o.mu.Lock()
 	final, timeout := o.closed, tidyTimeout
@@ -285,20 +285,20 @@ func (o *Operations) tidy() {
 	o.phase, o.residue, o.retryAt, o.published = idle, false, time.Time{}, opsfile.Counts{}
 }
 
-// tidyFailed notes that the file still counts us, and says whether that is new.
+// tidyFailed notes that the file still counts us, and reports whether that is new.
 func (o *Operations) tidyFailed(final bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	news := !o.residue
 	o.phase, o.residue = idle, true
-	if final || !o.closed { // else Close came meanwhile and wants a full try
+	if final || !o.closed { // otherwise Close came meanwhile and wants a full try
 		o.retryAt = time.Now().Add(retryEvery)
 	}
 	return news
 }
 
-// display brings the file up to date while operations are active. What it
-// writes was fixed when it was decided which operations the file covers.
+// display brings the file up to date while operations are active. The counts that it
+// writes were fixed when the keeper decided which operations the file covers.
 func (o *Operations) display() {
 	o.mu.Lock()
 	want, old := o.want, o.published
@@ -323,7 +323,7 @@ func (o *Operations) display() {
 	}
 }
 
-// foundLost has the keeper look at once, and whoever begins wait for it.
+// foundLost makes the keeper look at once. Operations that begin wait for it.
 func (o *Operations) foundLost() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -20,22 +20,22 @@ import (
 // ledger is where an Operations publishes its counts. It is used by one
 // goroutine at a time.
 type ledger interface {
-	// register reads the mode, asks plan what to publish under it, publishes
-	// that and calls grant, all under the locks that keep the mode and the
-	// file from changing. grant is told nil when there was nothing to publish.
+	// register reads the mode, asks plan what to publish under it, publishes that and
+	// calls grant. It does so under the locks that keep the mode and the file from
+	// changing. grant gets nil when there was nothing to publish.
 	register(ctx context.Context, plan func(cfg.Mode) (opsfile.Counts, bool), grant func(cfg.Mode, *opsfile.Counts)) error
-	// update publishes other counts of an entry that is there; zero removes it.
+	// update publishes new counts for our existing entry; zero removes the entry.
 	update(ctx context.Context, counts opsfile.Counts) error
 	// stale says that the file needs an update though our counts are the same.
 	stale() bool
 	// said is what the file says of us since the last publication.
 	said() opsfile.Counts
-	// holds says whether the file counts an operation of that kind of ours at
-	// this moment. Unlike the rest it may be called by everybody.
+	// holds reports whether the file counts an operation of ours of that kind at this
+	// moment. Unlike the other methods, any goroutine may call it.
 	holds(op cfg.Operation) bool
-	// intact says whether the file still says of us what was published.
+	// intact reports whether the file still says of us what we published.
 	intact() bool
-	// close gives back what is held for as long as something may be published.
+	// close releases what the ledger holds for as long as it may publish.
 	close()
 }
 
@@ -46,7 +46,7 @@ func newLedger(opts Options, modes *modes.Source) ledger {
 	return &fileLedger{host: opts.Host, store: opts.Store, modes: modes}
 }
 
-// unpublished is the ledger of those who count for themselves only.
+// unpublished is the ledger of an Operations that publishes nothing.
 type unpublished struct {
 	store string
 	modes *modes.Source
@@ -79,7 +79,7 @@ type fileLedger struct {
 	modes   *modes.Source
 	daemons []procfs.Process // PBS's, as of the last publication
 	written opsfile.Counts   // our share, as of the last publication
-	// names are those of the files that may have our share, each with what was
+	// names are those of the files that may have our share, each with what was last
 	// seen in it. A list is never changed, only replaced.
 	names atomic.Pointer[[]*nameSight]
 	// at is where we publish; nil before the first time and after close.
@@ -92,7 +92,7 @@ type nameSight struct {
 	seen opsfile.Sight
 }
 
-// published are the names of the files that may have our share.
+// published returns the names of the files that may have our share.
 func (l *fileLedger) published() []*nameSight {
 	if list := l.names.Load(); list != nil {
 		return *list
@@ -100,7 +100,7 @@ func (l *fileLedger) published() []*nameSight {
 	return nil
 }
 
-// targets are those names, and others.
+// targets returns the published names and those in names.
 func (l *fileLedger) targets(names []string) []*nameSight {
 	list := slices.Clone(l.published())
 	for _, name := range names {
@@ -111,7 +111,7 @@ func (l *fileLedger) targets(names []string) []*nameSight {
 	return list
 }
 
-// note notes that the file of a name has our share, or no longer has.
+// note notes whether the file of a name has our share.
 func (l *fileLedger) note(name *nameSight, has bool) {
 	list := slices.DeleteFunc(slices.Clone(l.published()), func(n *nameSight) bool { return n == name })
 	if has {
@@ -153,8 +153,8 @@ func (l *fileLedger) place(ctx context.Context) (*opsPlace, error) {
 	return at, nil
 }
 
-// newPlaceToCount finds where to publish: in the run directory, or where a user's was
-// taken away, in the spare one.
+// newPlaceToCount finds where to publish: in the run directory, or, if a user's was
+// removed, in the spare one.
 func newPlaceToCount(ctx context.Context, host hosts.Host) (*opsPlace, error) {
 	if err := hosts.MakeRunDir(host); err != nil {
 		spare, serr := host.Spare()
@@ -203,12 +203,12 @@ func (l *fileLedger) register(ctx context.Context, plan func(cfg.Mode) (opsfile.
 	}
 }
 
-// enoughTries is how often it is waited for that the datastores' places, which are
-// looked at without the locks, are those in the files under the locks.
+// enoughTries bounds how often register looks at the datastores' places, which it does
+// without the locks. Under the locks the files may name other places than before.
 const enoughTries = 10
 
-// tryRegister is one attempt; file says where it went wrong. It is not done if
-// another lock came to exist meanwhile, which then has to be taken too.
+// tryRegister is one attempt; file names the file that an error is about. done is false
+// if another lock file has appeared meanwhile, whose lock then has to be taken too.
 func (l *fileLedger) tryRegister(ctx context.Context, anyhow bool, plan func(cfg.Mode) (opsfile.Counts, bool), grant func(cfg.Mode, *opsfile.Counts)) (done bool, file string, err error) {
 	locks, file, err := hosts.LockConfigs(ctx, l.host)
 	if err != nil {
@@ -236,7 +236,7 @@ func (l *fileLedger) tryRegister(ctx context.Context, anyhow bool, plan func(cfg
 	return true, "", nil
 }
 
-// update publishes under every name that the datastore has, one after the other.
+// update publishes under every name of the datastore, one after the other.
 func (l *fileLedger) update(ctx context.Context, counts opsfile.Counts) error {
 	me, err := procfs.Self()
 	if err != nil {
@@ -326,8 +326,8 @@ func (l *fileLedger) stale() bool {
 	return err == nil && !slices.Equal(daemons, l.daemons)
 }
 
-// CheckTracking reports whether operations on a datastore can be registered from
-// here, without registering one. Where not, only an untracked mount is possible.
+// CheckTracking reports whether operations on a datastore can be registered from here,
+// without registering one. If not, only an untracked mount is possible.
 func CheckTracking(ctx context.Context, host hosts.Host, store string) error {
 	if err := hosts.CheckStore(store); err != nil {
 		return err

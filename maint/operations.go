@@ -15,7 +15,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint/opsfile"
 )
 
-// maxLinger bounds how long count and descriptors outlive the last operation.
+// maxLinger bounds how long the count and the descriptors outlive the last operation.
 const maxLinger = 100 * time.Millisecond
 
 // Options are what an [Operations] needs to know.
@@ -23,43 +23,43 @@ type Options struct {
 	// Store is the datastore's name in datastore.cfg and the name of its
 	// operations file.
 	Store string
-	// Path is the datastore's directory. Whatever else it is called there, in
-	// datastore.cfg: its operations are counted under those names as well, and
-	// their modes bind. "" is the place of the entry of that name.
+	// Path is the datastore's directory. Operations are counted under every name that
+	// datastore.cfg has for the datastore there, and the modes of all these names bind.
+	// "" is the place of the entry named Store.
 	Path string
 	Host hosts.Host
-	// Untracked publishes nothing and lets nothing linger: for hosts where
-	// the operations file is out of reach. The maintenance mode, as far as
-	// it can be read, is obeyed all the same.
+	// Untracked publishes nothing and lets nothing linger. It is for hosts on which the
+	// operations file is out of reach. The maintenance mode is obeyed all the same, as
+	// far as it can be read.
 	Untracked bool
 	// Drop must close every descriptor below the datastore. It is called
 	// when no operation is active and none can begin until it returns, and
 	// before others are told that the count is zero. It must not call Begin.
 	Drop func()
-	// DropCaches is called when a mode was set that forbids reading, while
-	// operations may still be active: drop what memory holds for nobody.
+	// DropCaches is called when a mode is set that forbids reading, while operations
+	// may still be active. It drops cached data that no operation uses.
 	DropCaches func()
 	// Changed is called with the new mode within a second of a change.
 	Changed func(cfg.Mode)
-	// Linger is how long count and descriptors stay after the last
-	// operation, 100 ms at most. Zero is 100 ms, less than zero is not at all.
+	// Linger is how long the count and the descriptors stay after the last operation,
+	// 100 ms at most. Zero means 100 ms, less than zero means not at all.
 	Linger time.Duration
 	// Log is slog.Default() when nil.
 	Log *slog.Logger
 }
 
-// Operations counts the operations of this process on one datastore. The
-// package documentation tells how.
+// Operations counts the operations of this process on one datastore. The package
+// documentation describes how.
 type Operations struct {
 	opts   Options
 	modes  *modes.Source
 	ledger ledger
 
-	// mu guards what follows. It is the innermost lock: nothing is called,
-	// opened or waited for under it, and it may be taken while the config
-	// and the operations lock are held, never the other way round.
+	// mu guards what follows. It is the innermost lock: nothing is called, opened or
+	// waited for while it is held. It may be taken while the config lock and the
+	// operations lock are held, but never the other way round.
 	mu      sync.Mutex
-	counts  opsfile.Counts // guards that were given out
+	counts  opsfile.Counts // guards that are held
 	covered [3]bool        // by Operation: the file is known to count one; Begin needs no lock
 	phase   phase          //
 	waiting []*waiter      // Begins that wait for a publication, oldest first
@@ -77,7 +77,7 @@ type Operations struct {
 	wakeAt    time.Time      // when the keeper wakes by itself
 	keeping   bool           // a keeper runs
 
-	unsure []string // entries that do not answer, as they were told; the watcher's
+	unsure []string // entries whose places do not answer, as last reported; used by the watcher only
 
 	wake    chan struct{} // capacity 1: there is news for the keeper
 	stop    context.Context
@@ -85,13 +85,13 @@ type Operations struct {
 	running sync.WaitGroup // keeper and watcher
 }
 
-// phase is what may lie open below the datastore.
+// phase says what may be open below the datastore.
 type phase uint8
 
 const (
 	idle    phase = iota // nothing; the file does not count us
 	active               // descriptors; the file counts us
-	closing              // Drop runs, or the file is being told
+	closing              // Drop runs, or our entry is being removed from the file
 )
 
 // waiter is a Begin that waits for its operation to be published.
@@ -100,8 +100,8 @@ type waiter struct {
 	done chan error // capacity 1; nil once the operation is counted
 }
 
-// NewOperations starts to count. It needs nothing of the datastore and fails
-// only for options that make no sense.
+// NewOperations creates the counts. It does not look at the datastore, and fails only
+// for options that make no sense.
 func NewOperations(opts Options) (*Operations, error) {
 	if err := hosts.CheckStore(opts.Store); err != nil {
 		return nil, err
@@ -134,9 +134,9 @@ func NewOperations(opts Options) (*Operations, error) {
 	return o, nil
 }
 
-// Begin counts one operation, or says why it may not be done: a [*ModeError],
-// a [*RegisterError], ErrClosed, or the context's error. When it returns, other
-// processes know of the operation and no maintenance mode stands against it.
+// Begin counts one operation, or says why the operation must not be done: a
+// [*ModeError], a [*RegisterError], ErrClosed, or the context's error. When it returns
+// a Guard, other processes know of the operation and no maintenance mode forbids it.
 func (o *Operations) Begin(ctx context.Context, op cfg.Operation) (*Guard, error) {
 	if op != cfg.Read && op != cfg.Write {
 		return nil, fmt.Errorf("datastore %s: %v is not an operation", o.opts.Store, op)
@@ -158,12 +158,12 @@ func (o *Operations) Begin(ctx context.Context, op cfg.Operation) (*Guard, error
 	}
 }
 
-// errLost says that the file did not count us where it should have. Who finds
-// that out publishes anew before anything is opened.
+// errLost says that the file did not count us where it should have. The caller that
+// finds this out publishes the entry anew before anything is opened.
 var errLost = errors.New("our entry is missing in the operations file")
 
-// count counts one operation: beside others that the file has, or published
-// together with the waiting ones.
+// count counts one operation: in memory if the file counts others of its kind, else
+// published together with the waiting ones.
 func (o *Operations) count(ctx context.Context, op cfg.Operation) error {
 	w, err := o.enter(op)
 	switch {
@@ -175,9 +175,9 @@ func (o *Operations) count(ctx context.Context, op cfg.Operation) error {
 	return o.recheck(op)
 }
 
-// Join is [Operations.Begin] for work that nobody waits for: it counts one more
-// operation where others of the kind are counted, or were a moment ago, and
-// publishes nothing. Otherwise its answer is ErrIdle.
+// Join is [Operations.Begin] for work that no user waits for. It counts one more
+// operation if others of the same kind are counted now or were a moment ago, and
+// publishes nothing. Otherwise it returns ErrIdle.
 func (o *Operations) Join(op cfg.Operation) (*Guard, error) {
 	if !o.another(op) {
 		return nil, fmt.Errorf("datastore %s: %w", o.opts.Store, ErrIdle)
@@ -192,15 +192,15 @@ func (o *Operations) Join(op cfg.Operation) (*Guard, error) {
 	return o.guard(op), nil
 }
 
-// another counts an operation that others of the kind go before.
+// another counts an operation if others of its kind are counted already.
 func (o *Operations) another(op cfg.Operation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return !o.closed && o.mode.Allows(op) && o.countBeside(op)
 }
 
-// countBeside counts an operation if the file covers it, and says whether.
-// Called with mu held.
+// countBeside counts an operation if the file covers it, and reports whether it did.
+// The caller holds mu.
 func (o *Operations) countBeside(op cfg.Operation) bool {
 	if o.phase != active || !o.covered[op] || o.lost {
 		return false
@@ -209,15 +209,15 @@ func (o *Operations) countBeside(op cfg.Operation) bool {
 	return true
 }
 
-// guard returns what gives back an operation that was counted.
+// guard returns the Guard of an operation that was counted.
 func (o *Operations) guard(op cfg.Operation) *Guard {
 	g := &Guard{op: op}
 	g.ops.Store(o)
 	return g
 }
 
-// unlessRefused keeps operations that the mode last seen refuses from being
-// counted even for a moment: a crowd of them would keep the count from zero.
+// unlessRefused keeps an operation from being counted even for a moment if the mode
+// last seen refuses it: many such operations would keep the count from reaching zero.
 func (o *Operations) unlessRefused(op cfg.Operation) error {
 	o.mu.Lock()
 	refused, closed := !o.mode.Allows(op), o.closed
@@ -231,8 +231,8 @@ func (o *Operations) unlessRefused(op cfg.Operation) error {
 	return o.check(op)
 }
 
-// check compares op with the mode in datastore.cfg, which is read again only
-// when the file is another one.
+// check compares op with the mode in datastore.cfg, which is read again only if the
+// file has changed.
 func (o *Operations) check(op cfg.Operation) error {
 	b, file, err := o.modes.Current(o.stop)
 	if err != nil {
@@ -242,7 +242,7 @@ func (o *Operations) check(op cfg.Operation) error {
 	return b.Mode.Check(o.opts.Store, op)
 }
 
-// sawMode notes the mode. One that forbids reading ends the linger.
+// sawMode notes the mode. A mode that forbids reading ends the linger.
 func (o *Operations) sawMode(mode cfg.Mode) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -255,8 +255,8 @@ func (o *Operations) sawMode(mode cfg.Mode) {
 	}
 }
 
-// enter counts an operation that the file covers already, and otherwise
-// returns a waiter for the keeper to serve.
+// enter counts an operation that the file covers already. Otherwise it returns a
+// waiter, which the keeper serves.
 func (o *Operations) enter(op cfg.Operation) (*waiter, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -273,9 +273,10 @@ func (o *Operations) enter(op cfg.Operation) (*waiter, error) {
 	return w, nil
 }
 
-// recheck is the second half of a Begin that took no lock: the operation is
-// counted, and a mode that was set meanwhile takes it back. Either we see the
-// mode here, or who sets it sees our count, as long as the file has it.
+// recheck is the second half of a Begin that took no lock. The operation is counted; if
+// a mode that forbids it was set meanwhile, recheck takes the count back. Either we see
+// the mode here, or the process that sets it sees our count, as long as the file has
+// it.
 func (o *Operations) recheck(op cfg.Operation) error {
 	err := o.check(op)
 	if err == nil && !o.ledger.holds(op) {
@@ -288,7 +289,7 @@ func (o *Operations) recheck(op cfg.Operation) error {
 	return err
 }
 
-// await waits for the keeper's answer as long as ctx allows.
+// await waits for the keeper's answer for as long as ctx allows.
 func (o *Operations) await(ctx context.Context, w *waiter) error {
 	select {
 	case err := <-w.done:
@@ -296,14 +297,14 @@ func (o *Operations) await(ctx context.Context, w *waiter) error {
 	case <-ctx.Done():
 	}
 	if !o.abandon(w) {
-		if err := <-w.done; err == nil { // counted in the same moment
+		if err := <-w.done; err == nil { // was counted in the same moment
 			o.release(w.op)
 		}
 	}
 	return ctx.Err()
 }
 
-// abandon takes a waiter off the list and says whether it still was on it.
+// abandon takes a waiter off the list and reports whether the waiter was still on it.
 func (o *Operations) abandon(w *waiter) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -316,7 +317,7 @@ func (o *Operations) abandon(w *waiter) bool {
 	return false
 }
 
-// release takes one operation back.
+// release takes the count of one operation back.
 func (o *Operations) release(op cfg.Operation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -334,7 +335,7 @@ func (o *Operations) release(op cfg.Operation) {
 	}
 }
 
-// notify tells the keeper to look again. Called with mu held or not.
+// notify tells the keeper to look for work. The caller may hold mu or not.
 func (o *Operations) notify() {
 	select {
 	case o.wake <- struct{}{}:
@@ -342,29 +343,29 @@ func (o *Operations) notify() {
 	}
 }
 
-// Counts are the operations of this moment, without what merely lingers.
+// Counts returns the operations of this moment, without those that only linger.
 func (o *Operations) Counts() opsfile.Counts {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.counts
 }
 
-// Mode is the mode last seen: by an operation, or by the watcher when there is
-// one (see [Options]).
+// Mode returns the mode last seen by an operation, or by the watcher if there is one
+// (see [Options]).
 func (o *Operations) Mode() cfg.Mode {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.mode
 }
 
-// Identity is what the datastore was told by when it was last seen.
+// Identity returns the identity of the datastore as it was last seen.
 func (o *Operations) Identity() identity.ID { return o.modes.Identity() }
 
-// Names are what the datastore is called by those who count and lock, as far as was
+// Names returns the names under which the datastore's operations and locks are kept, as
 // last seen.
 func (o *Operations) Names() []string { return o.modes.Counted() }
 
-// Untracked reports whether others are not told of our operations.
+// Untracked reports whether our operations are hidden from other processes.
 func (o *Operations) Untracked() bool { return o.opts.Untracked }
 
 // Close ends the linger, calls Drop, takes our entry out of the operations
@@ -394,7 +395,7 @@ func (o *Operations) Close() error {
 	return nil
 }
 
-// answer gives everybody who waits the same answer. Called with mu held.
+// answer gives all waiting operations the same answer. The caller holds mu.
 func (o *Operations) answer(err error) {
 	for _, w := range o.waiting {
 		w.done <- err

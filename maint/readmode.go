@@ -8,9 +8,9 @@ import (
 	"github.com/pbsfs/pbsfs/maint/hosts"
 )
 
-// ReadMode is the mode of a datastore at this moment, from every datastore.cfg
-// that binds us: the strictest of all its entries. One that is not listed has
-// none.
+// ReadMode returns the mode of a datastore at this moment: the strictest mode of all
+// its entries in every datastore.cfg that binds us. A datastore that is not listed has
+// no mode.
 func ReadMode(host hosts.Host, store string) (cfg.Mode, error) {
 	if len(host.Configs()) == 0 {
 		return cfg.Mode{}, hosts.ErrZero

@@ -17,21 +17,22 @@ import (
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
-// conflictPoll is how often a refused change looks whether it could be made.
+// conflictPoll is how often a refused change is checked for whether it could be made
+// now.
 const conflictPoll = 20 * time.Millisecond
 
 // ErrConflict is found in a [*ConflictError].
 var ErrConflict = errors.New("operations are active")
 
-// ConflictError says that operations are active that a mode forbids.
+// ConflictError says that operations are active which a mode forbids.
 type ConflictError struct {
 	Store     string
 	Type      cfg.ModeType
 	Processes []ProcessCount
-	// Set says that the mode stands all the same: it was set first, and the
-	// wait for these operations ended before they did.
+	// Set says that the mode was set and stands all the same: the wait ended before
+	// these operations did.
 	Set bool
-	// Err is what ended the wait, if anything but the clock did.
+	// Err is what ended the wait; nil if its time was over.
 	Err error
 }
 
@@ -58,30 +59,30 @@ func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
 // Unwrap returns what ended the wait.
 func (e *ConflictError) Unwrap() error { return e.Err }
 
-// SetOptions are the choices of who changes a mode.
+// SetOptions are the options of a change of the mode.
 type SetOptions struct {
-	// Message is for whoever is refused by the mode.
+	// Message is shown to users whose operations the mode refuses.
 	Message string
-	// Wait is how long conflicting operations may take to end before
-	// SetMode gives up. A Release arrives after close(2) returned, so even a
-	// file that was just closed needs a moment.
+	// Wait is how long conflicting operations may take to end before SetMode gives up.
+	// A Release arrives only after close(2) has returned, so even a file that was just
+	// closed needs a moment.
 	Wait time.Duration
 	// Drain sets the mode at once, so that nothing new begins; [WaitIdle]
 	// then waits for what is active.
 	Drain bool
-	// Force lets ClearMode clear PBS's own unmount where it is stuck.
+	// Force lets ClearMode clear PBS's own unmount mode if it is stuck.
 	Force bool
-	// Also are names under which the datastore may be counted still: those that
-	// its trees were mounted by.
+	// Also lists further names under which the datastore may still be counted: those by
+	// which its trees were mounted.
 	Also []string
-	// Log is told what did not hinder the change; slog.Default() when nil.
+	// Log gets the failures that did not prevent the change; slog.Default() when nil.
 	Log *slog.Logger
 }
 
-// SetMode puts a datastore into ReadOnly or Offline maintenance. Unless Drain is
-// set, it is refused with a [*ConflictError] while operations are active that the
-// mode forbids, also where the mode stands already; nothing has changed then.
-// A mode that PBS has set for itself is left alone: that is a [*ModeError].
+// SetMode puts a datastore into ReadOnly or Offline maintenance. Unless Drain is set,
+// it is refused with a [*ConflictError] while operations are active that the mode
+// forbids, even if the mode stands already; nothing has changed then. A mode that PBS
+// has set for itself is left alone: SetMode returns a [*ModeError].
 func SetMode(ctx context.Context, host hosts.Host, store string, mode cfg.ModeType, opts SetOptions) error {
 	if !mode.Settable() {
 		return fmt.Errorf("maintenance mode %q cannot be set, only %s and %s", mode, cfg.ReadOnly, cfg.Offline)
@@ -121,7 +122,7 @@ type modeChange struct {
 	force bool
 	log   *slog.Logger
 	tally *tally
-	bound modes.Binding // what the files say while they are locked
+	bound modes.Binding // what the files said when they were read under the lock
 }
 
 func newModeChange(host hosts.Host, store string, mode cfg.ModeType, opts SetOptions) *modeChange {
@@ -133,8 +134,8 @@ func newModeChange(host hosts.Host, store string, mode cfg.ModeType, opts SetOpt
 	return c
 }
 
-// try makes the change under the config lock, under which no operation can be
-// registered, or refuses it.
+// try makes the change or refuses it. It holds the config lock, under which no
+// operation can be registered.
 func (c *modeChange) try(ctx context.Context) error {
 	changed, err := c.locked(ctx, func(now cfg.Mode) (string, error) { return c.value, c.permit(now) })
 	if err == nil && len(c.bound.Unsure) > 0 {
@@ -146,12 +147,12 @@ func (c *modeChange) try(ctx context.Context) error {
 	return err
 }
 
-// announce tells PBS of a change that was made.
+// announce tells PBS that the mode has changed.
 func (c *modeChange) announce(ctx context.Context) {
 	if !c.host.IsPBS() {
 		return
 	}
-	// Not under the lock, which PBS may want for its answer.
+	// The lock is not held here: PBS may need it to answer.
 	if err := pbs.TellProxy(ctx, c.host, c.store); err != nil {
 		c.warn("PBS was not told of the new maintenance mode", err)
 	}
@@ -165,8 +166,7 @@ func (c *modeChange) warn(what string, err error) {
 	log.Warn(what, "datastore", c.store, "error", err)
 }
 
-// locked changes the mode to the value that decide returns, under the config
-// lock.
+// locked changes the mode, under the config lock, to the value that decide returns.
 func (c *modeChange) locked(ctx context.Context, decide func(now cfg.Mode) (value string, err error)) (changed bool, err error) {
 	if len(c.host.Configs()) == 0 {
 		return false, hosts.ErrZero
@@ -182,8 +182,8 @@ func (c *modeChange) locked(ctx context.Context, decide func(now cfg.Mode) (valu
 	}
 }
 
-// lockedOnce is one attempt. Under the lock each file is read once, and nothing
-// is looked at but those, the operations files and /proc.
+// lockedOnce is one attempt. Under the lock it reads each file once, and looks only at
+// those files, the operations files and /proc.
 func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(now cfg.Mode) (value string, err error)) (changed bool, err error) {
 	if c.host.Configs()[0].Shared {
 		if _, err := c.entry(c.tally.modes.LastRead()); err != nil {
@@ -224,8 +224,8 @@ func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(no
 	return true, nil
 }
 
-// entry makes sure that the datastore is listed where we may change it, and
-// returns that file.
+// entry makes sure that a file which we may change lists the datastore, and returns
+// that file.
 func (c *modeChange) entry(files []modes.Reading) (*cfg.Config, error) {
 	for i, f := range files {
 		if s, err := f.Config.Find(c.store); s == nil && err == nil {
@@ -239,7 +239,7 @@ func (c *modeChange) entry(files []modes.Reading) (*cfg.Config, error) {
 	return nil, fmt.Errorf("datastore %s: %w", c.store, cfg.ErrNotConfigured)
 }
 
-// permit decides whether the mode that stands may be replaced.
+// permit decides whether the present mode may be replaced.
 func (c *modeChange) permit(now cfg.Mode) error {
 	standing := now.Type
 	if standing == cfg.Unknown {
@@ -255,14 +255,14 @@ func (c *modeChange) permit(now cfg.Mode) error {
 	}
 	err := c.unlessActive(c.mode)
 	var conflict *ConflictError
-	if errors.As(err, &conflict) { // also where the mode stands: whoever sets it wants them gone
+	if errors.As(err, &conflict) { // also if the mode stands: a caller that sets it wants these operations to end
 		conflict.Set = now.Type == c.mode
 	}
 	return err
 }
 
-// unlessActive refuses a mode while operations are active that it forbids, under
-// whatever name. Called under the config lock.
+// unlessActive refuses a mode while operations that it forbids are active under any
+// name of the datastore. The caller holds the config lock.
 func (c *modeChange) unlessActive(mode cfg.ModeType) error {
 	procs, err := c.tally.conflictingUnder(namesOf(c.bound, c.store).and(c.tally.also), mode)
 	if err == nil && len(procs) > 0 {
@@ -274,11 +274,12 @@ func (c *modeChange) unlessActive(mode cfg.ModeType) error {
 // ErrTakenBack says that a mode no longer stands: somebody has changed it.
 var ErrTakenBack = errors.New("the maintenance mode was taken back")
 
-// WaitIdle waits until no operation is active any more that the mode forbids, which
-// stands. progress, if there is one, is called whenever the list of processes
-// changes. When ctx ends first the answer is a [*ConflictError] that names who
-// remains; when the mode no longer stands, so that others may begin, it matches
-// [ErrTakenBack]. also are names under which the datastore may be counted still.
+// WaitIdle waits, while a mode stands, until no operation is active any more that the
+// mode forbids. If progress is not nil, it is called whenever the list of processes
+// changes. If ctx ends first, the error is a [*ConflictError] that names the remaining
+// processes. If the mode no longer stands, so that other operations may begin, the
+// error matches [ErrTakenBack]. also lists further names under which the datastore may
+// still be counted.
 func WaitIdle(ctx context.Context, host hosts.Host, store string, mode cfg.ModeType, progress func([]ProcessCount), also ...string) error {
 	tick := time.NewTicker(conflictPoll)
 	defer tick.Stop()
@@ -305,7 +306,7 @@ func WaitIdle(ctx context.Context, host hosts.Host, store string, mode cfg.ModeT
 	}
 }
 
-// stillStands reports whether a mode that was set has been changed.
+// stillStands returns an error if the mode that was set has been changed.
 func (t *tally) stillStands(ctx context.Context, mode cfg.ModeType) error {
 	b, file, err := t.modes.Current(ctx)
 	store, now := t.store, b.Stated

@@ -6,17 +6,16 @@ import (
 	"github.com/pbsfs/pbsfs/maint/opsfile"
 )
 
-// shares adds up what several Operations of this process publish in one file,
-// where a process has one entry. A file's shares change only under its
-// operations lock.
+// shares adds up what several Operations of this process publish in one file: a process
+// has only one entry there. A file's shares change only under its operations lock.
 var shares = shareTable{files: map[string]map[*fileLedger]opsfile.Counts{}}
 
 type shareTable struct {
-	mu    sync.Mutex // guards files; nothing is locked under it
+	mu    sync.Mutex // guards files; no other lock is taken under it
 	files map[string]map[*fileLedger]opsfile.Counts
 }
 
-// set notes one share and returns how to take that back.
+// set notes one share and returns a function that restores the former one.
 func (t *shareTable) set(path string, l *fileLedger, c opsfile.Counts) (undo func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

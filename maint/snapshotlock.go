@@ -16,19 +16,18 @@ import (
 )
 
 const (
-	// maxLockName is the longest name a lock file may have; longer ones are
-	// hashed, keeping hashedEnds bytes at both ends.
+	// maxLockName is the longest name that a lock file may have. Longer names are
+	// hashed; hashedEnds bytes stay at both ends.
 	maxLockName = 255
 	hashedEnds  = 80
 )
 
-// SnapshotLock is a shared lock on a snapshot, as a newer PBS takes it: a flock
-// on a file in its run directory. Older ones lock the snapshot's directory,
-// which is not ours to open. See reference "operations-and-maintenance",
-// section 5.
+// SnapshotLock is a shared lock on a snapshot, as a newer PBS takes it: a flock on a
+// file in its run directory. An older PBS locks the snapshot's directory instead, which
+// this package must not open. See reference "operations-and-maintenance", section 5.
 type SnapshotLock struct{ files []*os.File }
 
-// Release gives the lock back. It may be called on nil.
+// Release releases the lock. It may be called on nil.
 func (l *SnapshotLock) Release() {
 	if l == nil {
 		return
@@ -39,10 +38,11 @@ func (l *SnapshotLock) Release() {
 	l.files = nil
 }
 
-// LockSnapshot takes the shared lock of a snapshot without waiting, under each name
-// of its datastore; when it is held exclusively, the error matches [ErrLocked]. path
-// is "type/id/time" and namespace the components of its namespace. On a host without
-// PBS there is nobody to lock out in this way, and the lock is nil.
+// LockSnapshot takes the shared lock of a snapshot, without waiting, under each name of
+// its datastore. If another process holds the lock exclusively, the error matches
+// [ErrLocked]. path is "type/id/time", and namespace is the list of components of the
+// namespace. On a host without PBS there is no server to lock out in this way, and the
+// lock is nil.
 func LockSnapshot(host hosts.Host, stores []string, namespace []string, path string) (*SnapshotLock, error) {
 	if !host.IsPBS() {
 		return nil, nil
@@ -67,8 +67,8 @@ func lockSnapshotOf(host hosts.Host, store string, namespace []string, path stri
 	if err := makeLockDirs(host, filepath.Dir(file)); err != nil {
 		return nil, fmt.Errorf("lock snapshot %s: %w", path, err)
 	}
-	// The file is removed together with its snapshot: a lock on one that is
-	// gone locks nothing.
+	// The file is removed together with its snapshot. A lock on a removed file locks
+	// nothing.
 	for range 3 {
 		f, err := statefile.OpenLock(file, host.Files(), statefile.LockMode)
 		if err != nil {
@@ -89,8 +89,9 @@ func lockSnapshotOf(host hosts.Host, store string, namespace []string, path stri
 	return nil, &statefile.LockError{File: file}
 }
 
-// makeLockDirs makes the directories of a lock file below the run directory,
-// PBS's own: one that root owned would keep the server from making locks.
+// makeLockDirs makes the directories of a lock file below the run directory. They
+// belong to PBS's user: a directory owned by root would keep the server from creating
+// locks.
 func makeLockDirs(host hosts.Host, dir string) error {
 	rel, err := filepath.Rel(host.RunDir(), dir)
 	if err != nil {

@@ -17,11 +17,13 @@ import (
 // nameSet are the names under which one datastore is counted.
 type nameSet struct {
 	names []string
-	// sum is what names end with that were made for it while it was not listed.
+	// sum is the end of the names that were made for the datastore while it was not
+	// listed.
 	sum string
 }
 
-// among returns the names, and those of files that were made for the datastore.
+// among returns the names in the set and those in files that were made for the
+// datastore.
 func (n nameSet) among(files []string) []string {
 	out := slices.Clone(n.names)
 	for _, f := range files {
@@ -32,7 +34,8 @@ func (n nameSet) among(files []string) []string {
 	return out
 }
 
-// namesOf are the names under which others may count what is bound like that.
+// namesOf returns the names under which other processes may count a datastore that is
+// bound like this.
 func namesOf(b modes.Binding, store string) nameSet {
 	n := nameSet{names: union([]string{store}, b.Names), sum: modes.UnlistedPattern.FindString(store)}
 	if b.Own.ID.Seen() {
@@ -56,20 +59,20 @@ func union(a, b []string) []string {
 	return out
 }
 
-// tally counts the operations of all processes on a datastore that is named. It
-// remembers what it needs for that, so that it can be asked often.
+// tally counts the operations of all processes on a datastore that is given by its
+// name. It remembers what it needs for that, so that it can be asked often.
 type tally struct {
 	host  hosts.Host
 	store string
 	modes *modes.Source
-	also  []string // names under which it was known
+	also  []string // further names under which the datastore was known
 }
 
 func newTally(host hosts.Host, store string) *tally {
 	return &tally{host: host, store: store, modes: modes.NewSource(host, store, "", false)}
 }
 
-// names are the names under which the datastore is counted at this moment.
+// names returns the names under which the datastore is counted at this moment.
 func (t *tally) names(ctx context.Context) (nameSet, error) {
 	b, file, err := t.modes.Current(ctx)
 	if err == nil && t.locate(ctx, b.Own) {
@@ -81,9 +84,9 @@ func (t *tally) names(ctx context.Context) (nameSet, error) {
 	return namesOf(b, t.store).and(t.also), nil
 }
 
-// locate finds where a datastore on a disk is that is not where it is configured
-// to be, and says whether that is news. Its trees may be counted by what they are
-// told by there.
+// locate finds a datastore on a disk that is mounted elsewhere than configured, and
+// reports whether its place is new. Trees of the datastore may be counted under the
+// name that belongs to that place.
 func (t *tally) locate(ctx context.Context, own places.Spot) bool {
 	if own.ID.Seen() || own.ID.UUID == "" || t.modes.Path != "" {
 		return false
@@ -95,7 +98,7 @@ func (t *tally) locate(ctx context.Context, own places.Spot) bool {
 	return ok
 }
 
-// conflicting are the processes whose operations a mode would forbid.
+// conflicting returns the processes that have operations which a mode would forbid.
 func (t *tally) conflicting(ctx context.Context, mode cfg.ModeType) ([]ProcessCount, error) {
 	names, err := t.names(ctx)
 	if err != nil {
@@ -104,7 +107,8 @@ func (t *tally) conflicting(ctx context.Context, mode cfg.ModeType) ([]ProcessCo
 	return t.conflictingUnder(names, mode)
 }
 
-// conflictingUnder is conflicting for names that are known, as under a lock.
+// conflictingUnder is conflicting for names that are already known. It may be called
+// under a lock.
 func (t *tally) conflictingUnder(names nameSet, mode cfg.ModeType) ([]ProcessCount, error) {
 	counted, err := countUnder(t.host, names)
 	if err != nil {
@@ -116,7 +120,8 @@ func (t *tally) conflictingUnder(names nameSet, mode cfg.ModeType) ([]ProcessCou
 	}), nil
 }
 
-// waitQuiet returns when it seems worth trying again, without holding a lock.
+// waitQuiet returns when another attempt seems worthwhile. It holds no lock while it
+// waits.
 func (t *tally) waitQuiet(ctx context.Context, mode cfg.ModeType, deadline time.Time) error {
 	tick := time.NewTicker(conflictPoll)
 	defer tick.Stop()
@@ -133,8 +138,8 @@ func (t *tally) waitQuiet(ctx context.Context, mode cfg.ModeType, deadline time.
 	return nil
 }
 
-// merged makes one entry of those that a process has under several names of one
-// datastore: it counts the same under all of them, as soon as it knows of them.
+// merged makes one entry of the entries that a process has under several names of one
+// datastore. A process counts the same under all names as soon as it knows them.
 func merged(entries []opsfile.Entry) []opsfile.Entry {
 	var out []opsfile.Entry
 	for _, e := range entries {
@@ -148,7 +153,7 @@ func merged(entries []opsfile.Entry) []opsfile.Entry {
 	return out
 }
 
-// mergedCounts does so for what was counted of users.
+// mergedCounts does the same for what was counted of users.
 func mergedCounts(procs []ProcessCount) []ProcessCount {
 	var out []ProcessCount
 	for _, p := range procs {

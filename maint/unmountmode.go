@@ -16,19 +16,20 @@ import (
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
-// While we unmount the device of a removable datastore its mode is unmount, as
-// while PBS does, so that nothing begins to read. The message tells our mode from
-// PBS's own and from one that was left behind: it names the process and the boot,
-// so that whoever comes next can tell that nobody goes on with it.
+// While we unmount the device of a removable datastore, the datastore's mode is
+// unmount, as it is while PBS does so: nothing begins to read then. The message tells
+// our mode from PBS's own. It names the process and the boot, so that another command
+// can tell whether the process that set the mode still runs or has left the mode
+// behind.
 
-// ourMessage is the message of our mode: pid, start time, where those mean
-// something, and a mark where the datastore was in read-only maintenance before.
-// PBS allows 64 characters.
+// ourMessage matches the message of our mode: the pid, the start time, the place where
+// the two have a meaning, and a mark if the datastore was in read-only maintenance
+// before. PBS allows 64 characters.
 var ourMessage = regexp.MustCompile(`^pbsfs unmount ([0-9]{1,10}) ([0-9]{1,18}) ([0-9a-f]{16}|[0-9a-f]{8}n[0-9a-f]{7})( ro)?$`)
 
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
-// bootID returns what tells this boot from others, 16 hexadecimal digits.
+// bootID returns 16 hexadecimal digits that tell this boot from others.
 func bootID() (string, error) {
 	text, err := os.ReadFile(bootIDFile)
 	if err != nil {
@@ -41,9 +42,9 @@ func bootID() (string, error) {
 	return id[:16], nil
 }
 
-// processPlace returns where the pid and start time of this process mean something:
-// the first half of the boot id for the first pid namespace, and a quarter of it
-// with the number of the namespace for another one.
+// processPlace returns the place in which the pid and start time of this process have a
+// meaning: for the first pid namespace the first half of the boot id, for another
+// namespace a quarter of the boot id with the number of the namespace.
 func processPlace() (string, error) {
 	boot, err := bootID()
 	if err != nil {
@@ -57,12 +58,12 @@ func processPlace() (string, error) {
 	return fmt.Sprintf("%sn%07x", boot[:8], number&0xfffffff), nil
 }
 
-// unmounting is what our message says.
+// unmounting is the content of our message.
 type unmounting struct {
 	pid       int
 	starttime uint64
 	place     string
-	readOnly  bool // the mode before
+	readOnly  bool // the mode before ours was read-only
 }
 
 func (u unmounting) String() string {
@@ -73,7 +74,8 @@ func (u unmounting) String() string {
 	return s
 }
 
-// ownUnmounting reads the message of a mode that we set; ok is false for any other.
+// ownUnmounting reads the message of a mode that pbsfs has set. ok is false for any
+// other mode.
 func ownUnmounting(m cfg.Mode) (u unmounting, ok bool) {
 	f := ourMessage.FindStringSubmatch(m.Message)
 	if m.Type != cfg.Unmount || f == nil {
@@ -84,8 +86,7 @@ func ownUnmounting(m cfg.Mode) (u unmounting, ok bool) {
 	return unmounting{pid, start, f[3], f[4] != ""}, err1 == nil && err2 == nil
 }
 
-// abandoned reports whether the process that set the mode has ended. Where that
-// cannot be told, it has not.
+// abandoned reports whether the process that set the mode is known to have ended.
 func (u unmounting) abandoned() bool {
 	here, err := processPlace()
 	switch {
@@ -94,10 +95,10 @@ func (u unmounting) abandoned() bool {
 	case here == u.place:
 		return procfs.LookAt(u.pid, u.starttime) == procfs.Ended
 	}
-	return here[:8] != u.place[:8] // another boot, and not another namespace
+	return here[:8] != u.place[:8] // it was another boot, not just another namespace
 }
 
-// before is the value of the mode that stood before ours.
+// before returns the value of the mode that stood before ours.
 func (u unmounting) before() string {
 	if u.readOnly {
 		return string(cfg.ReadOnly)
@@ -105,17 +106,17 @@ func (u unmounting) before() string {
 	return ""
 }
 
-// Abandoned reports whether a mode is one that a command of ours set for an
-// unmount and left behind when it was killed. See [FinishUnmount].
+// Abandoned reports whether a pbsfs command has set this mode for an unmount and left
+// it behind when it was killed. See [FinishUnmount].
 func Abandoned(m cfg.Mode) bool {
 	u, ok := ownUnmounting(m)
 	return ok && u.abandoned()
 }
 
-// FinishUnmount takes back the mode that an unmount of ours left behind when it
-// was killed, or the machine lost its power. Whether the device was unmounted by
-// then or not: with the mode as it was before, both are consistent. Any other
-// mode stays.
+// FinishUnmount removes the mode that a pbsfs command left behind when it was killed
+// during an unmount, or when the machine lost its power. Whether the device had been
+// unmounted by then does not matter: the mode of before is consistent with both. Any
+// other mode stays.
 func FinishUnmount(ctx context.Context, host hosts.Host, store string) error {
 	c := newModeChange(host, store, cfg.None, SetOptions{})
 	changed, err := c.locked(ctx, func(now cfg.Mode) (string, error) {
@@ -137,7 +138,7 @@ func FinishUnmount(ctx context.Context, host hosts.Host, store string) error {
 // errKept says that a mode is not ours to take back.
 var errKept = errors.New("mode is kept")
 
-// Unmounting is the mode unmount that this process has set. Its owner must End it.
+// Unmounting is the mode unmount that this process has set. Its owner must call End.
 type Unmounting struct {
 	change *modeChange
 	own    unmounting
@@ -145,11 +146,11 @@ type Unmounting struct {
 	set    bool
 }
 
-// BeginUnmount forbids all operations on a datastore, for the time of unmounting
-// its device. It is refused with a [*ConflictError] while any process, ours or
-// PBS's, has operations active, after waiting for opts.Wait, and with a
-// [*ModeError] while PBS has set a mode of its own, or another process of ours
-// unmounts. A datastore that is offline already stays so.
+// BeginUnmount forbids all operations on a datastore while its device is unmounted.
+// After waiting for opts.Wait, it is refused with a [*ConflictError] if any process,
+// ours or PBS's, still has active operations. It is refused with a [*ModeError] if PBS
+// has set a mode of its own, or if another pbsfs process is unmounting the device. A
+// datastore that is offline already stays so.
 func BeginUnmount(ctx context.Context, host hosts.Host, store string, opts SetOptions) (*Unmounting, error) {
 	me, err := procfs.Self()
 	if err != nil {
@@ -182,7 +183,8 @@ func BeginUnmount(ctx context.Context, host hosts.Host, store string, opts SetOp
 	}
 }
 
-// decide returns the mode for the time of the unmount, or why there is none.
+// decide returns the mode for the time of the unmount, or the reason why the unmount is
+// refused.
 func (u *Unmounting) decide(now cfg.Mode) (string, error) {
 	switch now.Type {
 	case cfg.None, cfg.Offline:
@@ -205,7 +207,7 @@ func (u *Unmounting) decide(now cfg.Mode) (string, error) {
 	return cfg.EncodeMode(cfg.Unmount, u.own.String())
 }
 
-// End takes the mode back, unless somebody has set another one meanwhile. It may
+// End restores the former mode, unless another program has set a mode meanwhile. It may
 // be called twice.
 func (u *Unmounting) End(ctx context.Context) error {
 	if !u.set {

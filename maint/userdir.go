@@ -20,34 +20,35 @@ import (
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
-// An ordinary user can have anything in a run directory: links, pipes, a file
-// system that does not answer, the numbers of other people's processes. Root looks
-// beneath the user's directory only, opens what is a plain file of that user's, and
-// believes what it says of that user's own live processes. Whatever else is there
-// is told, and keeps root from nothing.
+// An ordinary user can put anything into a run directory: links, pipes, a file system
+// that does not answer, the pids of other users' processes. Root looks only beneath the
+// user's directory, opens only plain files that belong to the user, and believes only
+// what they say of the user's own live processes. Anything else there is reported, and
+// hinders root in nothing.
 
 const (
-	// userPatience bounds how long all users' directories together are looked at.
+	// userPatience bounds the time that root spends on all users' directories together.
 	userPatience = 5 * time.Second
-	// maxUserFile, maxUserNames and maxUserGuests bound what is read of a user's.
+	// maxUserFile, maxUserNames and maxUserGuests bound what root reads of one user's
+	// files.
 	maxUserFile   = 1 << 20
 	maxUserNames  = 1024
 	maxUserGuests = 64
-	// maxUserComplaints is how much of what is wrong with one user's files is told.
+	// maxUserComplaints bounds how many faults in one user's files are reported.
 	maxUserComplaints = 8
 )
 
 // UserDir is the run directory of an ordinary user.
 type UserDir struct {
-	base string // the user's directory, which others made
+	base string // the user's directory, which another program made
 	sub  string // ours in it
 }
 
-// Path is where the directory is.
+// Path returns the path of the directory.
 func (d UserDir) Path() string { return filepath.Join(d.base, d.sub) }
 
-// UserDirs are the run directories of other users whose mounts root looks after;
-// none elsewhere.
+// UserDirs returns the run directories of other users whose mounts root looks after.
+// There are none for processes other than root's.
 func UserDirs(host hosts.Host) []UserDir {
 	h := host.Layout()
 	var dirs []UserDir
@@ -71,8 +72,8 @@ func UserDirs(host hosts.Host) []UserDir {
 	return dirs
 }
 
-// usersDirs are those of UserDirs whose operations count for root: a server's users
-// count in the server's own files.
+// usersDirs returns those UserDirs whose operations count for root. Beside a server it
+// returns none: users count in the server's own files there.
 func usersDirs(host hosts.Host) []UserDir {
 	if host.IsPBS() {
 		return nil
@@ -80,10 +81,10 @@ func usersDirs(host hosts.Host) []UserDir {
 	return UserDirs(host)
 }
 
-// ErrUserFile is found in complaints about what a user has in a run directory.
+// ErrUserFile is found in the complaints about files in a user's run directory.
 var ErrUserFile = errors.New("not believed")
 
-// OpenedUserDir is a user's directory that is open, and whose it is.
+// OpenedUserDir is an open user's directory, with the user it belongs to.
 type OpenedUserDir struct {
 	UserDir
 	UID  int
@@ -110,8 +111,8 @@ func (d UserDir) Open() (*OpenedUserDir, error) {
 	return o, nil
 }
 
-// slowKind returns the type of the file system that is mounted on dir, if it is one
-// that need not answer: one that a user may have mounted there.
+// slowKind returns the type of the file system that is mounted on dir if a user may
+// have mounted it and it may never answer.
 func slowKind(dir string) string {
 	all, err := mounts.Mounts()
 	if err != nil {
@@ -133,8 +134,8 @@ func slowKind(dir string) string {
 // Close closes the directory.
 func (o *OpenedUserDir) Close() { _ = o.base.Close() }
 
-// Handle returns a descriptor that names what is beneath the directory, whatever it
-// is, without opening it. The caller must close it.
+// Handle returns a descriptor that names an entry beneath the directory, of any type,
+// without opening the entry. The caller must close the descriptor.
 func (o *OpenedUserDir) Handle(name string) (*os.File, error) { return o.open(name, unix.O_PATH) }
 
 func (o *OpenedUserDir) open(name string, flags uint64) (*os.File, error) {
@@ -149,7 +150,7 @@ func (o *OpenedUserDir) open(name string, flags uint64) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// ReadFile reads a plain file of the user's.
+// ReadFile reads a plain file that belongs to the user.
 func (o *OpenedUserDir) ReadFile(name string) ([]byte, error) {
 	h, err := o.Handle(name)
 	if err != nil {
@@ -175,8 +176,8 @@ func (o *OpenedUserDir) ReadFile(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxUserFile))
 }
 
-// Names lists what is in a directory of the user's. It is an error, beside the first
-// names, if there are too many.
+// Names lists the entries of one of the user's directories. If there are too many, it
+// returns the first ones and an error.
 func (o *OpenedUserDir) Names(dir string) ([]string, error) {
 	f, err := o.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
 	if errors.Is(err, os.ErrNotExist) {
@@ -199,8 +200,8 @@ func (o *OpenedUserDir) Names(dir string) ([]string, error) {
 // Owns reports whether a process runs as the user.
 func (o *OpenedUserDir) Owns(pid int) bool { return procfs.OwnedBy(pid, o.UID) }
 
-// Mounted finds, among the mounts that a process of the user sees, one of that type
-// which the user has made and match is true for.
+// Mounted looks among the mounts that a process of the user sees. It finds one of the
+// given type that the user has made and for which match is true.
 func (o *OpenedUserDir) Mounted(pid int, fsType string, match func(mounts.Mount) bool) (mounts.Mount, bool) {
 	if !o.Owns(pid) {
 		return mounts.Mount{}, false
@@ -219,7 +220,7 @@ func (o *OpenedUserDir) Mounted(pid int, fsType string, match func(mounts.Mount)
 	return mounted[i], true
 }
 
-// userTallies looks at the directories of all users at once, and not for longer than
+// userTallies looks at the directories of all users at once, and for at most
 // userPatience.
 func userTallies(dirs []UserDir, names nameSet) Tally {
 	results := make(chan Tally, len(dirs))
@@ -241,7 +242,7 @@ func userTallies(dirs []UserDir, names nameSet) Tally {
 	return all
 }
 
-// tallyOf counts what one user's processes do.
+// tallyOf counts the operations of one user's processes.
 func tallyOf(d UserDir, names nameSet) (t Tally) {
 	o, err := d.Open()
 	if err != nil {
@@ -270,8 +271,8 @@ func tallyOf(d UserDir, names nameSet) (t Tally) {
 	return t
 }
 
-// guest returns the process that a directory of a user's guests is of: the one that
-// holds the lock there. 0 is nobody.
+// guest returns the process that a guest's directory belongs to: the process that holds
+// the lock there. 0 means that there is none.
 func (o *OpenedUserDir) guest(dir string) int {
 	h, err := o.Handle(filepath.Join(dir, aliveName))
 	if err != nil {
@@ -291,8 +292,8 @@ func (t *Tally) complain(err error) {
 	}
 }
 
-// addUserFile adds what an operations file of a user's says. With a pid that is the
-// process that all of it is about.
+// addUserFile adds what one of the user's operations files says. If pid is not 0, every
+// entry in it is about that process.
 func (t *Tally) addUserFile(o *OpenedUserDir, name string, pid int) {
 	data, err := o.ReadFile(name)
 	if err != nil {

@@ -10,11 +10,11 @@ import (
 	"github.com/pbsfs/pbsfs/maint/cfg"
 )
 
-// watchEvery is how often the watcher looks without having been told to.
+// watchEvery is how often the watcher looks without having got an event.
 const watchEvery = time.Second
 
-// look reads the mode for those who only watch. What cannot be read counts as
-// offline, as it does for operations, which cannot be registered then.
+// look reads the mode for the watcher. A mode that cannot be read counts as offline, as
+// it does for operations, which cannot be registered then.
 func (o *Operations) look() cfg.Mode {
 	b, file, err := o.modes.Current(o.stop)
 	if err != nil {
@@ -23,8 +23,9 @@ func (o *Operations) look() cfg.Mode {
 	return b.Mode
 }
 
-// startWatch starts the watcher if there is somebody to tell: operations look
-// at the mode themselves, and what lingers goes within 100 ms anyhow.
+// startWatch starts the watcher if a callback wants to be told. Operations need no
+// watcher: they look at the mode themselves, and descriptors that linger are closed
+// within 100 ms anyhow.
 func (o *Operations) startWatch() {
 	if o.opts.Changed == nil && o.opts.DropCaches == nil && (!o.opts.Host.IsPBS() || o.opts.Untracked) {
 		return
@@ -33,8 +34,8 @@ func (o *Operations) startWatch() {
 	o.running.Go(func() { o.watch(last) })
 }
 
-// watch tells of changes of the mode until Close. inotify makes that quick; the
-// poll makes it sure, also while a directory does not exist yet.
+// watch reports changes of the mode until Close. inotify reports them at once; the poll
+// finds every change, even while a directory does not exist yet.
 func (o *Operations) watch(last cfg.Mode) {
 	dirs := o.watchedDirs()
 	events := make(chan fsnotify.Event)
@@ -60,7 +61,7 @@ func (o *Operations) watch(last cfg.Mode) {
 	}
 }
 
-// nextNews waits for something that may have changed what we watch; false is
+// nextNews waits for an event that may have changed what we watch. It returns false on
 // Close.
 func (o *Operations) nextNews(events <-chan fsnotify.Event, errs <-chan error, tick <-chan time.Time) bool {
 	names := []string{cfg.FileName, "proxy.pid", "api.pid"}
@@ -81,7 +82,7 @@ func (o *Operations) nextNews(events <-chan fsnotify.Event, errs <-chan error, t
 	}
 }
 
-// watchedDirs are directories, not files: those are replaced.
+// watchedDirs returns directories rather than files, because the files are replaced.
 func (o *Operations) watchedDirs() []string {
 	var dirs []string
 	for _, place := range o.opts.Host.Configs() {
@@ -93,7 +94,7 @@ func (o *Operations) watchedDirs() []string {
 	return dirs
 }
 
-// rewatch adds the directories that are not watched: they may have been missing
+// rewatch adds the directories that are not watched: they may have been missing before,
 // or have been replaced.
 func rewatch(watcher *fsnotify.Watcher, dirs []string) {
 	list := watcher.WatchList()
@@ -104,7 +105,7 @@ func rewatch(watcher *fsnotify.Watcher, dirs []string) {
 	}
 }
 
-// tell compares the mode with the last one told and calls back.
+// tell compares the mode with the last reported one and calls back if it differs.
 func (o *Operations) tell(last cfg.Mode) cfg.Mode {
 	names := o.modes.Counted()
 	mode := o.look()
@@ -125,8 +126,8 @@ func (o *Operations) tell(last cfg.Mode) cfg.Mode {
 	return mode
 }
 
-// checkDaemons has the file updated soon when PBS's daemons were restarted
-// while it counts us.
+// checkDaemons has the file updated soon if PBS's daemons were restarted while the file
+// counts us.
 func (o *Operations) checkDaemons() {
 	if !o.opts.Host.IsPBS() || o.opts.Untracked {
 		return
@@ -144,7 +145,7 @@ func (o *Operations) displaySoon() {
 	}
 }
 
-// tellUnsure says which entries do not answer, once.
+// tellUnsure reports, once, which entries do not answer.
 func (o *Operations) tellUnsure() {
 	unsure := o.modes.Unsure()
 	if slices.Equal(unsure, o.unsure) {
