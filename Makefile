@@ -87,7 +87,7 @@ test: setup
 	set -x; $(GO) test -race -p 1 -timeout 20m $(if $(TESTS),-run '$(TESTS)') ./...
 
 unit:
-	$(GO) test -count=1 $$($(GO) list ./... | grep -v /integration)
+	$(GO) test -count=1 $(if $(TESTS),-run '$(TESTS)') $$($(GO) list ./... | grep -v /integration)
 
 lint:
 	$(GO) vet ./...
