@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -122,7 +123,7 @@ func TestSetAttributeRefuses(t *testing.T) {
 	}
 	var m Metadata
 	for i := range maxXattrs {
-		if err := m.SetAttribute("user."+strings.Repeat("n", 1+i%200)+string(rune('a'+i/200)), nil); err != nil {
+		if err := m.SetAttribute("user."+strconv.Itoa(i), nil); err != nil {
 			t.Fatal(i, err)
 		}
 	}
@@ -130,8 +131,8 @@ func TestSetAttributeRefuses(t *testing.T) {
 		t.Errorf("attribute %d: %v, want ErrEntry", maxXattrs+1, err)
 	}
 	m = Metadata{}
-	for i := range 16 {
-		if err := m.SetAttribute("user."+string(rune('a'+i)), make([]byte, 65500)); err != nil {
+	for i := range 64 {
+		if err := m.SetAttribute("user."+string(rune('A'+i)), make([]byte, 65500)); err != nil {
 			t.Fatal(i, err)
 		}
 	}

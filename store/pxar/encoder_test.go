@@ -311,6 +311,30 @@ func TestDecoderReadsWhatTheEncoderWrote(t *testing.T) {
 	}
 }
 
+// A file system gives as many attributes to a file as fit in one list, and more
+// than a mebibyte of values.
+func TestFileWithManyAttributesIsRead(t *testing.T) {
+	for _, tt := range []struct{ number, size int }{{manyXattrs + 1, 10}, {3000, 10}, {40, 60_000}} {
+		m := &Metadata{Mode: TypeRegular | 0o644}
+		for i := range tt.number {
+			must(t, m.SetAttribute(fmt.Sprintf("user.%d", i), make([]byte, tt.size)))
+		}
+		e, out := begin(t, false, nil, plainDir)
+		addFile(t, e, "f", m, "text")
+		must(t, e.Close())
+		a, r := mustOpen(t, out.meta.Bytes())
+		tab, err := a.ReadTable(r, a.Root())
+		must(t, err)
+		c, err := tab.Lookup(r, "f")
+		must(t, err)
+		got, err := a.ReadEntry(r, c)
+		must(t, err)
+		if n := len(got.Attributes()); n != tt.number {
+			t.Errorf("%d attributes of %d bytes: %d were read", tt.number, tt.size, n)
+		}
+	}
+}
+
 // Tables of all sizes are trees.
 func TestTablesOfTheEncoderAreSound(t *testing.T) {
 	for n := range 200 {

@@ -3,7 +3,7 @@ package pxar
 // What the decoder accepts at most (reference "pxar", sections 1 and 9). The
 // attributes of one entry have no limit of their own: those on extended
 // attributes and ACL entries, and the items that may occur once, bound it to
-// less than 2 MiB.
+// less than 5 MiB.
 const (
 	maxDepth      = 1024     // directories above an entry
 	maxPath       = 64 << 10 // bytes of a directory's path, slashes included
@@ -13,9 +13,9 @@ const (
 	maxChildren   = 16 << 20
 	maxSameHash   = 16 // children of one directory with one hash
 	maxLinked     = 16 << 20
-	maxXattr      = 65791 // content of one XATTR or FCAPS item
-	maxXattrs     = 1024
-	maxXattrBytes = 1 << 20
+	maxXattr      = 65791                        // content of one XATTR or FCAPS item
+	maxXattrs     = 64 << 10 / len("user.n\x00") // as many as fit in a list for the kernel
+	maxXattrBytes = 4 << 20
 	maxACL        = 1024
 )
 

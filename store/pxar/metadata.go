@@ -93,7 +93,11 @@ type attrReader struct {
 	m                        *Metadata
 	xattrs, xattrBytes, acls int64 // as far as limits go
 	project                  bool
+	names                    map[string]struct{} // of xattrs, once there are many
 }
+
+// manyXattrs is from where on names are found faster in a map.
+const manyXattrs = 32
 
 // read takes the item h if it is an attribute, and else reports that there are
 // no more.
@@ -120,7 +124,7 @@ func (d *attrReader) read(w *window, h header) (more bool, err error) {
 func (d *attrReader) readXattr(w *window, h header) error {
 	d.xattrs++
 	d.xattrBytes += h.contentLen()
-	if h.contentLen() > maxXattr || d.xattrs > maxXattrs || d.xattrBytes > maxXattrBytes {
+	if h.contentLen() > maxXattr || d.xattrs > int64(maxXattrs) || d.xattrBytes > maxXattrBytes {
 		return corrupt.At(h.pos, "extended attribute %d with %d, all with %d bytes", d.xattrs, h.contentLen(), d.xattrBytes)
 	}
 	b, err := w.bytes(h.content(), int(h.contentLen()))
@@ -134,11 +138,28 @@ func (d *attrReader) readXattr(w *window, h header) error {
 	if !isXattrName(name) || d.has(name) {
 		return nil
 	}
-	d.m.xattrs = append(d.m.xattrs, Attribute{Name: string(name), Value: bytes.Clone(value)})
+	d.add(Attribute{Name: string(name), Value: bytes.Clone(value)})
 	return nil
 }
 
+func (d *attrReader) add(x Attribute) {
+	d.m.xattrs = append(d.m.xattrs, x)
+	switch n := len(d.m.xattrs); {
+	case n == manyXattrs:
+		d.names = make(map[string]struct{})
+		for i := range d.m.xattrs {
+			d.names[d.m.xattrs[i].Name] = struct{}{}
+		}
+	case n > manyXattrs:
+		d.names[x.Name] = struct{}{}
+	}
+}
+
 func (d *attrReader) has(name []byte) bool {
+	if d.names != nil {
+		_, there := d.names[string(name)]
+		return there
+	}
 	for i := range d.m.xattrs {
 		if d.m.xattrs[i].Name == string(name) {
 			return true
