@@ -15,7 +15,7 @@ import (
 )
 
 func TestGarbledFileRefusesAndStays(t *testing.T) {
-	for _, text := range []string{"", "null", "{}", `[{"pid":1}]`, `[{"pid":"x","starttime":1,"active_operations":{"read":1,"write":0}}]`, "[1]", `[{"pid":1,"starttime":2,"active_operations":{"read":1}}]`} {
+	for _, text := range []string{" ", "null", "{}", `[{"pid":1}]`, `[{"pid":"x","starttime":1,"active_operations":{"read":1,"write":0}}]`, "[1]", `[{"pid":1,"starttime":2,"active_operations":{"read":1}}]`} {
 		p := newPlace(t)
 		p.write(t, opsName, text)
 		ops := p.operations(t, nil)

@@ -33,6 +33,7 @@ func losses(t *testing.T, p place) map[string]func() {
 		"directory removed":         func() { do(os.RemoveAll(at("run/active-operations"))) },
 		"run directory removed":     func() { do(os.RemoveAll(at("run"))) },
 		"replaced by an empty list": func() { p.write(t, opsName, "[]") },
+		"truncated":                 func() { do(os.Truncate(at(opsName), 0)) },
 		"overwritten in place": func() {
 			do(os.WriteFile(at(opsName), []byte("[]"), 0o600))
 		},
@@ -172,7 +173,6 @@ func TestEntriesOfOthersSurviveALoss(t *testing.T) {
 // What cannot be read may hide the counts of others: it stays, and nothing begins.
 func TestUnreadableFileIsNotReplaced(t *testing.T) {
 	for what, make := range map[string]func(path string) error{
-		"empty":     func(path string) error { return os.WriteFile(path, nil, 0o600) },
 		"garbage":   func(path string) error { return os.WriteFile(path, []byte("}{"), 0o600) },
 		"fifo":      func(path string) error { return mkfifo(path) },
 		"link":      func(path string) error { return os.Symlink("/dev/null", path) },

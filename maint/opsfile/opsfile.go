@@ -109,7 +109,8 @@ func Encode(entries []Entry) []byte {
 	return b.Bytes()
 }
 
-// Read reads an operations file; a missing one has no entries.
+// Read reads an operations file; one that is missing or has lost all of its text
+// has no entries: what it had, the processes themselves have to write again.
 func Read(path string) ([]Entry, error) {
 	data, err := statefile.ReadLimited(path, maxOperations)
 	if errors.Is(err, os.ErrNotExist) {
@@ -117,6 +118,9 @@ func Read(path string) ([]Entry, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read operations file: %w", err)
+	}
+	if len(data) == 0 {
+		return nil, nil
 	}
 	entries, err := Decode(data)
 	if err != nil {
