@@ -1,11 +1,15 @@
 package unlock
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
+	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
@@ -42,9 +46,18 @@ func (k *Keyring) openOffered() (list [][32]byte) {
 	return list
 }
 
+var errNoFile = errors.New("not a regular file")
+
 var errPassphrase = errors.New("needs a passphrase")
 
 func openOfferedKey(path string) (raw [32]byte, err error) {
+	// Whoever names a key may name a pipe; nobody would write into one of these.
+	if err := reach.Answers(context.Background(), path); err != nil {
+		return raw, err
+	}
+	if st, err := os.Stat(path); err != nil || !st.Mode().IsRegular() {
+		return raw, cmp.Or(err, errNoFile)
+	}
 	text, err := readLimited(path, keys.MaxFile)
 	if err != nil {
 		return raw, err

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Root is offered the keys that a server keeps beside its configuration: those
@@ -24,11 +26,14 @@ func TestOfferedKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := unix.Mkfifo(filepath.Join(dir, "pipe.enc"), 0o600); err != nil { // which nobody writes to
+		t.Fatal(err)
+	}
 	s, err := k.Open(t.Context(), Options{})
 	if err != nil || len(s.Offered) != 1 || len(s.Keys) != 0 || s.Empty() {
 		t.Errorf("got %+v, %v, want one that is offered", s, err)
 	}
-	if got := stderr.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "bad.enc") {
-		t.Errorf("stderr %q, want a warning of the bad one alone", got)
+	if got := stderr.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "bad.enc") || !strings.Contains(got, "pipe.enc: not a regular file") {
+		t.Errorf("stderr %q, want warnings of the bad one and of the pipe alone", got)
 	}
 }
