@@ -24,10 +24,10 @@ const FileName = "datastore.cfg"
 // ErrNotConfigured says that a datastore is not listed in datastore.cfg.
 var ErrNotConfigured = errors.New("not configured in datastore.cfg (first: pbsfs datastore add)")
 
-// Config is a datastore.cfg as it stands: its lines, ends included, and what
-// they mean. Parsing never fails. It is tolerant where PBS is strict, except
-// for lines that belong to no section: nobody can say whose they are, so they
-// leave the mode of every datastore in doubt.
+// Config is the present content of a datastore.cfg: its lines, ends included, and their
+// meaning. Parsing never fails. It is tolerant where PBS is strict, with one exception:
+// a line that belongs to no section may concern any datastore, so the modes of all
+// datastores are in doubt.
 type Config struct {
 	lines    []string
 	Sections []section
@@ -47,7 +47,7 @@ type configProperty struct {
 	line       int
 }
 
-// ParseConfig takes a datastore.cfg apart. What is wrong with it is in Problem.
+// ParseConfig parses a datastore.cfg. Problem says what is wrong with it.
 func ParseConfig(data []byte) *Config {
 	c := &Config{}
 	if len(data) > 0 {
@@ -64,7 +64,7 @@ func ParseConfig(data []byte) *Config {
 		case text == "":
 			inside = false
 		case line[0] == '#':
-			// PBS knows no comments, but nobody can mean a mode by one.
+			// PBS knows no comments, but a comment certainly sets no mode.
 		case !unicode.IsSpace(first):
 			inside = c.addSection(i, text)
 		case !inside:
@@ -105,8 +105,8 @@ func cutSpace(s string) (key, value string) {
 	return s[:i], strings.TrimSpace(s[i:])
 }
 
-// Find returns the section of a datastore, nil if there is none. One that is
-// there twice is an error.
+// Find returns the section of a datastore, nil if there is none. Two sections of one
+// name are an error.
 func (c *Config) Find(store string) (*section, error) {
 	var found *section
 	for i := range c.Sections {
@@ -122,7 +122,7 @@ func (c *Config) Find(store string) (*section, error) {
 	return found, nil
 }
 
-// get returns the value of a key. A key that is there twice is an error.
+// get returns the value of a key. A key that occurs twice is an error.
 func (s *section) get(key string) (value string, ok bool, err error) {
 	for _, p := range s.props {
 		if p.key != key {
@@ -136,7 +136,8 @@ func (s *section) get(key string) (value string, ok bool, err error) {
 	return value, ok, nil
 }
 
-// Mode is the maintenance mode of a datastore; none for one that is not listed.
+// Mode returns the maintenance mode of a datastore; none for a datastore that is not
+// listed.
 func (c *Config) Mode(store string) Mode {
 	if c.Problem != "" {
 		return Mode{Type: Unknown, Problem: c.Problem}
@@ -158,7 +159,7 @@ func (c *Config) Mode(store string) Mode {
 	return parseMode(value)
 }
 
-// Bytes is the file.
+// Bytes returns the file.
 func (c *Config) Bytes() []byte { return []byte(strings.Join(c.lines, "")) }
 
 // SetMode changes the one line that holds the mode of a datastore and returns
@@ -203,8 +204,7 @@ func (c *Config) edit(s *section, value string) []byte {
 	return []byte(strings.Join(lines, ""))
 }
 
-// replaceValue gives the property in a line another value, or takes the line
-// away.
+// replaceValue gives the property in a line another value, or removes the line.
 func replaceValue(line, value string) string {
 	if value == "" {
 		return ""
@@ -229,8 +229,8 @@ func lineEnd(line string) string {
 	return ""
 }
 
-// sameButMode makes sure that an edit did what it should before anybody sees
-// it.
+// sameButMode checks that an edit changed the mode and nothing else, before the result
+// is written.
 func sameButMode(old, now *Config, store, value string) error {
 	want := Mode{}
 	if value != "" {
@@ -246,8 +246,7 @@ func sameButMode(old, now *Config, store, value string) error {
 	return nil
 }
 
-// without is the file with the datastore's mode left out, and with a last line
-// that ends.
+// without returns the file without the datastore's mode, and with a newline at its end.
 func (c *Config) without(store string) []byte {
 	var b bytes.Buffer
 	skip := -1

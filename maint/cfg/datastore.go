@@ -18,8 +18,8 @@ const RemovableRoot = "/mnt/datastore"
 // Datastore is an entry of datastore.cfg.
 type Datastore struct {
 	Name string
-	// Path is what the entry says: a directory, or for a removable datastore
-	// the place on its device.
+	// Path is the path in the entry: a directory, or for a removable datastore the path
+	// on its device.
 	Path string
 	// BackingDevice is the UUID of a removable datastore's file system.
 	BackingDevice string
@@ -30,13 +30,13 @@ type Datastore struct {
 	File string
 }
 
-// Removable reports whether the datastore lies on a device that comes and goes.
+// Removable reports whether the datastore lies on a removable device.
 func (d Datastore) Removable() bool { return d.BackingDevice != "" }
 
 // S3 reports whether the directory is only a cache of a bucket.
 func (d Datastore) S3() bool { return d.Backend == "s3" }
 
-// Dir is the directory in which the datastore is found.
+// Dir returns the directory in which the datastore is found.
 func (d Datastore) Dir() string {
 	if d.Removable() {
 		return filepath.Join(RemovableRoot, d.Name)
@@ -44,14 +44,14 @@ func (d Datastore) Dir() string {
 	return d.Path
 }
 
-// On reports whether a datastore is configured to be the one in the directory rel
-// of the device with that UUID.
+// On reports whether the entry says that the datastore is in the directory rel of the
+// device with that UUID.
 func (d Datastore) On(uuid, rel string) bool {
 	return d.Removable() && strings.EqualFold(d.BackingDevice, uuid) && filepath.Join("/", d.Path) == filepath.Join("/", rel)
 }
 
-// Datastore reads a section. Of a key that is there twice the first counts,
-// except for the mode, which is then unknown.
+// Datastore reads a section. If a key occurs twice, the first value counts, except for
+// the mode, which is then unknown.
 func (c *Config) Datastore(s section, file string) Datastore {
 	d := Datastore{Name: s.name, Backend: "filesystem", Mode: c.Mode(s.name), File: file}
 	if d.Mode.Type == Unknown {
@@ -72,8 +72,8 @@ func (c *Config) Datastore(s section, file string) Datastore {
 	return d
 }
 
-// backendType is the type in a backend property; what cannot be read is shown
-// as it stands.
+// backendType returns the type in a backend property. A property that cannot be parsed
+// is returned as it stands.
 func backendType(value string) string {
 	props, err := parseProperties(value)
 	if err != nil {
@@ -92,8 +92,8 @@ var (
 	uuidRule = regexp.MustCompile(`^[0-9A-Fa-f-]{4,64}$`)
 )
 
-// ErrBadDatastore is found in complaints about what a datastore was to be called,
-// and where it was said to lie.
+// ErrBadDatastore is found in complaints about the name or the place that a new
+// datastore was to get.
 var ErrBadDatastore = errors.New("bad description of a datastore")
 
 // badDatastore is such a complaint.
@@ -101,7 +101,7 @@ type badDatastore struct{ error }
 
 func (badDatastore) Is(target error) bool { return target == ErrBadDatastore }
 
-// Check says why the entry cannot be written: its error matches [ErrBadDatastore].
+// Check says why the entry cannot be written. Its error matches [ErrBadDatastore].
 func (d Datastore) Check() error {
 	if err := d.wrong(); err != nil {
 		return badDatastore{err}
@@ -125,7 +125,7 @@ func (d Datastore) wrong() error {
 	return nil
 }
 
-// Added is the file with a section more.
+// Added returns the file with one more section.
 func (c *Config) Added(d Datastore) []byte {
 	var b bytes.Buffer
 	b.Write(c.Bytes())
@@ -147,7 +147,7 @@ func (c *Config) Added(d Datastore) []byte {
 	return b.Bytes()
 }
 
-// Removed is the file without a section and one blank line behind it.
+// Removed returns the file without a section and without one blank line behind it.
 func (c *Config) Removed(s *section) []byte {
 	end := s.last + 1
 	if end < len(c.lines) && strings.TrimSpace(c.lines[end]) == "" {

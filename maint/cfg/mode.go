@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Operation is what somebody wants to do with a datastore. Lookups, which are
-// answered from memory, are no operation: see [Mode.CheckLookup].
+// Operation is what a program wants to do with a datastore. A lookup, which is answered
+// from memory, is no operation: see [Mode.CheckLookup].
 type Operation uint8
 
 // The operations. The zero value is none and is refused everywhere.
@@ -40,16 +40,16 @@ const (
 	Unmount   ModeType = "unmount"
 	S3Refresh ModeType = "s3-refresh"
 
-	// Unlisted stands for no mode: the datastore was configured and is not any
-	// more, so that nobody would count what is done with it. It counts as offline.
+	// Unlisted stands for no mode. The datastore was configured and no longer is, so
+	// nothing would count the operations on it. It counts as offline.
 	Unlisted ModeType = "unlisted"
 
-	// Unknown stands for a type this package does not know and for a
-	// property that cannot be read. It counts as offline.
+	// Unknown stands for a type that this package does not know, and for a property
+	// that cannot be read. It counts as offline.
 	Unknown ModeType = "unknown"
 )
 
-// What a mode refuses with; errors.Is finds them in a [*ModeError].
+// The reasons for a mode's refusals; errors.Is finds them in a [*ModeError].
 var (
 	ErrOffline    = errors.New("datastore is offline")
 	ErrReadOnly   = errors.New("datastore is read-only")
@@ -79,22 +79,21 @@ func (t ModeType) Settable() bool { return t == ReadOnly || t == Offline }
 // Mode is the maintenance mode of one datastore. The zero value is no mode.
 type Mode struct {
 	Type ModeType
-	// Message is what the administrator typed, decoded, with control
-	// characters replaced.
+	// Message is the administrator's text, decoded, with control characters replaced.
 	Message string
 	// Problem says, for Unknown only, what could not be understood.
 	Problem string
-	// Via is the entry that has the mode, where that has another name than the
-	// datastore was asked for by: both are about the same datastore.
+	// Via is the entry that has the mode, if the datastore was asked for under another
+	// name. Both names mean the same datastore.
 	Via string
 
-	// Stated is the type an unreadable property begins with, as far as that
-	// much could be read: a broken offline may be repaired, a broken or new
-	// mode of PBS's own may not be touched.
+	// Stated is the type at the beginning of an unreadable property, as far as it can
+	// be read. An administrator may repair a broken offline, but not a broken or new
+	// mode of PBS's own.
 	Stated ModeType
 }
 
-// Allows is the table of reference section 2.
+// Allows reports whether the mode allows op, by the table in reference section 2.
 func (m Mode) Allows(op Operation) bool {
 	switch m.Type {
 	case None:
@@ -106,7 +105,7 @@ func (m Mode) Allows(op Operation) bool {
 	}
 }
 
-// Check returns nil when the mode of the datastore allows op, a [*ModeError]
+// Check returns nil if the mode of the datastore allows op, and a [*ModeError]
 // otherwise.
 func (m Mode) Check(store string, op Operation) error {
 	if m.Allows(op) {
@@ -118,7 +117,7 @@ func (m Mode) Check(store string, op Operation) error {
 	return m.Refusal(store)
 }
 
-// Refusal is the error of what the mode forbids.
+// Refusal returns the error for operations that the mode forbids.
 func (m Mode) Refusal(store string) *ModeError {
 	return &ModeError{Store: store, Type: m.Type, Message: m.Message, Problem: m.Problem, Via: m.Via}
 }

@@ -35,7 +35,7 @@ func parseProperties(s string) ([]property, error) {
 	return props, nil
 }
 
-// nextValue takes a value and the comma behind it off s.
+// nextValue cuts a value and the comma behind it off s.
 func nextValue(s string) (value, rest string, err error) {
 	if !strings.HasPrefix(s, `"`) {
 		value, rest, _ = strings.Cut(s, ",")
@@ -86,8 +86,8 @@ func unescape(c byte) (byte, bool) {
 	return 0, false
 }
 
-// quoteValue writes a value so that every PBS reads it back: a comma would end
-// it, and the line it stands in is trimmed.
+// quoteValue writes a value so that every PBS reads it back: an unquoted comma would
+// end the value, and PBS trims the line.
 func quoteValue(s string) string {
 	if s != "" && !strings.ContainsAny(s, ",\"\\\n") && strings.TrimSpace(s) == s {
 		return s
@@ -98,11 +98,11 @@ func quoteValue(s string) string {
 // MaxMessage is PBS's limit, in characters, for the message as it is stored.
 const MaxMessage = 64
 
-// ErrBadMessage is found in the errors about a message that PBS would not take.
+// ErrBadMessage is found in the errors about a message that PBS would reject.
 var ErrBadMessage = errors.New("bad maintenance message")
 
-// storedMessage checks a message and returns it as datastore.cfg holds it:
-// PBS decodes percent signs before it shows it.
+// storedMessage checks a message and returns it as datastore.cfg stores it, with
+// percent signs escaped: PBS decodes them before it shows the message.
 func storedMessage(message string) (string, error) {
 	if !utf8.ValidString(message) {
 		return "", fmt.Errorf("%w: not UTF-8", ErrBadMessage)
@@ -117,8 +117,8 @@ func storedMessage(message string) (string, error) {
 	return stored, nil
 }
 
-// shownMessage is the reverse, for anybody's text: what is no valid escape
-// stays as it is, and nothing in it moves a cursor.
+// shownMessage is the reverse, for text from any writer: an invalid escape stays as it
+// is, and control characters, which could move a cursor, are replaced.
 func shownMessage(stored string) string {
 	var b strings.Builder
 	for i := 0; i < len(stored); i++ {
@@ -135,8 +135,8 @@ func shownMessage(stored string) string {
 	return text.Printable(strings.ToValidUTF8(stored, "\uFFFD"))
 }
 
-// parseMode reads the value of the property maintenance-mode. It never fails:
-// what it cannot read is Unknown, which counts as offline.
+// parseMode reads the value of the property maintenance-mode. It never fails: a value
+// that it cannot read is Unknown, which counts as offline.
 func parseMode(value string) Mode {
 	m, err := decodeMode(value)
 	if err != nil {
@@ -179,7 +179,7 @@ func decodeMode(value string) (Mode, error) {
 	}
 }
 
-// statedType is the type that a value begins with, whatever is wrong behind it.
+// statedType returns the type at the beginning of a value, even if the rest is wrong.
 func statedType(value string) ModeType {
 	first, _, _ := strings.Cut(value, ",")
 	return ModeType(strings.TrimPrefix(first, "type="))

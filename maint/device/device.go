@@ -20,11 +20,11 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// What [FindDevice] answers beside a device.
+// The reasons why [FindDevice] finds no device.
 var (
 	// ErrNoDevice says that no such device is plugged in.
 	ErrNoDevice = errors.New("not plugged in")
-	// ErrNotBlockDevice says that a path leads to something else.
+	// ErrNotBlockDevice says that a path leads to a file that is no block device.
 	ErrNotBlockDevice = errors.New("not a block device")
 )
 
@@ -34,22 +34,21 @@ type Device struct {
 	Major, Minor uint32
 	Size         int64 // bytes
 	superblock.Contents
-	// Err is why the contents are not known.
+	// Err says why the contents are not known.
 	Err error
-	// Mounts are where its file system is mounted in this namespace, the
-	// oldest first.
+	// Mounts are the mounts of its file system in this namespace, the oldest first.
 	Mounts []mounts.Mount
 
-	held bool // another device (multipath, a mapping) stands for it
+	held bool // another device (multipath, a mapping) stands for this one
 	loop string
 }
 
-// sectorSize is the unit of all sizes in /sys, whatever the device's own.
+// sectorSize is the unit of all sizes in /sys, even for devices with other sectors.
 const sectorSize = 512
 
-// Devices lists the block devices and partitions that hold something known, and
-// those of which that cannot be told because they cannot be read. A device that
-// is only another view of one that is listed is left out.
+// Devices lists the block devices and partitions whose contents are known, and those
+// whose contents cannot be read. A device that only shows another listed device is left
+// out.
 func Devices() ([]Device, error) {
 	entries, err := os.ReadDir(mounts.SysBlock)
 	if err != nil {
@@ -79,8 +78,8 @@ func Devices() ([]Device, error) {
 	return slices.DeleteFunc(all, func(d Device) bool { return !d.shown(all) }), nil
 }
 
-// probeTimeout is how long all devices together may take to say what is on them.
-// A disk that sleeps takes seconds to spin up; one that hangs never answers.
+// probeTimeout bounds how long the contents of all devices together may take to read. A
+// sleeping disk takes seconds to spin up; a disk that hangs never answers.
 const probeTimeout = 10 * time.Second
 
 var errSilent = errors.New("the device does not answer")
@@ -95,7 +94,7 @@ func (d Device) looked(mounted []mountedDevice) <-chan Device {
 	return out
 }
 
-// shown reports whether a device belongs into the list.
+// shown reports whether a device belongs in the list.
 func (d Device) shown(all []Device) bool {
 	switch {
 	case d.Use == superblock.Nothing:
@@ -106,8 +105,8 @@ func (d Device) shown(all []Device) bool {
 	return !slices.ContainsFunc(all, func(o Device) bool { return d.loop != "" && o.Path == d.loop })
 }
 
-// lookDevice reads what /sys says of a device. One without a medium has no size,
-// and is none.
+// lookDevice reads what /sys says of a device. A device without a medium has no size
+// and is left out.
 func lookDevice(dir string) (Device, bool) {
 	var d Device
 	sectors, err := strconv.ParseInt(mounts.SysText(dir, "size"), 10, 64)
@@ -130,7 +129,7 @@ func lookDevice(dir string) (Device, bool) {
 	return d, true
 }
 
-// look fills in what lies on the device and where it is mounted.
+// look fills in what is on the device and where it is mounted.
 func (d *Device) look(mounted []mountedDevice) {
 	for _, m := range mounted {
 		if m.on(*d) {
@@ -141,7 +140,7 @@ func (d *Device) look(mounted []mountedDevice) {
 	if d.Err == nil {
 		return
 	}
-	// Who may not read the device is told what others know of it.
+	// A caller that may not read the device gets what udev knows of it.
 	d.UUID, d.Label = linkTo("/dev/disk/by-uuid", d.Path), linkTo("/dev/disk/by-label", d.Path)
 	if len(d.Mounts) > 0 {
 		d.Use, d.Type = superblock.Filesystem, d.Mounts[0].FSType
@@ -161,14 +160,14 @@ func (d *Device) probe() (superblock.Contents, error) {
 	case st.Mode&unix.S_IFMT != unix.S_IFBLK || st.Rdev != unix.Mkdev(d.Major, d.Minor):
 		return superblock.Contents{}, fmt.Errorf("%s: not the device that the kernel calls so", d.Path)
 	}
-	// What was read must not be remembered: a disk that is lost would go on to say
-	// what was on it.
+	// The kernel must not cache what was read: after a disk is lost, the cache would
+	// still return its contents.
 	defer func() { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }()
 	return superblock.Probe(f, d.Size)
 }
 
-// linkTo returns the name of the link in dir that leads to a device, as udev
-// makes them.
+// linkTo returns the name of the link in dir that leads to a device. udev makes these
+// links.
 func linkTo(dir, device string) string {
 	links, _ := os.ReadDir(dir)
 	for _, l := range links {
@@ -179,7 +178,7 @@ func linkTo(dir, device string) string {
 	return ""
 }
 
-// udevName undoes the escapes that udev writes into names of links.
+// udevName undoes the escapes that udev writes into the names of links.
 func udevName(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -193,16 +192,16 @@ func udevName(s string) string {
 	return b.String()
 }
 
-// mountedDevice is a mount with the block device that it says it shows.
+// mountedDevice is a mount with the block device that it claims to show.
 type mountedDevice struct {
 	mounts.Mount
-	rdev uint64 // of Source; 0 if that is no block device
-	loop string // what Source, a loop device, shows
+	rdev uint64 // of Source; 0 if Source is no block device
+	loop string // what Source shows, if it is a loop device
 }
 
-// on reports whether the mount shows a device. Some file systems have a device
-// number of their own, so the source counts as well; and it may be a loop device
-// that shows the device read-only.
+// on reports whether the mount shows a device. Some file systems have a device number
+// of their own, so the source counts as well. The source may also be a loop device that
+// shows the device read-only.
 func (m mountedDevice) on(d Device) bool {
 	return m.Major == d.Major && m.Minor == d.Minor || m.rdev == unix.Mkdev(d.Major, d.Minor) || m.loop == d.Path
 }
@@ -215,7 +214,7 @@ func mountedDevices() ([]mountedDevice, error) {
 	out := make([]mountedDevice, 0, len(all))
 	for _, m := range all {
 		md := mountedDevice{Mount: m, loop: m.LoopOver()}
-		// Whatever else a source may be, it is not looked at: it may hang.
+		// A source that is no path in /dev is not looked at, because it may hang.
 		if strings.HasPrefix(m.Source, "/dev/") {
 			var st unix.Stat_t
 			if unix.Stat(m.Source, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK {
@@ -228,9 +227,9 @@ func mountedDevices() ([]mountedDevice, error) {
 	return out, nil
 }
 
-// FindDevice finds the device that is meant by a path in /dev, a UUID or a label;
-// the latter two may have "UUID=" or "LABEL=" before them. The error is
-// ErrNoDevice if there is none, and names them if there are several.
+// FindDevice finds the device for a path in /dev, a UUID or a label; the latter two may
+// have "UUID=" or "LABEL=" before them. The error is ErrNoDevice if there is none. If
+// there are several, the error names them.
 func FindDevice(arg string) (Device, error) {
 	if strings.HasPrefix(arg, "/") {
 		return DeviceAt(arg)
@@ -251,7 +250,7 @@ func FindDevice(arg string) (Device, error) {
 	case len(found) == 0:
 		return Device{}, fmt.Errorf("device %q: %w: no device has that UUID or label%s", arg, ErrNoDevice, unreadable(all))
 	case len(found) == 1, !slices.ContainsFunc(found, func(d Device) bool { return d.Type != "btrfs" || d.UUID != found[0].UUID }):
-		return found[0], nil // or one file system on several devices
+		return found[0], nil // or all show one file system
 	}
 	var paths []string
 	for _, d := range found {
@@ -260,7 +259,7 @@ func FindDevice(arg string) (Device, error) {
 	return Device{}, fmt.Errorf("device %q: %s all have that UUID or label; name one of them", arg, strings.Join(paths, ", "))
 }
 
-// unreadable says that there are devices that could not be asked.
+// unreadable says that some devices could not be read.
 func unreadable(all []Device) string {
 	for _, d := range all {
 		if os.Geteuid() != 0 && errors.Is(d.Err, os.ErrPermission) {
@@ -297,9 +296,9 @@ func DeviceAt(path string) (Device, error) {
 	return d, nil
 }
 
-// MountOf returns the mount that shows a directory of the device, given by its
-// path below the device's top, and that directory's path. The mount of the
-// largest part of the device is preferred, and of those the oldest.
+// MountOf returns the mount that shows a directory of the device, and the directory's
+// path there. rel is the directory's path below the top of the device. MountOf prefers
+// the mount of the largest part of the device, and of those the oldest.
 func (d Device) MountOf(rel string) (m mounts.Mount, dir string, ok bool) {
 	rel = filepath.Join("/", rel)
 	mounted := slices.Clone(d.Mounts)
@@ -313,8 +312,8 @@ func (d Device) MountOf(rel string) (m mounts.Mount, dir string, ok bool) {
 	return mounts.Mount{}, "", false
 }
 
-// kernelTypes are the types that the running kernel knows by now; modules are
-// loaded when they are asked for.
+// kernelTypes returns the types of file systems that the running kernel knows at
+// present; the kernel loads further modules on demand.
 func kernelTypes() []string {
 	f, err := os.Open("/proc/filesystems")
 	if err != nil {

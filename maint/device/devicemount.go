@@ -16,28 +16,27 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// Why a device is not mounted.
+// The reasons why a device is not mounted.
 var (
-	// ErrInUse says that the device is in use in a way that excludes a
-	// read-only mount: mounted for writing in another namespace, or part of
-	// something.
+	// ErrInUse says that the device is in use in a way that excludes a read-only mount:
+	// it is mounted for writing in another namespace, or is a part of another device.
 	ErrInUse = errors.New("device is in use")
-	// ErrEncrypted says that only a key would tell what is on the device.
+	// ErrEncrypted says that the contents of the device are encrypted.
 	ErrEncrypted = errors.New("device is encrypted")
-	// ErrNoFilesystem says that there is nothing to be mounted.
+	// ErrNoFilesystem says that the device has no file system to mount.
 	ErrNoFilesystem = errors.New("no file system")
-	// ErrUnclean says that the file system was not unmounted when it was last
-	// written to, and cannot be mounted as it is.
+	// ErrUnclean says that the file system was not unmounted after it was last written
+	// to, and cannot be mounted as it is.
 	ErrUnclean = errors.New("file system was not unmounted cleanly")
 )
 
-// readOnlyOptions are how each type of file system is mounted without a byte
-// being written, its journal's replay included. A type that is not here is not
-// mounted: nobody has made sure.
+// readOnlyOptions say how a type of file system is mounted without writing a byte, not
+// even by replay of the journal. A type that is not listed is not mounted, because its
+// safety was not checked.
 type readOnlyOptions struct {
 	driver string
-	flag   string // beside ro
-	key    string // and one with a value
+	flag   string // an option beside ro
+	key    string // an option with a value
 	value  string
 }
 
@@ -55,12 +54,12 @@ func readOnlyFor(fstype string) (readOnlyOptions, bool) {
 	return readOnlyOptions{}, false
 }
 
-// mountAttributes are those of every mount that we make of a device.
+// mountAttributes are the attributes of every mount that we make of a device.
 const mountAttributes = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 
-// detachedMount is the file system of a device, mounted read-only where nobody
-// sees it. It ends with its descriptor, whatever becomes of this process. The
-// owner must close it.
+// detachedMount is the file system of a device, mounted read-only where no process sees
+// it. It ends with its descriptor, even if this process is killed. The owner must close
+// it.
 type detachedMount struct{ fd int }
 
 func (m detachedMount) close() { unix.Close(m.fd) }
@@ -73,7 +72,7 @@ func mountDetached(d Device) (detachedMount, error) {
 	}
 	source := d.Path
 	if d.Orphans {
-		// The kernel would clean up on any device that can be written to.
+		// On a writable device the kernel would clean up these files.
 		loop, err := readOnlyLoop(d.Path)
 		if err != nil {
 			return detachedMount{}, fmt.Errorf("device %s: keeping the kernel from cleaning it up: %w", d.Path, err)
@@ -88,7 +87,7 @@ func mountDetached(d Device) (detachedMount, error) {
 	return detachedMount{fd}, nil
 }
 
-// mountable says how the device is mounted, or why it is not.
+// mountable returns how the device is mounted, or why it is not.
 func (d Device) mountable() (readOnlyOptions, error) {
 	switch {
 	case d.Err != nil:
@@ -107,7 +106,7 @@ func (d Device) mountable() (readOnlyOptions, error) {
 	return how, nil
 }
 
-// unmountable says what the kernel's refusal to mount the device means.
+// unmountable explains the kernel's refusal to mount the device.
 func (d Device) unmountable(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
@@ -122,7 +121,7 @@ func (d Device) unmountable(err error) error {
 	return fmt.Errorf("%s cannot be mounted read-only (%s): %w", d.Path, d.Type, err)
 }
 
-// mountNew makes the mount. The kernel's own words go into the error.
+// mountNew makes the mount. The error includes the kernel's own message.
 func mountNew(how readOnlyOptions, source string) (int, error) {
 	return mountAs(how, source, true, mountAttributes)
 }
@@ -167,7 +166,7 @@ func mountAs(how readOnlyOptions, source string, readOnly bool, attributes int) 
 	return fd, nil
 }
 
-// kernelWords adds what the kernel says of a file system that it cannot mount.
+// kernelWords adds the kernel's message about a file system that it cannot mount.
 func kernelWords(fs int, err error) error {
 	var said []string
 	buf := make([]byte, 1024)
@@ -187,8 +186,8 @@ func kernelWords(fs int, err error) error {
 	return fmt.Errorf("%w (%s)", err, strings.Join(said, "; "))
 }
 
-// readOnlyLoop makes a loop device that shows a device read-only, and goes away
-// with its last user. The caller must close it once it is mounted.
+// readOnlyLoop makes a loop device that shows a device read-only and disappears with
+// its last user. The caller must close the loop device once it is mounted.
 func readOnlyLoop(device string) (*os.File, error) {
 	backing, err := os.OpenFile(device, os.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -215,14 +214,14 @@ func readOnlyLoop(device string) (*os.File, error) {
 			return loop, nil
 		}
 		loop.Close()
-		if !errors.Is(err, unix.EBUSY) { // else somebody was faster
+		if !errors.Is(err, unix.EBUSY) { // otherwise another process has taken the loop device first
 			return nil, err
 		}
 	}
 	return nil, errors.New("no loop device is free")
 }
 
-// configureLoop has a loop device show what is open, and keep that open.
+// configureLoop makes a loop device show the open device, and keeps that device open.
 func configureLoop(loop, backing *os.File) error {
 	config := unix.LoopConfig{Fd: uint32(backing.Fd())}
 	config.Info.Flags = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR
@@ -236,7 +235,7 @@ func configureLoop(loop, backing *os.File) error {
 // beneath keeps a path on a device from leading anywhere else.
 const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
 
-// openBelow opens a directory of a device, given by its path below the top.
+// openBelow opens a directory of a device by its path below the top.
 func openBelow(dir int, rel string) (int, error) {
 	rel = strings.Trim(rel, "/")
 	if rel == "" {
@@ -247,16 +246,16 @@ func openBelow(dir int, rel string) (int, error) {
 		fd, err := unix.Openat2(dir, rel, &how)
 		switch {
 		case errors.Is(err, unix.EPERM) && how.Flags&unix.O_NOATIME != 0:
-			how.Flags &^= unix.O_NOATIME // not ours
+			how.Flags &^= unix.O_NOATIME // the directory does not belong to us
 		case !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN):
 			return fd, err
 		}
 	}
 }
 
-// MountDevice mounts the directory rel of a device at point, read-only and
-// without changing the device. An empty rel is the top. Nothing is left mounted
-// after an error.
+// MountDevice mounts the directory rel of a device at point, read-only and without
+// changing the device. An empty rel means the top. After an error nothing is left
+// mounted.
 func MountDevice(d Device, rel, point string) error {
 	m, err := mountDetached(d)
 	if err != nil {
@@ -277,14 +276,14 @@ func MountDevice(d Device, rel, point string) error {
 	return fmt.Errorf("device %s: directory %q: %w", d.Path, rel, err)
 }
 
-// mountPart is for kernels before 6.15, which can only take a part of what is
-// attached somewhere: the whole is, where the part is to be.
+// mountPart is for kernels before 6.15, which can take a part only of a mount that is
+// attached somewhere. So the whole is attached for a moment at the place of the part.
 func mountPart(whole int, d Device, rel, point string) error {
 	if err := moveMount(whole, point); err != nil {
 		return err
 	}
 	part, err := partOf(whole, rel)
-	// Lazily, for whole is still open.
+	// Lazily, because whole is still open.
 	if err := errors.Join(err, unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)); err != nil {
 		return fmt.Errorf("device %s: directory %q: %w", d.Path, rel, err)
 	}
@@ -292,7 +291,7 @@ func mountPart(whole int, d Device, rel, point string) error {
 	return moveMount(part, point)
 }
 
-// partOf makes a mount of its own, which is attached nowhere, of a directory.
+// partOf makes a separate, detached mount of a directory.
 func partOf(mount int, rel string) (int, error) {
 	dir, err := openBelow(mount, rel)
 	if err != nil {
@@ -309,8 +308,8 @@ func moveMount(fd int, point string) error {
 	return nil
 }
 
-// UnmountAt takes away the mount at a place, which nobody may use. The error
-// matches EBUSY if somebody does.
+// UnmountAt takes away the mount at a place. The error matches EBUSY if a process uses
+// the mount.
 func UnmountAt(point string) error {
 	m, err := mounts.FindMount(point)
 	if err != nil {
@@ -319,9 +318,9 @@ func UnmountAt(point string) error {
 	return mounts.UnmountOnly(m, false)
 }
 
-// AwaitFree waits, but not for long, until the kernel would give the device of a
-// mount that was taken away to somebody for himself alone. The error is ErrInUse
-// when somebody still has it.
+// AwaitFree waits, for a short time, until the kernel would let a process open the
+// device of an unmounted mount exclusively. The error is ErrInUse if the device is
+// still in use then.
 func AwaitFree(ctx context.Context, m mounts.Mount) error {
 	if !strings.HasPrefix(m.Source, "/dev/") {
 		return nil
@@ -334,7 +333,7 @@ func AwaitFree(ctx context.Context, m mounts.Mount) error {
 			return unix.Close(fd)
 		}
 		if !errors.Is(err, unix.EBUSY) {
-			return nil // it is no longer there, or without a medium
+			return nil // the device is no longer there, or has no medium
 		}
 		select {
 		case <-time.After(freePoll):
@@ -345,12 +344,12 @@ func AwaitFree(ctx context.Context, m mounts.Mount) error {
 }
 
 const (
-	// freeTimeout bounds how long the kernel may take to let go of a device.
+	// freeTimeout bounds how long the kernel may take to release a device.
 	freeTimeout = 2 * time.Second
 	freePoll    = 20 * time.Millisecond
 )
 
-// MountAgain mounts what was unmounted, and is still in use, as it was.
+// MountAgain restores a mount that was unmounted while it was still in use.
 func MountAgain(m mounts.Mount) error {
 	readOnly := mounts.HasOption(m.SuperOptions, "ro")
 	how := readOnlyOptions{driver: m.FSType}
@@ -375,9 +374,9 @@ func MountAgain(m mounts.Mount) error {
 	return moveMount(part, m.Point)
 }
 
-// UUIDUnder returns the UUID that the device under a path has in its superblock,
-// "" where it cannot be read. The kernel gives btrfs another one as long as it
-// has a second disk of the same UUID.
+// UUIDUnder returns the UUID in the superblock of the device under a path, "" if it
+// cannot be read. It may differ from the UUID that the kernel reports: the kernel gives
+// a btrfs file system another one while a second disk with the same UUID is present.
 func UUIDUnder(path string) string {
 	on, ok := mounts.MountUnder(path)
 	if !ok || !strings.HasPrefix(on.Source, "/dev/") {

@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	// searchDepth is how many directories deep datastores are looked for.
+	// searchDepth is how many levels of directories are searched for datastores.
 	searchDepth = 3
-	// searchLimit bounds how many directories are looked into.
+	// searchLimit bounds how many directories are searched.
 	searchLimit = 5000
-	// searchNames bounds how much of one directory is read.
+	// searchNames bounds how many names of one directory are read.
 	searchNames = 20_000
 
-	// ChunksDir is what makes a directory a datastore.
+	// ChunksDir is the directory that makes its parent a datastore.
 	ChunksDir = ".chunks"
 )
 
-// DatastoresOn finds the datastores on a device: the directories that have
-// .chunks, by their path below the top, "" for the top itself. Where the device
-// is mounted it is looked at there; else it is mounted read-only, where nobody
-// sees it, without being changed. Directories that are deep down are not found.
+// DatastoresOn finds the datastores on a device: the directories that contain .chunks,
+// by their path below the top, "" for the top itself. If the device is mounted, they
+// are looked for there; otherwise the device is mounted read-only where no process sees
+// it, without being changed. Directories too far down are not found.
 func DatastoresOn(ctx context.Context, d Device) ([]string, error) {
 	if m, _, ok := d.MountOf(""); ok {
 		return datastoresIn(ctx, m.Point)
@@ -54,7 +54,7 @@ func datastoresIn(ctx context.Context, point string) ([]string, error) {
 	return search(ctx, fd)
 }
 
-// datastoresInParts looks at what is mounted of a device.
+// datastoresInParts looks at the mounted parts of a device.
 func datastoresInParts(ctx context.Context, parts []mounts.Mount) ([]string, error) {
 	var all []string
 	for _, m := range parts {
@@ -70,8 +70,8 @@ func datastoresInParts(ctx context.Context, parts []mounts.Mount) ([]string, err
 	return slices.Compact(all), nil
 }
 
-// search looks for datastores below a directory, level by level, and into none
-// that it finds.
+// search looks for datastores below a directory, level by level. It does not look
+// inside a datastore that it finds.
 func search(ctx context.Context, top int) ([]string, error) {
 	var found []string
 	level, looked := []string{""}, 0
@@ -99,8 +99,8 @@ func search(ctx context.Context, top int) ([]string, error) {
 	return found, nil
 }
 
-// lookInto reports whether a directory is a datastore, and which directories
-// there are in it to look into.
+// lookInto reports whether a directory is a datastore, and which directories in it are
+// to be searched.
 func lookInto(top int, dir string, deeper bool) (is bool, below []string, err error) {
 	fd, err := openBelow(top, dir)
 	if err != nil {
@@ -128,11 +128,11 @@ func lookInto(top int, dir string, deeper bool) (is bool, below []string, err er
 	return is, below, nil
 }
 
-// ownDir reports whether a directory of a datastore is the datastore's own.
+// ownDir reports whether a directory in a datastore belongs to the datastore itself.
 func ownDir(name string) bool { return slices.Contains([]string{"ns", "host", "vm", "ct"}, name) }
 
-// isDirAt reports whether name is a directory of the same file system. What else is
-// mounted there is not touched.
+// isDirAt reports whether name is a directory of the same file system. It does not
+// touch other file systems that are mounted there.
 func isDirAt(dir int, name string) bool {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: beneath}
 	fd, err := unix.Openat2(dir, name, &how)
@@ -144,7 +144,8 @@ func isDirAt(dir int, name string) bool {
 }
 
 // IsDatastore reports whether the directory rel below top, which is on a device, is a
-// datastore. A symbolic link on the way is none: it may lead anywhere.
+// datastore. A path with a symbolic link in it is none, because the link may lead
+// anywhere.
 func IsDatastore(top, rel string) (bool, error) {
 	fd, err := unix.Open(top, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

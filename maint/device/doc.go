@@ -1,8 +1,8 @@
-// Package device finds block devices by what is on them, looks for datastores there,
-// and mounts a device without a byte of it being changed.
+// Package device finds block devices by their contents, looks for datastores there, and
+// mounts a device without changing a byte of it.
 //
-// What lies on a device is told from its superblock, for there may be no udev. To be
-// looked into, a device is mounted where nobody sees it; types of file systems of
-// which it is not known how they are mounted without being changed are refused. A
-// device that must not be mounted by anybody else is held ([Hold]).
+// The superblock tells what is on a device, because a host may have no udev. To be
+// searched, a device is mounted where no process sees it. A type of file system is
+// refused unless a way to mount it without change is known. A device that no other
+// program may mount meanwhile is held: see [MountHeld].
 package device

@@ -14,27 +14,28 @@ import (
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
-// A Proxmox Backup Server mounts a removable datastore as soon as it is plugged in,
-// by its UUID. A device that we have mounted read-only it would mount, too, but
-// read-only as well, for the kernel has one file system for both: and its backups
-// would fail until somebody mounts it again. So the device is held: opened
-// exclusively by a read-only loop device, which is what we mount. The UUID would
-// lead to the loop device then, so that has no file in /dev as long as it shows the
-// device. The hold ends with the mount, whatever becomes of this process.
+// A Proxmox Backup Server mounts a removable datastore by its UUID as soon as the
+// device is plugged in. It would also mount a device that we have mounted read-only,
+// but only read-only as well, because the kernel has one file system for both mounts.
+// The server's backups would then fail until the device is mounted anew. So we hold the
+// device: a read-only loop device opens it exclusively, and we mount the loop device.
+// The UUID would then lead to the loop device, so the loop device has no file in /dev
+// while it shows the device. The hold ends with the mount, even if this process is
+// killed.
 
-// ErrNotHeld says that a device cannot be kept from being mounted by others.
+// ErrNotHeld says that other programs cannot be kept from mounting a device.
 var ErrNotHeld = errors.New("the device cannot be held")
 
-// MountHeld mounts the whole of a device at point, as [MountDevice] does, so that
-// nobody else can mount it meanwhile. After the unmount, [EndHolds] has to be
-// called. The error matches ErrInUse where somebody has the device already, and
-// ErrNotHeld where it could be mounted without being held.
+// MountHeld mounts the whole of a device at point, as [MountDevice] does, and keeps
+// other programs from mounting it meanwhile. After the unmount, the caller must call
+// [EndHolds]. The error matches ErrInUse if another program has the device already, and
+// ErrNotHeld if the device could be mounted only without being held.
 func MountHeld(d Device, point string) error {
 	how, err := d.mountable()
 	if err != nil {
 		return err
 	}
-	if d.Type == "btrfs" { // which is known by the file of its device alone
+	if d.Type == "btrfs" { // the kernel knows btrfs only by its device's file
 		return fmt.Errorf("%s: %w", d.Path, ErrNotHeld)
 	}
 	backing, err := os.OpenFile(d.Path, os.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
@@ -58,7 +59,7 @@ func MountHeld(d Device, point string) error {
 	return moveMount(fd, point)
 }
 
-// Held reports whether what is mounted at point is a device that nobody else can
+// Held reports whether the mount at point shows a device that no other program can
 // mount.
 func Held(point string) bool {
 	m, err := mounts.FindMount(point)
@@ -74,13 +75,13 @@ func Held(point string) bool {
 }
 
 const (
-	// firstHidden is the number of the first loop device that is made to be
-	// hidden: others take the lowest that is free.
+	// firstHidden is the number of the first hidden loop device. It is high because
+	// other programs take the lowest free number.
 	firstHidden = 512
 	lastHidden  = 1023
 )
 
-// hiddenLoop makes a loop device of its own over a device, without a file.
+// hiddenLoop makes a separate loop device over a device, without a file in /dev.
 func hiddenLoop(backing *os.File) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -107,7 +108,7 @@ func hiddenLoop(backing *os.File) (*os.File, error) {
 	return nil, errors.New("too many loop devices")
 }
 
-// mountNode mounts a loop device that has no file, by one that is there for that
+// mountNode mounts a loop device without a file in /dev. It creates a file for that
 // moment.
 func mountNode(how readOnlyOptions, loop *os.File) (int, error) {
 	var st unix.Stat_t
@@ -138,11 +139,11 @@ func EndHolds() error {
 	return errs
 }
 
-// endHold removes a loop device, unless it shows something. What was just unmounted
-// takes the kernel a moment.
+// endHold removes a loop device, unless it shows something. After an unmount the kernel
+// needs a moment to release it.
 func endHold(n int) error {
 	if _, err := os.Lstat(fmt.Sprintf("/dev/loop%d", n)); !errors.Is(err, os.ErrNotExist) {
-		return nil // somebody else's
+		return nil // belongs to another program
 	}
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -24,7 +24,8 @@ func LockOperations(ctx context.Context, host Host, file string) (*statefile.Loc
 	return statefile.LockFile(ctx, file+".lock", host.at.Files, statefile.LockMode)
 }
 
-// MakeRunDir creates the run directory: a user's is that user's alone.
+// MakeRunDir creates the run directory. A user's run directory is accessible to that
+// user alone.
 func MakeRunDir(host Host) error {
 	mode := os.FileMode(0o755)
 	if host.at.UID != 0 && !host.at.PBS {
@@ -36,8 +37,8 @@ func MakeRunDir(host Host) error {
 	return nil
 }
 
-// Spare is the host with a user's spare run directory, which is made. It lies where
-// others may have put something before.
+// Spare creates a user's spare run directory and returns the host with it. The
+// directory lies where other users may have created something before.
 func (h Host) Spare() (Host, error) {
 	if h.at.SpareRun == "" {
 		return h, os.ErrNotExist
@@ -59,20 +60,20 @@ func (h Host) Spare() (Host, error) {
 // configLocks are the locks of every datastore.cfg that binds us.
 type configLocks struct {
 	held    []*statefile.Lock
-	at      map[string]*statefile.Lock // the same by path: root can take a lock back
+	at      map[string]*statefile.Lock // the same by path, for locks that root can take away
 	missing []string                   // lock files that were not there
 }
 
-// Unlock gives the locks back, the one taken last first.
+// Unlock releases the locks, the one taken last first.
 func (c *configLocks) Unlock() {
 	for _, l := range slices.Backward(c.held) {
 		l.Unlock()
 	}
 }
 
-// Incomplete says that a lock file is there now that was not, or another one in the
-// place of one that we have. Somebody may have set a mode under it without seeing
-// our entry, or seen our entry: either way the next attempt finds out.
+// Incomplete reports whether a lock file that was missing is there now, or whether
+// another lock file has replaced one that we hold. Another process may have set a mode
+// under the new lock, with or without seeing our entry. The next attempt finds out.
 func (c *configLocks) Incomplete() bool {
 	for path, l := range c.at {
 		if !statefile.SameFile(l.File, path) {
@@ -87,8 +88,8 @@ func (c *configLocks) Incomplete() bool {
 	return false
 }
 
-// LockConfigs takes the config locks, our own first. file names the one that
-// was not to be had.
+// LockConfigs takes the config locks, our own first. file names the lock that could not
+// be taken.
 func LockConfigs(ctx context.Context, host Host) (locks *configLocks, file string, err error) {
 	locks = &configLocks{at: map[string]*statefile.Lock{}}
 	for _, place := range host.at.Configs {
@@ -112,8 +113,8 @@ func LockConfigs(ctx context.Context, host Host) (locks *configLocks, file strin
 	return locks, "", nil
 }
 
-// LockOwnConfig takes the lock of the datastore.cfg that we may change. Off PBS
-// hosts everybody may read the lock file, for users take it shared.
+// LockOwnConfig takes the lock of the datastore.cfg that we may change. On hosts
+// without PBS every user may read the lock file, because users take the lock shared.
 func LockOwnConfig(ctx context.Context, host Host) (*statefile.Lock, error) {
 	if len(host.at.Configs) == 0 || host.at.Configs[0].Shared {
 		return nil, fmt.Errorf("no datastore.cfg of our own: %w", os.ErrPermission)

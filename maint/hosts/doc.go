@@ -1,7 +1,8 @@
-// Package hosts says where everything of a host lies: datastore.cfg, the operations
-// files and their locks, what a Proxmox Backup Server shares with us, and what is our own.
+// Package hosts knows where the files of a host lie: datastore.cfg, the operations
+// files and their locks, the files that a Proxmox Backup Server shares with us, and our
+// own files.
 //
-// A [Host] is a value that is found once ([NewHost]) or made of a [Layout] that is
-// known. The locks of configurations are taken here, the own one first, then root's,
-// shared; a lock that is not to be had in time says who has it.
+// A [Host] is a value. It is found once ([NewHost]) or made of a known [Layout]. This
+// package takes the locks of configurations, first our own, then root's, shared. If a
+// lock cannot be had in time, the error says which process holds it.
 package hosts

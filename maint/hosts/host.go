@@ -17,7 +17,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// Where PBS and pbsfs keep things when nobody says otherwise.
+// The default places of the files of PBS and pbsfs.
 const (
 	ServerConfigDir = "/etc/proxmox-backup"
 	pbsRunDir       = "/run/proxmox-backup"
@@ -27,20 +27,20 @@ const (
 	pbsUser         = "backup"
 	// spareRunPrefix begins the names of users' spare run directories.
 	spareRunPrefix = "/tmp/.pbsfs-run-"
-	// serverUsersDir is our directory in the server's run directory, where the
-	// server's user may make one.
+	// serverUsersDir is our directory in the server's run directory, in which the
+	// server's user may create directories.
 	serverUsersDir = "pbsfs"
 
 	configLockName = ".datastore.lck"
 	OperationsName = "active-operations"
 )
 
-// HostOptions are the answers of the world around a [Host].
+// HostOptions describe the environment of a [Host].
 type HostOptions struct {
-	// ConfigDir and RunDir are the values of --config-dir and --run-dir, ""
-	// when not given. They win over PBSFS_CONFIG_DIR and PBSFS_RUN_DIR, which
-	// win over the defaults. Beside a server whose datastore.cfg it is, RunDir
-	// moves our own sockets, records and logs only.
+	// ConfigDir and RunDir are the values of --config-dir and --run-dir, "" if they are
+	// not given. They win over PBSFS_CONFIG_DIR and PBSFS_RUN_DIR, which win over the
+	// defaults. If the datastore.cfg is that of this host's server, RunDir moves only
+	// our own sockets, records and logs.
 	ConfigDir, RunDir string
 	// Getenv is os.Getenv when nil.
 	Getenv func(string) string
@@ -48,9 +48,9 @@ type HostOptions struct {
 	UID int
 }
 
-// Host says where datastore.cfg, the operations files, the locks and our own
-// sockets live, and whether a PBS shares them with us. It is a value; the zero
-// Host is no place, and everything that gets one fails.
+// Host says where datastore.cfg, the operations files, the locks and our own sockets
+// are, and whether a PBS shares them with us. It is a value. The zero Host has no
+// places, and everything that gets one fails.
 type Host struct {
 	at     Layout
 	places *places.Memory
@@ -65,39 +65,40 @@ type Layout struct {
 	PBS       bool            // a PBS shares these places
 	Files     statefile.Owner // of what we create beside PBS's files
 	UsersRun  string          // glob of the users' run directories that root sums, or ""
-	// SpareRun is where an ordinary user counts when the run directory was taken
-	// away, as at the end of the last session; "" for others. SpareUsers is the glob
-	// of those that root looks at.
+	// SpareRun is where an ordinary user counts if the run directory was removed, as
+	// happens at the end of the last session; "" for other users. SpareUsers is the
+	// glob of those directories that root looks at.
 	SpareRun, SpareUsers string
 	// ServerUsersRun is where the server's user keeps what root keeps in OwnRunDir, ""
-	// if that is nobody else.
+	// if there is no such user.
 	ServerUsersRun string
 }
 
-// Host makes a host of places that are known.
+// Host makes a host of known places.
 func (l Layout) Host() Host { return Host{at: l, places: places.NewMemory()} }
 
-// Layout is where everything of the host lies.
+// Layout returns where the files of the host lie.
 func (h Host) Layout() Layout { return h.at }
 
 // ConfigPlace is one directory with a datastore.cfg.
 type ConfigPlace struct {
 	Dir string
-	// Shared: somebody else's (root's, for an ordinary user). It is read, its
-	// lock is taken shared, and nothing in it is ever created.
+	// Shared says that the directory belongs to another user (for an ordinary user: to
+	// root). It is read, its lock is taken shared, and nothing in it is ever created.
 	Shared bool
 }
 
-// File is the datastore.cfg.
+// File returns the path of the datastore.cfg.
 func (p ConfigPlace) File() string { return filepath.Join(p.Dir, cfg.FileName) }
 
-// Lock is the file that it is locked by.
+// Lock returns the path of its lock file.
 func (p ConfigPlace) Lock() string { return filepath.Join(p.Dir, configLockName) }
 
 // ErrZero is the answer of the zero Host.
 var ErrZero = errors.New("maint: the zero Host has no files")
 
-// NewHost finds the places. It looks at the file system but creates nothing.
+// NewHost finds the places of the files. It looks at the file system but creates
+// nothing.
 func NewHost(opts HostOptions) (Host, error) {
 	getenv := opts.Getenv
 	if getenv == nil {
@@ -125,8 +126,8 @@ func NewHost(opts HostOptions) (Host, error) {
 	return h, nil
 }
 
-// isServers reports whether a directory is the server's configuration directory, or has
-// the server's datastore.cfg, whatever links and mounts are on the way.
+// isServers reports whether a directory is the server's configuration directory, or
+// holds the server's datastore.cfg, even if links and mounts lead there.
 func isServers(dir string) bool {
 	return dir != "" && (sameFiles(dir, ServerConfigDir) ||
 		sameFiles(filepath.Join(dir, cfg.FileName), filepath.Join(ServerConfigDir, cfg.FileName)))
@@ -138,8 +139,8 @@ func sameFiles(a, b string) bool {
 	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }
 
-// override returns the flag's value or else the variable's, absolute and
-// clean, "" if neither is given.
+// override returns the flag's value, or else the variable's, absolute and clean. It
+// returns "" if neither is given.
 func override(flag, env string) (string, error) {
 	dir := flag
 	if dir == "" {
@@ -151,10 +152,10 @@ func override(flag, env string) (string, error) {
 	return filepath.Abs(dir)
 }
 
-// isPBS decides whether a PBS shares these directories. With directories of
-// the caller's choice it is what lies in them that tells: a key or pid files
-// of PBS's. Otherwise PBS's configuration directory must be there, and the
-// server too (a host with just the client has none).
+// isPBS decides whether a PBS shares these directories. In directories that the caller
+// chose, PBS's key or pid files tell. Otherwise PBS's configuration directory must
+// exist, and the server must be installed too: a host with only the client has no
+// server.
 func isPBS(configDir, runDir string) bool {
 	if configDir != "" && configDir != ServerConfigDir {
 		return Exists(filepath.Join(configDir, "authkey.key")) || runDir != "" && hasPBSRunFiles(runDir)
@@ -178,8 +179,8 @@ func hasPBSRunFiles(dir string) bool {
 	return false
 }
 
-// Exists takes what cannot be looked at (no permission on the directory above)
-// for existing: it is somebody's.
+// Exists reports whether a path exists. A path that cannot be looked at (for lack of
+// permission on the directory above) counts as existing: it belongs to another user.
 func Exists(path string) bool {
 	_, err := os.Lstat(path)
 	return !errors.Is(err, os.ErrNotExist)
@@ -201,8 +202,7 @@ func (h *Host) placeConfig(dir string, getenv func(string) string) {
 	}
 }
 
-// userConfigDir follows the XDG base directory rules: a value that is not
-// absolute is ignored.
+// userConfigDir follows the XDG base directory rules: a relative value is ignored.
 func userConfigDir(getenv func(string) string) string {
 	if dir := getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "pbsfs")
@@ -213,8 +213,8 @@ func userConfigDir(getenv func(string) string) string {
 	return ""
 }
 
-// placeRun finds the run directories. Beside a server operations and locks are
-// where the server has its own, whatever else is moved: it would not see them
+// placeRun finds the run directories. Beside a server, operations and locks stay where
+// the server has its own, whatever else is moved: the server would not see them
 // anywhere else.
 func (h *Host) placeRun(dir string, getenv func(string) string) error {
 	server := h.besideServer()
@@ -235,11 +235,11 @@ func (h *Host) placeRun(dir string, getenv func(string) string) error {
 	return nil
 }
 
-// besideServer reports whether the datastore.cfg is that of the server of this host,
-// and not one that was made to look like it.
+// besideServer reports whether the datastore.cfg is that of this host's server, and not
+// an imitation of it.
 func (h *Host) besideServer() bool { return h.at.PBS && h.ConfigDir() == ServerConfigDir }
 
-// defaultOwnRun is where our own things are when nobody says where.
+// defaultOwnRun returns where our own files are if no option says so.
 func (h *Host) defaultOwnRun(server bool, getenv func(string) string) (string, error) {
 	if h.at.UID == 0 {
 		return ownRunDir, nil
@@ -256,8 +256,8 @@ func (h *Host) defaultOwnRun(server bool, getenv func(string) string) (string, e
 	return filepath.Join(xdg, "pbsfs"), nil
 }
 
-// mayWrite reports whether this process can make files in a directory, which need not
-// be there yet.
+// mayWrite reports whether this process can create files in a directory, which need not
+// exist yet.
 func mayWrite(dir string) bool {
 	if !Exists(dir) {
 		dir = filepath.Dir(dir)
@@ -265,7 +265,7 @@ func mayWrite(dir string) bool {
 	return unix.Access(dir, unix.W_OK|unix.X_OK) == nil
 }
 
-// placeUsers finds where other users' mounts are that root looks after.
+// placeUsers finds the directories of those users whose mounts root looks after.
 func (h *Host) placeUsers(runDir, configDir string) {
 	if h.at.UID != 0 {
 		return
@@ -279,8 +279,8 @@ func (h *Host) placeUsers(runDir, configDir string) {
 	}
 }
 
-// placeOwner decides who gets the files we create on a PBS host: its user, or
-// with a run directory of the caller's choice, whoever that belongs to.
+// placeOwner decides who owns the files that we create on a PBS host: PBS's user, or,
+// for a run directory that the caller chose, the owner of that directory.
 func (h *Host) placeOwner(runDir string) {
 	switch {
 	case !h.at.PBS:
@@ -291,7 +291,7 @@ func (h *Host) placeOwner(runDir string) {
 	}
 }
 
-// backupOwner is PBS's user and group; not set where there is none.
+// backupOwner returns PBS's user and group; it is not set on a host without them.
 func backupOwner() statefile.Owner {
 	u, err := user.Lookup(pbsUser)
 	if err != nil {
@@ -305,7 +305,7 @@ func backupOwner() statefile.Owner {
 	return statefile.Owner{UID: uid, GID: gid, Set: err1 == nil && err2 == nil}
 }
 
-// ConfigDir is the directory whose datastore.cfg we may change.
+// ConfigDir returns the directory whose datastore.cfg we may change.
 func (h Host) ConfigDir() string {
 	if len(h.at.Configs) == 0 {
 		return ""
@@ -313,7 +313,7 @@ func (h Host) ConfigDir() string {
 	return h.at.Configs[0].Dir
 }
 
-// ConfigFiles are all datastore.cfg whose modes bind us, our own first.
+// ConfigFiles returns every datastore.cfg whose modes bind us, our own first.
 func (h Host) ConfigFiles() []string {
 	files := make([]string, 0, len(h.at.Configs))
 	for _, p := range h.at.Configs {
@@ -322,42 +322,42 @@ func (h Host) ConfigFiles() []string {
 	return files
 }
 
-// ConfigLock is the lock file of ConfigDir's datastore.cfg, PBS's own on a PBS
-// host.
+// ConfigLock returns the lock file of ConfigDir's datastore.cfg. On a PBS host it is
+// PBS's own.
 func (h Host) ConfigLock() string { return filepath.Join(h.ConfigDir(), configLockName) }
 
-// RunDir is where operations, locks and PBS's pid files live.
+// RunDir returns the directory of operations, locks and PBS's pid files.
 func (h Host) RunDir() string { return h.at.RunDir }
 
-// OperationsDir is where each datastore has its operations file.
+// OperationsDir returns the directory in which each datastore has its operations file.
 func (h Host) OperationsDir() string { return filepath.Join(h.at.RunDir, OperationsName) }
 
-// OperationsFile is the operations file of one datastore.
+// OperationsFile returns the operations file of one datastore.
 func (h Host) OperationsFile(store string) string { return filepath.Join(h.OperationsDir(), store) }
 
-// LocksDir is where snapshots and groups have their lock files.
+// LocksDir returns the directory in which snapshots and groups have their lock files.
 func (h Host) LocksDir() string { return filepath.Join(h.at.RunDir, "locks") }
 
-// OwnRunDir is where pbsfs keeps what is its own: sockets, mount records, logs.
+// OwnRunDir returns the directory of pbsfs's own files: sockets, mount records, logs.
 func (h Host) OwnRunDir() string { return h.at.OwnRunDir }
 
 // IsPBS reports whether a PBS shares these places.
 func (h Host) IsPBS() bool { return h.at.PBS }
 
-// Configs are the directories of all datastore.cfg that bind us, our own first.
+// Configs returns the directories of every datastore.cfg that binds us, our own first.
 func (h Host) Configs() []ConfigPlace { return h.at.Configs }
 
-// Files is who gets what we create among PBS's files.
+// Files returns the owner of the files that we create among PBS's files.
 func (h Host) Files() statefile.Owner { return h.at.Files }
 
-// Places remembers what was found where datastores are said to be; nil for the zero
+// Places returns the memory of which datastores were found where; nil for the zero
 // Host.
 func (h Host) Places() *places.Memory { return h.places }
 
-// UID is the user the Host was made for.
+// UID returns the user that the Host was made for.
 func (h Host) UID() int { return h.at.UID }
 
-// PIDFiles are those of PBS's daemons, none where there is no PBS.
+// PIDFiles returns the pid files of PBS's daemons, none on a host without PBS.
 func (h Host) PIDFiles() []string {
 	if !h.at.PBS {
 		return nil
@@ -365,12 +365,12 @@ func (h Host) PIDFiles() []string {
 	return []string{h.ProxyPIDFile(), filepath.Join(h.at.RunDir, "api.pid")}
 }
 
-// ProxyPIDFile is the pid file of the server's proxy.
+// ProxyPIDFile returns the pid file of the server's proxy.
 func (h Host) ProxyPIDFile() string { return filepath.Join(h.at.RunDir, "proxy.pid") }
 
-// CheckStore refuses names that cannot be the name of an operations file. It
-// is wider than what datastore.cfg allows: unlisted datastores are named after
-// their directory.
+// CheckStore refuses names that cannot be the name of an operations file. It allows
+// more than datastore.cfg does, because unlisted datastores are named after their
+// directory.
 func CheckStore(store string) error {
 	switch {
 	case store == "" || store == "." || store == "..":

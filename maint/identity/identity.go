@@ -1,11 +1,11 @@
-// Package identity tells one datastore from all others, whatever it is called and
-// wherever it is mounted.
+// Package identity tells one datastore from all others, whatever its name and wherever
+// it is mounted.
 //
-// A path says little: one datastore has many, by symbolic links, bind mounts and
-// further mounts of its disk, and one path can lead to another datastore tomorrow.
-// So a datastore is the device and inode of its directory of chunks, and one on a
-// disk that comes and goes also its place on the file system of that UUID. This
-// package only compares; it looks at nothing.
+// A path is not enough: symbolic links, bind mounts and further mounts of a disk give
+// one datastore many paths, and one path can lead to another datastore tomorrow. So a
+// datastore is identified by the device and inode of its directory of chunks. A
+// datastore on a removable disk is also identified by its path on the file system with
+// that UUID. This package only compares; it does not look at any file.
 package identity
 
 import (
@@ -15,16 +15,15 @@ import (
 	"strings"
 )
 
-// ID is what is known of which datastore it is. The zero ID is nothing.
+// ID is what is known of a datastore's identity. The zero ID says nothing.
 type ID struct {
-	// Dev and Ino are those of its directory of chunks; Ino is 0 where it was
-	// not seen.
+	// Dev and Ino are those of the directory of chunks; Ino is 0 if that was not seen.
 	Dev uint64 `json:"dev,omitempty"`
 	Ino uint64 `json:"ino,omitempty"`
-	// Disk names what a file system lies on that has the number of its device: one
-	// disk can be shown by several devices. "" for others.
+	// Disk names the disk below a file system that has the disk's device number:
+	// several devices can show one disk. It is "" for other file systems.
 	Disk string `json:"disk,omitempty"`
-	// UUID is the file system's, "" where it is not known.
+	// UUID is the file system's, "" if it is not known.
 	UUID string `json:"uuid,omitempty"`
 	// Path is the datastore's directory, from the top of its file system.
 	Path string `json:"path,omitempty"`
@@ -33,17 +32,18 @@ type ID struct {
 // IsZero reports whether nothing is known.
 func (a ID) IsZero() bool { return a == ID{} }
 
-// Seen reports whether the datastore itself was seen, and not only told of.
+// Seen reports whether the datastore itself was seen, and is not only known from an
+// entry.
 func (a ID) Seen() bool { return a.Ino != 0 }
 
 // Same reports whether both are known to be one datastore.
 //
-// Where both were seen, only what was seen counts: a copy of a disk has the
-// UUID of the original, and is another disk.
+// If both were seen, only what was seen counts: a copy of a disk has the UUID of the
+// original, but it is another disk.
 func (a ID) Same(b ID) bool {
 	switch {
 	case a.UUID != "" && b.UUID != "" && !strings.EqualFold(a.UUID, b.UUID):
-		return false // the number of a device that has gone is given to the next one
+		return false // the kernel gives the device number of a removed disk to the next one
 	case a.Seen() && b.Seen() && a.Dev == b.Dev:
 		return a.Ino == b.Ino
 	case a.Seen() && b.Seen():
@@ -52,8 +52,8 @@ func (a ID) Same(b ID) bool {
 	return a.UUID != "" && b.UUID != "" && a.Path != "" && a.Path == b.Path
 }
 
-// Differs reports whether both are known to be two datastores. Of two IDs that say
-// too little neither Same nor Differs holds.
+// Differs reports whether both are known to be two datastores. If two IDs say too
+// little, both Same and Differs are false.
 func (a ID) Differs(b ID) bool {
 	if a.Same(b) {
 		return false
@@ -61,8 +61,8 @@ func (a ID) Differs(b ID) bool {
 	return a.Seen() && b.Seen() || a.UUID != "" && b.UUID != "" && a.Path != "" && b.Path != ""
 }
 
-// Sum is a short text that is the same for each way to a datastore that is seen,
-// 8 hexadecimal digits; "" where it is not.
+// Sum returns a short text, 8 hexadecimal digits, that is the same on every path to a
+// datastore that was seen; "" if it was not seen.
 func (a ID) Sum() string {
 	if !a.Seen() {
 		return ""

@@ -15,24 +15,24 @@ import (
 	"github.com/pbsfs/pbsfs/maint/places"
 )
 
-// One datastore can be known by several names: one made for it, as long as it is
-// not configured, and one for each section that names it. Modes and counts of all
-// of them are about the same datastore.
+// One datastore can have several names: one made for it while it is not configured, and
+// one for each section that names it. The modes and counts of all these names concern
+// the same datastore.
 
 // maxPathBase is how much of the last component of a path goes into a name.
 const maxPathBase = 20
 
-// PathName makes a name for a datastore in a directory that nobody has seen yet:
-// the beginning of the last component, and a sum of it all.
+// PathName makes a name for a datastore in a directory that was not seen yet: the
+// beginning of the last component, and a checksum of the whole path.
 func PathName(path string) string {
 	path = filepath.Clean(path)
 	sum := sha256.Sum256([]byte(path))
 	return baseName(path) + "-" + hex.EncodeToString(sum[:4])
 }
 
-// UnlistedName makes a name for a datastore that is not configured: the beginning
-// of its directory's name, and the sum of its identity, which is the same
-// whatever path leads there.
+// UnlistedName makes a name for a datastore that is not configured: the beginning of
+// its directory's name, and the sum of its identity, which is the same on every path to
+// it.
 func UnlistedName(path string, id identity.ID) string {
 	if !id.Seen() {
 		return PathName(path)
@@ -47,7 +47,7 @@ func unlistedName(at places.Spot, store string) string {
 	return UnlistedName(at.Dir, at.ID)
 }
 
-// UnlistedPattern is what the names of datastores end with that are not configured.
+// UnlistedPattern matches the end of the names of datastores that are not configured.
 var UnlistedPattern = regexp.MustCompile(`-[0-9a-f]{8}$`)
 
 func baseName(path string) string {
@@ -66,13 +66,13 @@ type Found struct {
 	// Dir is the directory, without symbolic links as far as it could be followed.
 	Dir string
 	ID  identity.ID
-	// Listed are the entries that are this datastore, in the order of the list.
+	// Listed are the entries that mean this datastore, in the order of the list.
 	Listed []cfg.Datastore
 }
 
-// FindAt looks for the datastore in a directory, and for its entries in a list.
-// Places that do not answer are waited for a moment; the error is about the
-// directory alone, and Dir is set beside it.
+// FindAt looks for the datastore in a directory, and for its entries in a list. It
+// waits a moment for places that do not answer. The error is about the directory alone;
+// Dir is set even then.
 func FindAt(ctx context.Context, host hosts.Host, list []cfg.Datastore, path string) (Found, error) {
 	if host.Places() == nil {
 		return Found{}, hosts.ErrZero
@@ -94,12 +94,12 @@ func FindAt(ctx context.Context, host hosts.Host, list []cfg.Datastore, path str
 	return f, err
 }
 
-// Present is what is left of an identity when the disk that it was seen on has been
-// unplugged.
+// Present returns what remains of an identity when its disk has been unplugged.
 func Present(id identity.ID) identity.ID { return places.Present(id) }
 
-// Identities looks at the places of all datastores in a list, and returns what is
-// known of them, in its order. Those that do not answer in time are not known.
+// Identities looks at the places of all datastores in a list, and returns their
+// identities in the same order. The identity of a datastore that does not answer in
+// time is not known.
 func Identities(ctx context.Context, host hosts.Host, list []cfg.Datastore) []identity.ID {
 	out := make([]identity.ID, len(list))
 	if host.Places() == nil {
@@ -114,8 +114,8 @@ func Identities(ctx context.Context, host hosts.Host, list []cfg.Datastore) []id
 	return out
 }
 
-// Whereabouts returns the directory in which a datastore on a disk is: the one where it
-// is configured to be mounted, unless it is mounted elsewhere only.
+// Whereabouts returns the directory in which a datastore on a disk is found: the
+// configured one, unless the disk is mounted only elsewhere.
 func Whereabouts(ctx context.Context, host hosts.Host, d cfg.Datastore) string {
 	if _, err := mounts.FindMount(d.Dir()); err == nil || !d.Removable() || host.Places() == nil {
 		return d.Dir()

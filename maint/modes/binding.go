@@ -13,23 +13,22 @@ import (
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
-// Binding is what all datastore.cfg together say of one datastore, whatever it is
-// called in them.
+// Binding is what every datastore.cfg says of one datastore, under all its names.
 type Binding struct {
 	Mode cfg.Mode
-	// Stated is the mode of the entry that it was asked for by.
+	// Stated is the mode of the entry with the name that was asked for.
 	Stated cfg.Mode
-	// Names are the entries that are the datastore.
+	// Names are the names of the entries that mean the datastore.
 	Names []string
-	// Own is where it is, as far as it was seen.
+	// Own is where the datastore is, as far as it was seen.
 	Own places.Spot
-	// Unsure are entries whose places do not answer: whether they are the
-	// datastore, nobody can say.
+	// Unsure are entries whose places do not answer. They may or may not mean the
+	// datastore.
 	Unsure []string
 }
 
-// counted are the names that operations are published under: those of all its
-// entries, or where there is none, the one of those that are not listed.
+// counted returns the names under which operations are published: the names of all
+// entries, or, if there is none, the name for unlisted datastores.
 func (b Binding) counted(store string) []string {
 	if len(b.Names) > 0 {
 		return b.Names
@@ -63,7 +62,7 @@ func (m *Source) look(ctx context.Context, files []Reading) {
 	m.host.Places().LookFor(ctx, list, m.Path)
 }
 
-// seen reports whether all places were looked at that [modeSource.look] looks at.
+// seen reports whether all places that [Source.look] looks at have been looked at.
 func (m *Source) seen(files []Reading) bool {
 	p := m.host.Places()
 	for _, e := range entriesOf(m.host, files) {
@@ -77,7 +76,7 @@ func (m *Source) seen(files []Reading) bool {
 	return true
 }
 
-// bind finds the entries that are the datastore, and the strictest of their modes.
+// bind finds the entries that mean the datastore, and the strictest of their modes.
 func (m *Source) bind(files []Reading, epoch uint64) Binding {
 	entries := entriesOf(m.host, files)
 	own := m.whereabouts(entries)
@@ -119,8 +118,9 @@ func settled(files []Reading) bool {
 	return !slices.ContainsFunc(files, func(f Reading) bool { return !f.settled })
 }
 
-// isOwn reports whether an entry is the datastore: one of the same name unless it is
-// known to be another one, and one of another name if it is known to be this one.
+// isOwn reports whether an entry means the datastore: an entry of the same name does
+// unless it is known to mean another one, and an entry of another name does if it is
+// known to mean this one.
 func (m *Source) isOwn(e cfg.Datastore, own, at places.Spot, hangs bool) bool {
 	if e.Name == m.store {
 		return !own.ID.Differs(at.ID)
@@ -128,7 +128,7 @@ func (m *Source) isOwn(e cfg.Datastore, own, at places.Spot, hangs bool) bool {
 	return own.ID.Same(at.ID) || (hangs || !own.ID.Seen() && !at.ID.Seen()) && own.Dir != "" && own.Dir == at.Dir
 }
 
-// whereabouts is where the datastore is, or was when it was last seen.
+// whereabouts returns where the datastore is, or was when it was last seen.
 func (m *Source) whereabouts(entries []cfg.Datastore) places.Spot {
 	path := m.Path
 	if path == "" {
@@ -154,14 +154,14 @@ func (m *Source) whereabouts(entries []cfg.Datastore) places.Spot {
 	return at
 }
 
-// anotherDisk says that another disk is in the place of the one that was there, which
-// nobody reads.
+// anotherDisk reports whether another disk has taken the place of the one that was
+// there. Nothing reads that disk.
 func anotherDisk(before, now places.Spot) bool {
 	return before.ID.UUID != "" && now.ID.UUID != "" && !strings.EqualFold(before.ID.UUID, now.ID.UUID)
 }
 
-// sameDisk is the UUID that was known of where the datastore was before, if it
-// still is there.
+// sameDisk returns the UUID that was known for the datastore's former place, if the
+// datastore is still there.
 func sameDisk(before, now places.Spot) string {
 	if before.ID.Dev == now.ID.Dev && before.ID.Ino == now.ID.Ino {
 		return before.ID.UUID
@@ -169,9 +169,9 @@ func sameDisk(before, now places.Spot) string {
 	return ""
 }
 
-// unlessGone refuses what is new on a datastore that was configured and no longer
-// is: nobody would count it, and an offline would end by itself. Called with mu
-// held.
+// unlessGone refuses new operations on a datastore that was configured and no longer
+// is: nothing would count them, and removing an offline entry would end its mode. The
+// caller holds mu.
 func (m *Source) unlessGone(b Binding, files []Reading) cfg.Mode {
 	hidden := slices.ContainsFunc(files, func(f Reading) bool { return f.hidden })
 	switch {
@@ -183,7 +183,7 @@ func (m *Source) unlessGone(b Binding, files []Reading) cfg.Mode {
 	return b.Mode
 }
 
-// isHung says that nobody knows what is at a place.
+// isHung reports whether the error leaves it unknown what is at a place.
 func isHung(err error) bool {
 	return errors.Is(err, reach.ErrHangs) || errors.Is(err, places.ErrInTree)
 }

@@ -17,14 +17,14 @@ import (
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
-// Source knows what all datastore.cfg that bind us say of one datastore, and
-// reads them only when they have changed.
+// Source knows what every datastore.cfg that binds us says of one datastore. It reads
+// the files only when they have changed.
 type Source struct {
 	host  hosts.Host
 	store string
-	Path  string // where the datastore lies; "" for the one that the entry says
-	// lenient: a file that may not be read holds no mode. Only for those who
-	// do not count either.
+	Path  string // where the datastore lies; "" for the place in its entry
+	// lenient says that a file which may not be read holds no mode. It is only for
+	// callers that do not count operations either.
 	lenient bool
 	watch   *mounts.MountWatch // nil: the mount table is compared
 
@@ -33,23 +33,23 @@ type Source struct {
 	mu     sync.Mutex
 	files  []Reading   // one for each file of host.Configs()
 	own    places.Spot // where the datastore was last seen
-	listed bool        // an entry was the datastore's, sometime
+	listed bool        // an entry has meant the datastore at some time
 	last   Binding
-	epoch  uint64 // of the mounts, when last was made
-	valid  bool   // last is of the files and the epoch
+	epoch  uint64 // the epoch of the mounts when last was made
+	valid  bool   // last belongs to the files and the epoch
 }
 
-// Reading is what was read of one file.
+// Reading is the result of reading one file.
 type Reading struct {
 	stamp   statefile.Stamp
 	Config  *cfg.Config
 	settled bool // the stamp shows every change
-	hidden  bool // it may not be read
+	hidden  bool // the file may not be read
 }
 
-// NewSource makes the source for a datastore, called store in datastore.cfg, that lies
-// at path; "" is where its entry says. With lenient, a file that may not be read holds
-// no mode. The caller must Close it.
+// NewSource makes the source for the datastore that datastore.cfg calls store and that
+// lies at path. If path is "", it lies where its entry says. With lenient, a file that
+// may not be read holds no mode. The caller must Close the source.
 func NewSource(host hosts.Host, store, path string, lenient bool) *Source {
 	return &Source{
 		host: host, store: store, Path: path, lenient: lenient,
@@ -57,7 +57,8 @@ func NewSource(host hosts.Host, store, path string, lenient bool) *Source {
 	}
 }
 
-// WatchMounts makes it cheap to see that the mounts have not changed.
+// WatchMounts starts a watch, which shows at little cost that the mounts have not
+// changed.
 func (m *Source) WatchMounts() { m.watch, _ = mounts.WatchMounts() }
 
 // Close ends the watch of the mounts.
@@ -78,8 +79,8 @@ func (m *Source) mountsNow() uint64 {
 	return m.host.Places().Now()
 }
 
-// Current is the binding of this moment; file says what could not be read. It
-// may look at places, so no lock may be held.
+// Current returns the present binding; file names what could not be read. Current may
+// look at places of datastores, so the caller must not hold a lock.
 func (m *Source) Current(ctx context.Context) (b Binding, file string, err error) {
 	epoch := m.mountsNow()
 	if b, ok := m.unchanged(epoch); ok {
@@ -93,7 +94,7 @@ func (m *Source) Current(ctx context.Context) (b Binding, file string, err error
 	return m.bind(files, epoch), "", nil
 }
 
-// unchanged returns the last binding if it is of this moment.
+// unchanged returns the last binding if it still holds.
 func (m *Source) unchanged(epoch uint64) (Binding, bool) {
 	m.mu.Lock()
 	b, files, valid := m.last, m.files, m.valid && m.epoch == epoch
@@ -105,7 +106,7 @@ func (m *Source) unchanged(epoch uint64) (Binding, bool) {
 	return b, valid
 }
 
-// Prepare looks at what [modeSource.fresh] has to know.
+// Prepare looks at the places that [Source.Fresh] has to know.
 func (m *Source) Prepare(ctx context.Context) (file string, err error) {
 	m.mountsNow()
 	files, _, file, err := m.read(false)
@@ -116,7 +117,7 @@ func (m *Source) Prepare(ctx context.Context) (file string, err error) {
 	return "", nil
 }
 
-// Counted are the names that operations are published under, as of the last
+// Counted returns the names under which operations are published, as of the last
 // reading.
 func (m *Source) Counted() []string {
 	m.mu.Lock()
@@ -124,32 +125,32 @@ func (m *Source) Counted() []string {
 	return m.last.counted(m.store)
 }
 
-// Unsure are the entries that did not answer at the last reading.
+// Unsure returns the entries that did not answer at the last reading.
 func (m *Source) Unsure() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.last.Unsure
 }
 
-// Identity is what the datastore was told by when it was last seen.
+// Identity returns the identity of the datastore when it was last seen.
 func (m *Source) Identity() identity.ID {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.own.ID
 }
 
-// LastRead is what stood in the files when they were last read.
+// LastRead returns the contents of the files when they were last read.
 func (m *Source) LastRead() []Reading {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.files
 }
 
-// ErrUnseen says that an entry names a place that nobody has looked at yet.
+// ErrUnseen says that an entry names a place that has not been looked at yet.
 var ErrUnseen = errors.New("the places of the datastores have changed meanwhile")
 
-// Fresh reads every file again, for those who hold its lock. It looks at nothing
-// else: where a place was not looked at the error is errUnseen, unless anyhow is
+// Fresh reads every file anew, for a caller that holds its lock. It looks at nothing
+// else: if a place has not been looked at, the error is ErrUnseen, unless anyhow is
 // set.
 func (m *Source) Fresh(anyhow bool) (b Binding, file string, err error) {
 	epoch := m.host.Places().Now()
@@ -163,8 +164,8 @@ func (m *Source) Fresh(anyhow bool) (b Binding, file string, err error) {
 	return m.bind(files, epoch), "", nil
 }
 
-// read returns what stands in the files, reading those that have changed, or all
-// anew. same says that nothing has.
+// read returns the contents of the files. It reads those that have changed, or, with
+// anew, all. same says that nothing has changed.
 func (m *Source) read(anew bool) (files []Reading, same bool, file string, err error) {
 	m.mu.Lock()
 	known := m.files
@@ -204,7 +205,7 @@ func (m *Source) reread(known Reading, path string, anew bool) (Reading, error) 
 	return Reading{stamp: at, Config: cfg.ParseConfig(data), settled: at.Settled(time.Now())}, nil
 }
 
-// Stricter of two modes is the one that forbids more.
+// Stricter returns the one of two modes that forbids more.
 func Stricter(a, b cfg.Mode) cfg.Mode {
 	if strictness(b.Type) > strictness(a.Type) {
 		return b
@@ -221,8 +222,8 @@ func strictness(t cfg.ModeType) int {
 	return 9 // delete
 }
 
-// ReadConfig reads a datastore.cfg and the stamp of what was read. A missing
-// file is an empty one.
+// ReadConfig reads a datastore.cfg and its stamp. A missing file counts as an empty
+// one.
 func ReadConfig(path string) ([]byte, statefile.Stamp, error) {
 	for range 100 {
 		data, before, after, err := readBetween(path)
@@ -234,7 +235,7 @@ func ReadConfig(path string) ([]byte, statefile.Stamp, error) {
 		case before == after:
 			return data, after, nil
 		}
-		time.Sleep(time.Millisecond) // somebody writes into it
+		time.Sleep(time.Millisecond) // a program is writing into the file
 	}
 	return nil, statefile.Stamp{}, fmt.Errorf("%s changes while it is read", path)
 }

@@ -10,17 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A disk with btrfs may have a subvolume that is mounted by default. Where an entry
-// names a place on the disk, it is meant from there, for a server mounts the disk
-// without saying which subvolume. Which one that is stands in the tree of roots.
+// On a disk with btrfs, one subvolume may be mounted by default. The path of an entry
+// on the disk begins there, because a server mounts the disk without naming a
+// subvolume. The tree of roots says which subvolume is the default.
 
-// The ioctls and numbers of linux/btrfs.h and linux/btrfs_tree.h.
+// The ioctls and numbers are those of linux/btrfs.h and linux/btrfs_tree.h.
 const (
 	btrfsTreeSearch = 0xd0009411
 	btrfsInoLookup  = 0xd0009412
 
 	btrfsRootTree    = 1
-	btrfsTopLevel    = 5 // the subvolume that everything lies in
+	btrfsTopLevel    = 5 // the subvolume that contains all others
 	btrfsRootTreeDir = 6
 	btrfsDirItem     = 84
 )
@@ -43,9 +43,9 @@ type btrfsPath struct {
 	name         [4080]byte
 }
 
-// pathInDefault returns the path of a directory from the top of the subvolume that
-// is mounted by default. ok is false where it lies elsewhere, or where the top of all
-// is the default, or nobody but root may know.
+// pathInDefault returns the path of a directory from the top of the subvolume that is
+// mounted by default. ok is false if the directory lies elsewhere, if the top of the
+// whole file system is the default, or if only root may know.
 func pathInDefault(dir string) (path string, ok bool) {
 	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -80,7 +80,7 @@ func defaultSubvolume(f *os.File) (uint64, bool) {
 	if s.number == 0 {
 		return btrfsTopLevel, true
 	}
-	const header = 32 // what stands before the item, whose first field is the ID
+	const header = 32 // the size of the header before the item; its first field is the ID
 	return binary.LittleEndian.Uint64(s.found[header:]), true
 }
 

@@ -10,18 +10,18 @@ import (
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
-// What uses the file system of a mount without using the mount itself is no
-// hindrance for the kernel: the mount can be taken away, and the file system
-// stays in use. So it is looked for before anything is unmounted.
+// A program can use the file system of a mount without using the mount itself. The
+// kernel does not refuse to take such a mount away, but the file system stays in use.
+// So we look for such users before anything is unmounted.
 
-// HowOverlay is how an overlay holds a mount, as one of its layers.
+// HowOverlay says that an overlay holds a mount as one of its layers.
 const HowOverlay = "overlay"
 
-// CopiesOf finds what would keep the file system of m in use when m is taken away,
-// beside other mounts of it in this namespace: copies of it in other namespaces
-// that do not hear of the unmount, and overlays, in any namespace, that have a
-// directory of it as a layer. A namespace is named by a process that is in it, or
-// by what keeps it.
+// CopiesOf finds what would keep the file system of m in use after m is taken away,
+// except other mounts of it in this namespace: copies in other namespaces that do not
+// hear of the unmount, and overlays, in any namespace, that have a directory of it as a
+// layer. A namespace is named by a process in it, or by the file or descriptor that
+// keeps it.
 func CopiesOf(ctx context.Context, m Mount) ([]Holder, error) {
 	spaces, err := lookAtSpaces(ctx)
 	if err != nil {
@@ -55,8 +55,8 @@ func CopiesOf(ctx context.Context, m Mount) ([]Holder, error) {
 	return found, nil
 }
 
-// copies returns the first copy of a mount in a namespace that stays when the
-// mount is taken away.
+// copies returns the first copy of a mount in a namespace that stays after the mount is
+// taken away.
 func (s *mountSpace) copies(m Mount, here MountTable) []Holder {
 	for _, c := range s.table {
 		if c.sameDevice(m) && c.FSType == m.FSType && !hears(c, s.table, m, here) {
@@ -66,8 +66,8 @@ func (s *mountSpace) copies(m Mount, here MountTable) []Holder {
 	return nil
 }
 
-// hears reports whether a copy is taken away together with a mount: what is mounted
-// on one of the two directories that they are mounted on is on the other one.
+// hears reports whether a copy is taken away together with a mount: the kernel
+// propagates mounts between the two directories on which they are mounted.
 func hears(c Mount, there MountTable, m Mount, here MountTable) bool {
 	parent := func(t MountTable, of Mount) (p Mount) {
 		if i := slices.IndexFunc(t, func(o Mount) bool { return o.ID == of.Parent }); i >= 0 {
@@ -79,7 +79,7 @@ func hears(c Mount, there MountTable, m Mount, here MountTable) bool {
 	return from.Peers != 0 && (on.Peers == from.Peers || on.Master == from.Peers) && c.Root == m.Root
 }
 
-// holder names what holds a mount in the namespace.
+// holder describes what holds a mount in the namespace.
 func (s *mountSpace) holder(path, how, name string, here bool) Holder {
 	h := Holder{Name: name, Path: path, How: how}
 	switch {
@@ -97,11 +97,11 @@ func (s *mountSpace) holder(path, how, name string, here bool) Holder {
 	return h
 }
 
-// layeredOn reports whether an overlay has a directory of a mount as a layer; before is
-// what was mounted when it was made: since then a path may lead elsewhere. The kernel
-// lists layers by the names they were given by, which may be relative to a
-// directory that nobody knows any more: then it is enough that the name could
-// lead there, and to no other tree.
+// layeredOn reports whether an overlay has a directory of a mount as a layer. before is
+// the mount table from when the overlay was made: since then, a path may lead
+// elsewhere. The kernel lists layers by the names that were given for them. A name may
+// be relative to a directory that is no longer known; then it counts if it could lead
+// to the mount, and to no other tree.
 func (m Mount) layeredOn(on Mount, before MountTable) bool {
 	for _, dir := range m.layers() {
 		if filepath.IsAbs(dir) {
@@ -124,7 +124,7 @@ func (m Mount) layeredOn(on Mount, before MountTable) bool {
 	return false
 }
 
-// layers returns the directories that an overlay is made of.
+// layers returns the directories of which an overlay is made.
 func (m Mount) layers() []string {
 	var dirs []string
 	for opt := range strings.SplitSeq(m.SuperOptions, ",") {
@@ -141,8 +141,8 @@ func (m Mount) layers() []string {
 	return dirs
 }
 
-// endsIn reports whether a relative path could lead to a mount point, or below it:
-// the point ends in the path's first components.
+// endsIn reports whether a relative path could lead to a mount point or below it: the
+// point ends in the first components of the path.
 func endsIn(point, rel string) bool {
 	rel = filepath.Clean(rel)
 	for strings.HasPrefix(rel, "../") {

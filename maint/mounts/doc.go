@@ -1,8 +1,8 @@
-// Package mounts knows what is mounted: the tables of this and of other namespaces,
-// what lies upon what, who keeps a mount in use, and how one mount is taken away and
-// no other. Mounts are told by their number, never by what a path leads to: see
-// [UnmountOnly].
+// Package mounts knows what is mounted: the mount tables of this and other namespaces,
+// which mounts lie upon others, what keeps a mount in use, and how to take away exactly
+// one mount. A mount is identified by its number, never by the path that leads to it:
+// see [UnmountOnly].
 //
-// [Holders] finds who keeps a mount in use, from /proc and /sys alone. Nothing here
-// looks into a mount: that may hang.
+// [Holders] finds what keeps a mount in use, from /proc and /sys alone. Nothing in this
+// package looks into a mount, because that may hang.
 package mounts

@@ -14,8 +14,8 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// AbortConnection ends the connection between the kernel and the process that
-// serves a mount of FUSE, which may hang: who waits for it gets an error.
+// AbortConnection ends the connection between the kernel and the process that serves a
+// FUSE mount and may hang. A program that waits for the mount gets an error.
 func AbortConnection(m Mount) error {
 	if m.Major != 0 || !strings.HasPrefix(m.FSType, "fuse") {
 		return fmt.Errorf("%s: not a mount of FUSE", text.Printable(m.Point))
@@ -34,8 +34,8 @@ func AbortConnection(m Mount) error {
 	return err
 }
 
-// controlFS opens the control file system of FUSE: where it is mounted, or a mount
-// of it that nobody else sees.
+// controlFS opens the control file system of FUSE: where it is mounted, or in a mount
+// that no other process sees.
 func controlFS() (int, error) {
 	table, err := Mounts()
 	if err != nil {
@@ -56,10 +56,10 @@ func controlFS() (int, error) {
 	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 }
 
-// ServerOf finds the process that serves a mount of FUSE, by the connection that
-// it has open. Kernels before 6.14 do not say which one that is, and who may not
-// look into the process is not told either. Numbers of connections come again; the
-// newest process counts.
+// ServerOf finds the process that serves a FUSE mount: the one that has the mount's
+// connection open. Kernels before 6.14 do not tell, and neither do later ones if the
+// caller may not look into the process. The kernel uses numbers of connections again,
+// so the newest process counts.
 func ServerOf(m Mount) (procfs.Process, bool) {
 	pids, err := procfs.NumericDirs("/proc")
 	if err != nil {
@@ -93,8 +93,8 @@ func hasConnection(pid int, m Mount) bool {
 	return false
 }
 
-// connection returns the number of the connection that a descriptor of /dev/fuse
-// has, -1 where the kernel does not say.
+// connection returns the number of the connection behind a descriptor of /dev/fuse, -1
+// if the kernel does not tell.
 func connection(fdinfo string) int {
 	text, err := os.ReadFile(fdinfo)
 	if err != nil {
@@ -110,22 +110,21 @@ func connection(fdinfo string) int {
 	return -1
 }
 
-// Stopped reports whether a process has been stopped, by SIGSTOP or a terminal, and
-// does nothing until it is continued.
+// Stopped reports whether a process was stopped, by SIGSTOP or a terminal, and does
+// nothing until it is continued.
 func Stopped(pid int) bool {
 	st, ok := procfs.ReadStat(pid)
 	return ok && (st.State == 'T' || st.State == 't')
 }
 
-// Connection is the connection of this process with the kernel for one mount of
-// FUSE. Its owner must Close it.
+// Connection is this process's connection with the kernel for one FUSE mount. Its owner
+// must Close it.
 type Connection struct {
 	mu sync.Mutex
 	fd int // guarded by mu; -1 when closed
 }
 
-// Connections returns the numbers of the descriptors of this process that are
-// connections.
+// Connections returns the descriptors of this process that are connections.
 func Connections() (map[int]bool, error) {
 	fds, err := procfs.NumericDirs("/proc/self/fd")
 	if err != nil {
@@ -159,8 +158,8 @@ func NewConnection(before map[int]bool) (*Connection, error) {
 	return nil, fmt.Errorf("there is no new connection of FUSE: %w", os.ErrNotExist)
 }
 
-// Lives reports whether the kernel has the file system of the connection. Once it
-// has not, another one may get its device number.
+// Lives reports whether the kernel still has the file system of the connection. After
+// that, another file system may get its device number.
 func (c *Connection) Lives() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -177,7 +176,7 @@ func (c *Connection) Lives() bool {
 	}
 }
 
-// Close gives the connection up, for this descriptor of it. It may be called twice.
+// Close closes this descriptor of the connection. It may be called twice.
 func (c *Connection) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// How somebody holds a mount.
+// The ways in which a mount is held.
 const (
 	HowDescriptor = "descriptor"
 	HowMapping    = "mapping"
@@ -28,18 +28,18 @@ const (
 	HowMounted    = "another mount of it"
 )
 
-// Holder is somebody who keeps a mount in use. A loop device and a nested mount
-// of our own namespace are held by the kernel: PID is 0, and Name is the device
-// or the nested file system's type.
+// Holder is a process or a kernel object that keeps a mount in use. A loop device and a
+// nested mount of our own namespace belong to the kernel: PID is 0 then, and Name is
+// the device or the type of the nested file system.
 type Holder struct {
 	PID       int    `json:"pid"`
 	StartTime uint64 `json:"starttime"`
 	Name      string `json:"name"`
-	Path      string `json:"path"` // as seen from here
+	Path      string `json:"path"` // the path in our namespace
 	How       string `json:"how"`
 }
 
-// String is for a line on a terminal.
+// String returns the holder as a line for a terminal.
 func (h Holder) String() string {
 	if h.PID == 0 {
 		return text.Printable(fmt.Sprintf("%s (%s): %s", h.Name, h.How, h.Path))
@@ -47,10 +47,10 @@ func (h Holder) String() string {
 	return text.Printable(fmt.Sprintf("process %d %s (%s): %s", h.PID, h.Name, h.How, h.Path))
 }
 
-// Holders finds who keeps the mount at point in use. Nothing on the mount is
-// opened or looked at: only the names and numbers that /proc and /sys give are
-// used, so the daemon that serves the mount may ask too. Processes that the
-// caller may not look into are left out; root sees all.
+// Holders finds what keeps the mount at point in use. It opens nothing on the mount and
+// looks at nothing there: it uses only the names and numbers that /proc and /sys give,
+// so the daemon that serves the mount may call it too. Processes that the caller may
+// not look into are left out; root sees all.
 func Holders(ctx context.Context, point string) ([]Holder, error) {
 	mount, err := FindMount(point)
 	if err != nil {
@@ -63,9 +63,9 @@ func Holders(ctx context.Context, point string) ([]Holder, error) {
 	return s.search(ctx)
 }
 
-// HoldersOf finds who keeps one mount in use, whatever lies upon it. Who uses its
-// file system through another mount of this namespace does not; what is mounted
-// upon the whole of it does not either.
+// HoldersOf finds what keeps one mount in use, even if other mounts lie upon it. A
+// process that uses the file system through another mount of this namespace does not
+// count, and neither does a mount upon the whole of it.
 func HoldersOf(ctx context.Context, m Mount) ([]Holder, error) {
 	s, err := newHolderScan(m)
 	if err != nil {
@@ -107,16 +107,16 @@ func (s *holderScan) search(ctx context.Context) ([]Holder, error) {
 	return s.found, nil
 }
 
-// holderScan is one search. A file system is told by its device number, which
-// is the same in every namespace. A descriptor names the mount it was opened
-// through, so all mounts of the device are collected first, in all namespaces.
+// holderScan is one search. It identifies a file system by its device number, which is
+// the same in every namespace. A descriptor names the mount through which it was
+// opened, so all mounts of the device, in all namespaces, are collected first.
 type holderScan struct {
 	mount      Mount
 	namespaces map[string]mountNamespace // by the name of the namespace
 	own        string                    // ours
 	ids        map[int]bool              // all mounts of the device
 	known      map[int]bool              // all mounts that a table shows
-	apart      map[int]bool              // mounts of our namespace that are none of the question
+	apart      map[int]bool              // mounts of our namespace that are not asked about
 	found      []Holder
 }
 
@@ -153,7 +153,7 @@ func (s *holderScan) addNamespace(name string, pid int, mounts []Mount) {
 	}
 }
 
-// noteNamespace collects the mounts of a process whose namespace is new.
+// noteNamespace collects the mounts that a process sees, if its namespace is new.
 func (s *holderScan) noteNamespace(pid int) {
 	name, err := os.Readlink(procfs.ProcPath(pid, "ns/mnt"))
 	if err != nil {
@@ -178,9 +178,9 @@ func (s *holderScan) add(pid int, path, how string) {
 	}
 }
 
-// process looks at everything that one process holds. Threads may have
-// directories of their own, and where the first thread has ended the others
-// still have the descriptors.
+// process looks at everything that one process holds. Its threads may have directories
+// of their own, and if the first thread has ended, the others still have the
+// descriptors.
 func (s *holderScan) process(pid int) {
 	at := func(path string) bool { return s.contains(pid, path) }
 	s.descriptors(pid, procfs.ProcPath(pid, "fd"), procfs.ProcPath(pid, "fdinfo"))
@@ -213,13 +213,13 @@ func (s *holderScan) link(pid int, path, how string, inside func(string) bool) {
 		return
 	}
 	if id, ok := mountBehind(path); ok && !s.ids[id] {
-		return // the same path leads to something else that lies there
+		return // the path leads to another mount that lies there
 	}
 	s.add(pid, target, how)
 }
 
-// mountBehind returns the number of the mount that a link of /proc leads to. The
-// file system is asked nothing.
+// mountBehind returns the number of the mount to which a link in /proc leads. It asks
+// the file system nothing.
 func mountBehind(link string) (int, bool) {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, 0, &st)
@@ -229,8 +229,8 @@ func mountBehind(link string) (int, bool) {
 	return int(st.Mnt_id), true
 }
 
-// descriptors tells by the mount that each descriptor was opened through, and by
-// its path where a kernel does not say.
+// descriptors identifies each descriptor's mount by the number in its fdinfo, and by
+// its path if the kernel does not give the number.
 func (s *holderScan) descriptors(pid int, dir, info string) {
 	fds, err := procfs.NumericDirs(dir)
 	if err != nil {
@@ -240,7 +240,7 @@ func (s *holderScan) descriptors(pid int, dir, info string) {
 		n := strconv.Itoa(fd)
 		path, err := os.Readlink(filepath.Join(dir, n))
 		if err != nil || !strings.HasPrefix(path, "/") {
-			continue // a pipe, a socket, or closed meanwhile
+			continue // a pipe, a socket, or a descriptor that was closed meanwhile
 		}
 		id, ok := mountID(filepath.Join(info, n))
 		if ok && s.ids[id] || !ok && s.contains(pid, path) || ok && !s.known[id] && s.detached(filepath.Join(dir, n)) {
@@ -249,8 +249,8 @@ func (s *holderScan) descriptors(pid int, dir, info string) {
 	}
 }
 
-// detached reports whether a descriptor refers to the device through a mount that no
-// table shows: it is mounted nowhere, or was unmounted lazily.
+// detached reports whether a descriptor refers to the device through a mount that is in
+// no table: it was never attached, or was unmounted lazily.
 func (s *holderScan) detached(link string) bool {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, 0, &st)
@@ -272,8 +272,8 @@ func mountID(path string) (int, bool) {
 	return 0, false
 }
 
-// mappings reads the device numbers in maps, which the kernel gives without
-// asking the file system: a mapping lives on when its descriptor is closed.
+// mappings reads the device numbers in maps. The kernel gives them without asking the
+// file system. A mapping outlives its descriptor.
 func (s *holderScan) mappings(pid int, path string) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -282,7 +282,8 @@ func (s *holderScan) mappings(pid int, path string) {
 	defer f.Close()
 	want := fmt.Sprintf("%02x:%02x", s.mount.Major, s.mount.Minor)
 	for in := bufio.NewScanner(f); in.Scan(); {
-		// address perms offset device inode path; the path may have spaces.
+		// The fields are address, perms, offset, device, inode, path; the path may have
+		// spaces.
 		f := strings.SplitN(in.Text(), " ", 6)
 		if len(f) == 6 && f[3] == want {
 			s.add(pid, unescapeMount(strings.TrimLeft(f[5], " ")), HowMapping)
@@ -290,9 +291,9 @@ func (s *holderScan) mappings(pid int, path string) {
 	}
 }
 
-// contains reports whether a path that the kernel gave for a process lies on the
-// mount, or on something that lies upon it, by the mount that is the closest above
-// it in the process's namespace.
+// contains reports whether a path that the kernel gave for a process lies on the mount,
+// or on a mount that lies upon it. The closest mount above the path in the process's
+// namespace decides.
 func (s *holderScan) contains(pid int, path string) bool {
 	if !strings.HasPrefix(path, "/") {
 		return false
@@ -305,7 +306,7 @@ func (s *holderScan) contains(pid int, path string) bool {
 	return ok && (on.sameDevice(s.mount) || name == s.own && s.apart[on.ID])
 }
 
-// closest returns the mount whose point is the closest above a path.
+// closest returns the mount with the closest point above a path.
 func closest(mounts []Mount, path string) (found Mount, ok bool) {
 	path = strings.TrimSuffix(path, " (deleted)")
 	for _, m := range mounts {

@@ -10,9 +10,9 @@ import (
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
-// LetGo closes what this process has inherited of file systems that it is about to
-// unmount, and leaves a working directory there: a command is not in its own way.
-// Standard input, output and error become /dev/null.
+// LetGo closes the descriptors that this process has inherited on file systems that it
+// is about to unmount, and leaves a working directory there. Otherwise a command would
+// hinder itself. Standard input, output and error become /dev/null.
 func LetGo(mounts []Mount) error {
 	table, err := Mounts()
 	if err != nil {

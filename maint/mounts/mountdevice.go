@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SysBlock is where the kernel lists block devices.
+// SysBlock is the directory in which the kernel lists block devices.
 const SysBlock = "/sys/class/block"
 
-// Top is the directory of the device that is mounted. A subvolume of btrfs that
-// is mounted by default is the top of what one sees.
+// Top returns the mounted directory of the device. A btrfs subvolume that is mounted by
+// default is the top.
 func (m Mount) Top() string {
 	if m.FSType != "btrfs" {
 		return m.Root
@@ -39,12 +39,12 @@ func SysText(dir, name string) string {
 	return strings.TrimSuffix(string(text), "\n")
 }
 
-// SysDevice is the directory in /sys of the block device with a number.
+// SysDevice returns the directory in /sys of the block device with a number.
 func SysDevice(rdev uint64) string {
 	return fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(rdev), unix.Minor(rdev))
 }
 
-// Attributes are the options of one mount as a new one takes them.
+// Attributes returns the options of a mount as attributes for a new one.
 func (m Mount) Attributes() int {
 	attr := 0
 	for opt, flag := range map[string]int{
@@ -61,14 +61,14 @@ func (m Mount) Attributes() int {
 // HasOption reports whether an option is in a list of options.
 func HasOption(list, opt string) bool { return slices.Contains(strings.Split(list, ","), opt) }
 
-// MediumGone reports whether the block device under a path is no longer there: it
-// was unplugged while it was mounted. The path itself is not looked at.
+// MediumGone reports whether the block device under a path is no longer there: it was
+// unplugged while it was mounted. The path itself is not looked at.
 func MediumGone(path string) bool {
 	on, ok := MountUnder(path)
 	return ok && on.DeviceGone()
 }
 
-// MountUnder returns the mount that a path lies on, told by names alone.
+// MountUnder returns the mount on which a path lies. It looks at names only.
 func MountUnder(path string) (on Mount, ok bool) {
 	mounts, err := Mounts()
 	if err != nil {
@@ -82,8 +82,7 @@ func MountUnder(path string) (on Mount, ok bool) {
 	return on, ok
 }
 
-// LoopOver returns what the loop device shows that is mounted, "" for any other
-// device.
+// LoopOver returns what the mounted loop device shows, "" for any other device.
 func (m Mount) LoopOver() string {
 	if m.Major == 0 {
 		return ""
@@ -91,8 +90,8 @@ func (m Mount) LoopOver() string {
 	return SysText(SysDevice(unix.Mkdev(m.Major, m.Minor)), "loop/backing_file")
 }
 
-// DeviceGone looks in /sys. File systems without a device number of their own are
-// known by their source.
+// DeviceGone looks in /sys whether the device is gone. A file system without a device
+// number of its own is identified by its source.
 func (m Mount) DeviceGone() bool {
 	if m.Major != 0 {
 		dir := SysDevice(unix.Mkdev(m.Major, m.Minor))
@@ -116,7 +115,7 @@ func (m Mount) DeviceGone() bool {
 	return errors.Is(err, os.ErrNotExist)
 }
 
-// MountByID returns the mount that has an ID.
+// MountByID returns the mount with an ID.
 func MountByID(id uint64) (Mount, bool) {
 	mounts, err := Mounts()
 	if err != nil {
@@ -130,8 +129,8 @@ func MountByID(id uint64) (Mount, bool) {
 	return Mount{}, false
 }
 
-// PathOnDisk returns a path below the mount as one from the top of its file system:
-// from what is mounted when nobody says which part of it.
+// PathOnDisk converts a path below the mount to a path from the top of its file system.
+// The top is what is mounted if no part of the file system is named.
 func (m Mount) PathOnDisk(path string) string {
 	if m.FSType == "btrfs" {
 		if rel, ok := pathInDefault(path); ok {
@@ -145,8 +144,8 @@ func (m Mount) PathOnDisk(path string) string {
 	return filepath.Join(m.Root, rest)
 }
 
-// Disk names what a file system lies on that has the number of its device: the
-// device, or where that is a loop device, what is behind.
+// Disk names the disk below a file system that has its disk's device number: the
+// device, or, for a loop device, what is behind it.
 func (m Mount) Disk() string {
 	if m.Major == 0 {
 		return ""

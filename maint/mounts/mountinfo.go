@@ -18,25 +18,25 @@ var ErrNotMounted = errors.New("not mounted")
 type Mount struct {
 	ID, Parent   int
 	Major, Minor uint32
-	Root         string // the directory of the file system that is mounted
+	Root         string // the mounted directory of the file system
 	Point        string
 	Options      string // of this mount
 	FSType       string
 	Source       string
 	SuperOptions string // of the file system
-	// Peers and Master are the groups of mounts that hear of what is mounted
-	// and unmounted below this one, and the one it hears of itself; 0 is none.
+	// Peers is the group of mounts that hear of mounts and unmounts below this one, and
+	// Master is the group of which this mount hears; 0 means no group.
 	Peers, Master int
 }
 
-// SameMount reports whether two lines, perhaps of different moments, are of one
-// mount, which may have been moved. Numbers of mounts and of devices come again at
-// once, so what is mounted counts too.
+// SameMount reports whether two lines, perhaps of different moments, describe one
+// mount, which may have been moved. The kernel uses the numbers of mounts and devices
+// again at once, so what is mounted counts too.
 func (m Mount) SameMount(o Mount) bool {
 	return m.ID == o.ID && m.sameDevice(o) && m.FSType == o.FSType && m.Root == o.Root && m.Source == o.Source
 }
 
-// Device is the number of the file system's device as text, "0:42".
+// Device returns the number of the file system's device as text, like "0:42".
 func (m Mount) Device() string { return fmt.Sprintf("%d:%d", m.Major, m.Minor) }
 
 // sameDevice reports whether two mounts show one file system.
@@ -55,7 +55,7 @@ func MountsIn(path string) (MountTable, error) {
 	return parseMountinfo(f)
 }
 
-// parseMountinfo leaves out lines it does not understand.
+// parseMountinfo skips lines that it does not understand.
 func parseMountinfo(r io.Reader) (MountTable, error) {
 	var mounts MountTable
 	in := bufio.NewReader(r)
@@ -126,8 +126,8 @@ func unescapeMount(s string) string {
 	return b.String()
 }
 
-// FindMount returns the topmost mount at a place without touching what is
-// mounted there: the file system may be dead, or our own.
+// FindMount returns the topmost mount at a place. It does not touch what is mounted
+// there, because that file system may be dead, or our own.
 func FindMount(point string) (Mount, error) {
 	point, err := filepath.Abs(point)
 	if err != nil {
@@ -142,7 +142,7 @@ func FindMount(point string) (Mount, error) {
 		if m, ok := mounts.At(point); ok {
 			return m, nil
 		}
-		// Nothing is mounted under this very name, so it may be looked at.
+		// Nothing is mounted under exactly this name, so the name may be looked at.
 		next, err := resolveStep(mounts, point)
 		if err != nil || next == point {
 			return Mount{}, fmt.Errorf("%s: %w", point, ErrNotMounted)
@@ -152,8 +152,8 @@ func FindMount(point string) (Mount, error) {
 	return Mount{}, fmt.Errorf("%s: too many symbolic links", point)
 }
 
-// resolveStep follows the first symbolic link in path that lies before any
-// mount of FUSE; it returns path itself if there is none.
+// resolveStep follows the first symbolic link in path that lies before any FUSE mount.
+// It returns path itself if there is none.
 func resolveStep(mounts MountTable, path string) (string, error) {
 	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	at := "/"

@@ -2,14 +2,14 @@ package mounts
 
 import "slices"
 
-// MountTable is what is mounted in one namespace, as it lists it.
+// MountTable is the list of mounts in one namespace, in the kernel's order.
 //
-// One path may be the point of several mounts, that lie upon each other, and a
-// mount upon a directory above hides them all. Paths are told by names alone:
-// nothing is looked at, for what is mounted may hang.
+// Several mounts that lie upon each other may have the same point, and a mount upon a
+// directory above hides them all. Paths are compared by name alone. Nothing is looked
+// at, because a mounted file system may hang.
 type MountTable []Mount
 
-// Find returns what the table has of a mount, which may have been moved since.
+// Find returns the table's entry of a mount, which may have been moved since.
 func (t MountTable) Find(m Mount) (now Mount, ok bool) {
 	i := slices.IndexFunc(t, m.SameMount)
 	if i < 0 {
@@ -18,7 +18,7 @@ func (t MountTable) Find(m Mount) (now Mount, ok bool) {
 	return t[i], true
 }
 
-// OfDevice returns the mounts that show the file system that m shows.
+// OfDevice returns the mounts that show the same file system as m.
 func (t MountTable) OfDevice(m Mount) []Mount {
 	var out []Mount
 	for _, o := range t {
@@ -29,7 +29,7 @@ func (t MountTable) OfDevice(m Mount) []Mount {
 	return out
 }
 
-// At returns the mount that one meets at a place, if it is the point of one.
+// At returns the mount that a path leads to, if the path is its mount point.
 func (t MountTable) At(place string) (Mount, bool) {
 	met := t.Way(place)
 	if len(met) == 0 || met[len(met)-1].Point != place {
@@ -38,8 +38,7 @@ func (t MountTable) At(place string) (Mount, bool) {
 	return met[len(met)-1], true
 }
 
-// Way returns the mounts that a path without symbolic links leads through, the
-// one that it ends on last.
+// Way returns the mounts through which a path without symbolic links leads, in order.
 func (t MountTable) Way(path string) []Mount {
 	var met []Mount
 	on, ok := t.first(path)
@@ -50,8 +49,8 @@ func (t MountTable) Way(path string) []Mount {
 	return met
 }
 
-// first returns the mount that a path begins on: that of the root directory,
-// unless that is no mount's point.
+// first returns the mount on which a path begins: that of the root directory, unless
+// the root directory is no mount point.
 func (t MountTable) first(path string) (found Mount, ok bool) {
 	ids := make(map[int]bool, len(t))
 	for _, m := range t {
@@ -65,8 +64,7 @@ func (t MountTable) first(path string) (found Mount, ok bool) {
 	return found, ok
 }
 
-// next returns the first of the mounts on directories of the mount id that a path
-// comes to.
+// next returns the first mount on a directory of the mount id that a path reaches.
 func (t MountTable) next(id int, path string) (found Mount, ok bool) {
 	for _, m := range t {
 		if m.Parent == id && m.ID != id && Below(path, m.Point) && (!ok || len(m.Point) <= len(found.Point)) {
@@ -76,7 +74,7 @@ func (t MountTable) next(id int, path string) (found Mount, ok bool) {
 	return found, ok
 }
 
-// Upon returns what lies upon the whole of a mount, on its top directory, the
+// Upon returns the mounts that lie upon the whole of a mount, on its top directory, the
 // lowest first.
 func (t MountTable) Upon(m Mount) []Mount {
 	var upon []Mount
@@ -91,7 +89,7 @@ func (t MountTable) Upon(m Mount) []Mount {
 	return upon
 }
 
-// Inside returns what is mounted on directories inside a mount.
+// Inside returns the mounts on directories inside a mount.
 func (t MountTable) Inside(m Mount) []Mount {
 	var inside []Mount
 	for _, o := range t {
@@ -102,8 +100,8 @@ func (t MountTable) Inside(m Mount) []Mount {
 	return inside
 }
 
-// Hides returns what keeps a path from leading to a mount: something that lies
-// upon a directory above its point.
+// Hides returns the mount that keeps a mount's point from leading to it: it lies upon a
+// directory above that point.
 func (t MountTable) Hides(m Mount) (by Mount, hidden bool) {
 	met := t.Way(m.Point)
 	if len(met) == 0 || slices.ContainsFunc(met, m.SameMount) {

@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountWatch tells when the mount table of this process has changed. Its owner
-// must Close it.
+// MountWatch reports when the mount table of this process has changed. Its owner must
+// Close it.
 type MountWatch struct{ f *os.File }
 
 // WatchMounts begins to watch.
 func WatchMounts() (*MountWatch, error) {
-	// Not with os.Open: whatever that opens, Go's own poller looks at, and each
-	// change is told once, to whoever looks first.
+	// os.Open must not be used here: Go's own poller would look at the file too, and
+	// the kernel reports each change only once, to the first poll.
 	const table = "/proc/self/mountinfo"
 	fd, err := unix.Open(table, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -24,8 +24,8 @@ func WatchMounts() (*MountWatch, error) {
 	return &MountWatch{f: os.NewFile(uintptr(fd), table)}, nil
 }
 
-// Wait reports whether the table has changed since the last call, waiting for
-// at most timeout.
+// Wait reports whether the table has changed since the last call. It waits for at most
+// timeout.
 func (w *MountWatch) Wait(timeout time.Duration) (bool, error) {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(w.f.Fd()), Events: unix.POLLPRI}}, int(timeout.Milliseconds()))
 	if errors.Is(err, unix.EINTR) {

@@ -16,10 +16,10 @@ import (
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
-// mountSpace is a namespace of mounts, with what is mounted there.
+// mountSpace is a mount namespace with its mounts.
 type mountSpace struct {
 	name string // as the kernel writes it, "mnt:[4026531832]"
-	// pid is a process in it; 0 where there is none, and then at is what keeps
+	// pid is a process in the namespace. If there is none it is 0, and at is what keeps
 	// the namespace.
 	pid   int
 	at    string
@@ -27,19 +27,19 @@ type mountSpace struct {
 }
 
 const (
-	// nsfsMagic tells the file system of namespaces.
+	// nsfsMagic identifies the file system of namespaces.
 	nsfsMagic = 0x6e736673
-	// enterTimeout bounds how long it may take to look into one namespace: the
-	// way to the file that stands for it may hang.
+	// enterTimeout bounds the look into one namespace: the path to the file that stands
+	// for it may hang.
 	enterTimeout = 2 * time.Second
 )
 
 // mountSpaces are the namespaces that can be seen from here, by name: those of
-// processes, those that a mount keeps without a process (unshare --mount=FILE),
-// and those that somebody has open.
+// processes, those that a mount keeps without a process (unshare --mount=FILE), and
+// those that a process has open.
 type mountSpaces map[string]*mountSpace
 
-// lookAtSpaces finds them. Only root sees all.
+// lookAtSpaces finds the namespaces. Only root sees all.
 func lookAtSpaces(ctx context.Context) (mountSpaces, error) {
 	pids, err := procfs.NumericDirs("/proc")
 	if err != nil {
@@ -64,7 +64,7 @@ func lookAtSpaces(ctx context.Context) (mountSpaces, error) {
 	return spaces, spaces.kept(ctx)
 }
 
-// ofProcess adds the namespace of a process, and of its threads.
+// ofProcess adds the namespaces of a process and of its threads.
 func (s mountSpaces) ofProcess(pid int) {
 	tids, err := procfs.NumericDirs(procfs.ProcPath(pid, "task"))
 	if err != nil {
@@ -96,8 +96,7 @@ func (s mountSpaces) openIn(ctx context.Context, pid int) {
 	}
 }
 
-// kept adds the namespaces that mounts keep, also those mounts that are in such
-// namespaces themselves.
+// kept adds the namespaces that mounts keep, including mounts within such namespaces.
 func (s mountSpaces) kept(ctx context.Context) error {
 	for again := true; again; {
 		again = false
@@ -123,7 +122,7 @@ func (s mountSpaces) kept(ctx context.Context) error {
 
 func isMountSpace(name string) bool { return strings.HasPrefix(name, "mnt:[") }
 
-// enter adds a namespace by the file that stands for it.
+// enter adds a namespace by means of the file that stands for it.
 func (s mountSpaces) enter(ctx context.Context, name, file, at string) bool {
 	ctx, cancel := context.WithTimeout(ctx, enterTimeout)
 	defer cancel()
@@ -148,8 +147,8 @@ func (s mountSpaces) enter(ctx context.Context, name, file, at string) bool {
 	}
 }
 
-// mountsInSpace reads the mount table of a namespace. The thread that enters it
-// ends with the goroutine.
+// mountsInSpace reads the mount table of a namespace. The thread that enters the
+// namespace ends with the goroutine.
 func mountsInSpace(name, file string) (MountTable, error) {
 	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -177,8 +176,8 @@ func mountsInSpace(name, file string) (MountTable, error) {
 	return a.table, a.err
 }
 
-// onOwnThread calls fn on a thread that ends with it. The first thread of a process
-// cannot end, and what is in /proc/self is that thread's: it is not taken.
+// onOwnThread calls fn on a thread that ends afterwards. The first thread of a process
+// cannot end, and /proc/self is about that thread, so it is not used.
 func onOwnThread(fn func()) {
 	done := make(chan struct{})
 	go func() {
@@ -189,7 +188,7 @@ func onOwnThread(fn func()) {
 			runtime.UnlockOSThread()
 			return
 		}
-		fn() // and never unlock
+		fn() // never unlocked, so that the thread ends
 	}()
 	<-done
 }
@@ -200,7 +199,7 @@ func enterAndRead(fd int) (MountTable, error) {
 		return nil, err
 	}
 	defer unix.Close(self)
-	if err := unix.Unshare(unix.CLONE_FS); err != nil { // else no namespace can be entered
+	if err := unix.Unshare(unix.CLONE_FS); err != nil { // otherwise no namespace can be entered
 		return nil, err
 	}
 	if err := unix.Setns(fd, unix.CLONE_NEWNS); err != nil {

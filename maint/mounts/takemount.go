@@ -13,19 +13,19 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// The kernel unmounts what a path leads to: whatever lies on top there, which may
-// be somebody else's, with all its data. It does not unmount by number. But it
-// does unmount in two steps, if asked to (MNT_EXPIRE): the first marks the mount,
-// the second takes it away if nobody used it meanwhile. Between them the mount
-// table tells which one is marked.
+// The kernel unmounts what a path leads to, so the topmost mount there, which may
+// belong to another program and hold its data. It cannot unmount by number. But it can
+// unmount in two steps (MNT_EXPIRE): the first step marks the mount, and the second one
+// takes it away if it was not used meanwhile. Between the steps the mount table tells
+// which mount is marked.
 
-// markTries is how often a mount is marked that somebody keeps looking at.
+// markTries is how often we try to mark a mount that other programs keep looking at.
 const markTries = 16
 
-// UnmountOnly takes away one mount, told by its number, and nothing else. What
-// somebody has mounted upon it since stays, at the same place. An error that
-// matches EBUSY says that somebody uses the mount; then nothing has changed.
-// Lazily, it is taken from under them. Only root can do that.
+// UnmountOnly takes away one mount, identified by its number, and nothing else. A mount
+// that was made upon it since stays, at the same place. An error that matches EBUSY
+// says that a program uses the mount; then nothing has changed. With lazily, the mount
+// is taken away even from programs that use it. Only root can do that.
 func UnmountOnly(m Mount, lazily bool) error {
 	now, way, err := reachMount(m)
 	if err != nil {
@@ -46,9 +46,9 @@ func UnmountOnly(m Mount, lazily bool) error {
 	return nil
 }
 
-// Unused asks the kernel whether one mount could be taken away now. What lies upon
-// the whole of it is no hindrance, but then the kernel cannot be asked, and the
-// answer is nil. An error that matches EBUSY says that somebody uses it.
+// Unused asks the kernel whether one mount could be taken away now. If other mounts lie
+// upon the whole of it, the kernel cannot be asked, and the answer is nil. An error
+// that matches EBUSY says that a program uses the mount.
 func Unused(m Mount) error {
 	now, way, err := reachMount(m)
 	if err != nil {
@@ -63,21 +63,21 @@ func Unused(m Mount) error {
 	return nil
 }
 
-// approach is a path by which the kernel finds what lies on the point of a mount.
+// approach is a path by which the kernel finds the topmost mount at a mount's point.
 type approach struct {
 	path    string
 	flags   int  // for unmounting
 	covered bool // something lies upon the mount
 }
 
-// reachMount finds a mount in the table of this process, and a way to its point.
+// reachMount finds a mount in the table of this process, and a path to its point.
 func reachMount(m Mount) (Mount, approach, error) {
 	table, err := Mounts()
 	if err != nil {
 		return m, approach{}, err
 	}
 	now, ok := table.Find(m)
-	if !ok || now.Point != m.Point { // else another one may have got its numbers
+	if !ok || now.Point != m.Point { // otherwise another mount may have got its numbers
 		return m, approach{}, fmt.Errorf("%s: %w", text.Printable(m.Point), ErrNotMounted)
 	}
 	r := approach{path: now.Point, flags: unix.UMOUNT_NOFOLLOW, covered: len(table.Upon(now)) > 0}
@@ -92,19 +92,19 @@ func reachMount(m Mount) (Mount, approach, error) {
 	return now, r, &HiddenError{Mount: now, By: by}
 }
 
-// HiddenError says that a mount cannot be reached: something is mounted upon a
+// HiddenError says that a mount cannot be reached, because another one lies upon a
 // directory above it.
 type HiddenError struct{ Mount, By Mount }
 
-// Error names both.
+// Error names both mounts.
 func (e *HiddenError) Error() string {
 	return fmt.Sprintf("%s is hidden by what is mounted on %s (%s); unmount that first",
 		text.Printable(e.Mount.Point), text.Printable(e.By.Point), text.Printable(e.By.FSType))
 }
 
-// heldPoint finds a descriptor, of the process that serves the mount or of any
-// other one, that refers to the directory below a mount. It leads there
-// whatever is mounted upon the directories above.
+// heldPoint finds a descriptor that refers to the directory below a mount. The process
+// that serves the mount, or any other process, may have it. The descriptor leads there
+// even if something is mounted upon the directories above.
 func heldPoint(m Mount) (path string, ok bool) {
 	pids, err := procfs.NumericDirs("/proc")
 	if err != nil {
@@ -128,7 +128,7 @@ func heldPoint(m Mount) (path string, ok bool) {
 	return "", false
 }
 
-// on reports whether the mount is what lies on top at the place.
+// on returns nil if the mount is the topmost one at the place.
 func (r approach) on(m Mount) error {
 	table, err := Mounts()
 	if err != nil {
@@ -147,14 +147,14 @@ func (r approach) on(m Mount) error {
 	return nil
 }
 
-// try does the first of the two steps, and takes it back.
+// try does the first of the two steps, and undoes it.
 func (r approach) try(m Mount) error {
 	if err := errors.Join(r.unmark(), r.on(m)); err != nil {
 		return err
 	}
 	err := unix.Unmount(r.path, r.flags|unix.MNT_EXPIRE)
 	if err == nil {
-		return nil // another command has marked it just now, and takes it away
+		return nil // another command has just marked it, and takes it away
 	}
 	if !errors.Is(err, unix.EAGAIN) {
 		return err
@@ -162,7 +162,7 @@ func (r approach) try(m Mount) error {
 	return r.unmark()
 }
 
-// unmark has the kernel forget a mark: that goes with any use of the mount.
+// unmark makes the kernel remove a mark. Any use of the mount removes it.
 func (r approach) unmark() error {
 	flags := unix.O_PATH | unix.O_CLOEXEC
 	if r.flags&unix.UMOUNT_NOFOLLOW != 0 {
@@ -175,7 +175,7 @@ func (r approach) unmark() error {
 	return unix.Close(fd)
 }
 
-// take unmounts, when the mount is on top.
+// take unmounts the mount if it is the topmost one.
 func (r approach) take(m Mount) error {
 	for range markTries {
 		if err := r.on(m); err != nil {
@@ -186,10 +186,10 @@ func (r approach) take(m Mount) error {
 			return err
 		}
 	}
-	return unix.EBUSY // somebody looks at it all the time
+	return unix.EBUSY // other programs look at it all the time
 }
 
-// detach unmounts lazily, when the mount is on top.
+// detach unmounts the mount lazily if it is the topmost one.
 func (r approach) detach(m Mount) error {
 	if err := r.on(m); err != nil {
 		return err
@@ -197,17 +197,18 @@ func (r approach) detach(m Mount) error {
 	return unix.Unmount(r.path, r.flags|unix.MNT_DETACH)
 }
 
-// asideMounts are mounts that were moved away from upon another one, for a moment.
+// asideMounts are mounts that were moved away from another one for a moment.
 type asideMounts struct {
-	dir   string // where they are, a mount of our own
-	moved []int  // descriptors of them, the highest first
+	dir   string // the place they were moved to, in a mount of our own
+	moved []int  // their descriptors, the highest mount first
 }
 
-// asideRoots are where a place for a moment is made.
+// asideRoots are the directories in which that place may be made.
 var asideRoots = []string{"/run", "/tmp", "/"}
 
-// putAside moves away what lies upon a mount, each with all that is mounted in
-// it, where nobody hears of it. Who has files open there keeps them.
+// putAside moves the mounts that lie upon a mount to a place that no other namespace
+// hears of, each with all mounts inside it. Programs keep the files that they have open
+// there.
 func putAside(m Mount, r approach) (*asideMounts, error) {
 	a := &asideMounts{}
 	table, err := Mounts()
@@ -233,12 +234,12 @@ func putAside(m Mount, r approach) (*asideMounts, error) {
 	return a, nil
 }
 
-// makePlace mounts a small file system where what is moved can be for a moment.
+// makePlace mounts a small file system to which mounts can be moved for a moment.
 func (a *asideMounts) makePlace(table MountTable, m Mount) error {
 	var errs error
 	for _, root := range asideRoots {
 		if met := table.Way(root); Below(root, m.Point) || len(met) == 0 {
-			continue // what is moved lies upon it
+			continue // the mounts that are moved lie upon it
 		}
 		dir, err := os.MkdirTemp(root, ".pbsfs-")
 		if err != nil {
@@ -258,7 +259,7 @@ func (a *asideMounts) makePlace(table MountTable, m Mount) error {
 	return errs
 }
 
-// move moves a mount that is on top to a directory of its own.
+// move moves the topmost mount to a directory of its own.
 func (a *asideMounts) move(top Mount, r approach) error {
 	fd, err := unix.Open(r.path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -281,7 +282,7 @@ func (a *asideMounts) move(top Mount, r approach) error {
 	return nil
 }
 
-// putBack puts all back to where it was.
+// putBack moves all mounts back to where they were.
 func (a *asideMounts) putBack(r approach) error {
 	var errs error
 	for i := len(a.moved) - 1; i >= 0; i-- {
@@ -298,7 +299,7 @@ func (a *asideMounts) putBack(r approach) error {
 	return a.end()
 }
 
-// end takes the place away, which is empty.
+// end removes the place, which is empty.
 func (a *asideMounts) end() error {
 	if err := unix.Unmount(a.dir, unix.UMOUNT_NOFOLLOW); err != nil {
 		return err
@@ -306,15 +307,15 @@ func (a *asideMounts) end() error {
 	return os.Remove(a.dir)
 }
 
-// mountIDOf returns the number of the mount that a descriptor of this process
-// refers to.
+// mountIDOf returns the number of the mount to which a descriptor of this process
+// refers.
 func mountIDOf(fd int) (int, bool) {
 	return mountID("/proc/self/fdinfo/" + strconv.Itoa(fd))
 }
 
-// MakePrivate keeps what is mounted upon a mount from being mounted upon its
-// copies in other namespaces, so that it can be moved aside. The mount must be on
-// top at its point.
+// MakePrivate stops propagation between a mount and its copies in other namespaces, so
+// that mounts upon it do not appear upon the copies and can be moved aside. The mount
+// must be the topmost one at its point.
 func MakePrivate(m Mount) error {
 	fd, err := unix.Open(m.Point, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -327,18 +328,18 @@ func MakePrivate(m Mount) error {
 	return unix.Mount("", "/proc/self/fd/"+strconv.Itoa(fd), "", unix.MS_PRIVATE, "")
 }
 
-// HeldPoint is a directory that is mounted on, below the mount: with it the mount
-// is reached whatever lies upon it and above it. It keeps the file system below in
-// use, as the mount does; its owner must Close it.
+// HeldPoint is an open mount point, the directory below the mount. With it the mount
+// can be reached whatever lies upon it and above it. Like the mount, it keeps the file
+// system below in use; its owner must Close it.
 type HeldPoint struct {
-	// Point is its path without symbolic links, as the mount table has it.
+	// Point is its path without symbolic links, as in the mount table.
 	Point string
 
 	mu sync.Mutex
 	fd int // guarded by mu; -1 when closed
 }
 
-// HoldPoint finds the directory that is about to be mounted on.
+// HoldPoint opens the directory that is about to become a mount point.
 func HoldPoint(path string) (*HeldPoint, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -352,7 +353,7 @@ func HoldPoint(path string) (*HeldPoint, error) {
 	return &HeldPoint{Point: at, fd: fd}, nil
 }
 
-// Close gives the directory up. It may be called twice.
+// Close closes the directory. It may be called twice.
 func (h *HeldPoint) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,8 +1,8 @@
-// Package opsfile is a datastore's operations file: what each process says that it does
-// with the datastore, in the server's own form (reference
+// Package opsfile reads and writes a datastore's operations file. Each process states
+// there what it does with the datastore, in the server's own form (reference
 // "operations-and-maintenance", section 1).
 //
-// Entries of others are kept byte for byte. A file with text that is not one's is a
-// [*GarbledError], and is left alone: it may hide the counts of others. The file is
-// written under its lock, which is the caller's to take.
+// Entries of other processes are kept byte for byte. A file whose text cannot be parsed is a
+// [*GarbledError] and is left alone, because it may hold the counts of others. The file
+// is written under its lock, which the caller takes.
 package opsfile

@@ -16,8 +16,8 @@ import (
 const maxOperations = 16 << 20
 
 // Entry is one process's entry in an operations file, see reference
-// "operations-and-maintenance", section 1. raw is the entry as it stands in the
-// file, whatever else is in it.
+// "operations-and-maintenance", section 1. raw is the entry as it stands in the file,
+// with any further fields.
 type Entry struct {
 	PID       uint32
 	StartTime uint64
@@ -26,7 +26,7 @@ type Entry struct {
 	Here      bool // pid and starttime are known to be of this namespace
 }
 
-// opsJSON is the format. Pointers tell a value that is missing from zero.
+// opsJSON is the format. Pointers tell a missing value from zero.
 type opsJSON struct {
 	PID       *uint32     `json:"pid"`
 	StartTime *uint64     `json:"starttime"`
@@ -42,23 +42,23 @@ func newEntry(p procfs.Process, c Counts) Entry {
 	e := Entry{PID: uint32(p.PID), StartTime: p.StartTime, Counts: c}
 	raw, err := json.Marshal(opsJSON{&e.PID, &e.StartTime, &opsActives{&c.Read, &c.Write}})
 	if err != nil {
-		panic(err) // numbers only
+		panic(err) // cannot fail: there are only numbers
 	}
 	e.Raw = raw
 	return e
 }
 
-// Is reports whether the entry is of this very process.
+// Is reports whether the entry belongs to exactly this process.
 func (e Entry) Is(p procfs.Process) bool {
 	return int64(e.PID) == int64(p.PID) && e.StartTime == p.StartTime
 }
 
-// Look reports whether the process of the entry runs, which is called here as it is
-// there.
+// Look reports whether the process of the entry runs. Its pid must have the same
+// meaning here as in the file.
 func (e Entry) Look() procfs.Sight { return procfs.LookAt(int(e.PID), e.StartTime) }
 
-// Decode reads an operations file. Anything that is not what PBS
-// writes is an error: a count that is not understood is not zero.
+// Decode reads an operations file. Any text that PBS would not write is an error: a
+// count that cannot be understood is not zero.
 func Decode(data []byte) ([]Entry, error) {
 	var raws []json.RawMessage
 	if err := json.Unmarshal(data, &raws); err != nil {
@@ -90,12 +90,12 @@ func decodeEntry(raw json.RawMessage) (Entry, error) {
 	if *v.PID > math.MaxInt32 {
 		return Entry{}, fmt.Errorf("pid %d", *v.PID)
 	}
-	// A count below zero is a bug of its writer's; it must not hide others.
+	// A negative count is a bug in its writer; it must not hide other counts.
 	counts := Counts{Read: max(*a.Read, 0), Write: max(*a.Write, 0)}
 	return Entry{PID: *v.PID, StartTime: *v.StartTime, Counts: counts, Raw: raw}, nil
 }
 
-// Encode writes the file, each entry as it was.
+// Encode writes the file. Each entry stays as it was.
 func Encode(entries []Entry) []byte {
 	var b bytes.Buffer
 	b.WriteByte('[')
@@ -132,14 +132,14 @@ func Read(path string) ([]Entry, error) {
 // ErrGarbled is found in a [*GarbledError].
 var ErrGarbled = errors.New("operations file is garbled")
 
-// GarbledError says that an operations file cannot be understood. It is left as
-// it is: it may hold counts of others.
+// GarbledError says that an operations file cannot be understood. The file is left as
+// it is, because it may hold the counts of others.
 type GarbledError struct {
 	File string
 	Err  error
 }
 
-// Error names the file and the safe way out.
+// Error names the file and a safe way to repair it.
 func (e *GarbledError) Error() string {
 	return fmt.Sprintf("operations file %s is garbled (%v): what cannot be counted is not done; "+
 		"once nothing uses this datastore (no mount, no task, PBS's services stopped), remove the file", e.File, e.Err)
@@ -151,13 +151,14 @@ func (e *GarbledError) Unwrap() error { return e.Err }
 // Is matches ErrGarbled.
 func (e *GarbledError) Is(target error) bool { return target == ErrGarbled }
 
-// Update is our update of the list: the entries of dead processes go, as
-// they do when PBS updates it, everybody else's stay as they are, PBS's daemons
-// that are not listed are added before ours, and ours is removed at zero.
+// Update returns the list with our changes. As when PBS updates it, the entries of dead
+// processes are removed. The entries of all other processes stay as they are. PBS's
+// daemons that are not listed are added before our entry. Our entry is removed if it
+// counts zero.
 //
-// The daemons are listed because a PBS before 4.0.21 records a process that is
-// not yet listed only in an empty list: our entry alone would keep its readers
-// and writers from being counted.
+// The daemons are listed because a PBS before 4.0.21 adds a process that is not yet
+// listed only to an empty list: our entry alone would keep its readers and writers from
+// being counted.
 func Update(entries []Entry, me procfs.Process, counts Counts, daemons []procfs.Process) []Entry {
 	var out []Entry
 	mine := -1

@@ -11,8 +11,8 @@ import (
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
-// Sight remembers what an operations file was last seen to say of this
-// process. As long as the file is the same one, nothing is read.
+// Sight remembers what an operations file last said of this process. Nothing is read as
+// long as the file has not changed.
 type Sight struct {
 	last atomic.Pointer[sighting]
 }
@@ -24,12 +24,12 @@ type sighting struct {
 	ok     bool // there was an entry
 }
 
-// Look returns what the file says of this process now; ok is false where it says
-// nothing, or cannot be read.
+// Look returns what the file says of this process now. ok is false if it says nothing,
+// or cannot be read.
 //
-// The file is read without its lock: whoever writes it puts a new one in its place.
-// Where somebody writes into it all the same, an entry that cannot be found is
-// published again, which is done under the lock.
+// The file is read without its lock, because every writer replaces it in one step. If a
+// program writes into it in place all the same, and our entry cannot be found, the
+// entry is published again, which is done under the lock.
 func (s *Sight) Look(path string) (Counts, bool) {
 	now, err := lstampOf(path)
 	if err != nil {
@@ -80,7 +80,7 @@ func sightOf(path string) (*sighting, error) {
 	return seen, nil
 }
 
-// lstampOf is stampOf of what is at path itself, which is no link.
+// lstampOf is the stamp of what lies at path itself; it does not follow a link there.
 func lstampOf(path string) (statefile.Stamp, error) {
 	var st syscall.Stat_t
 	for {
@@ -95,14 +95,14 @@ func lstampOf(path string) (statefile.Stamp, error) {
 }
 
 const (
-	// settleTries and settlePause are for an operations file that somebody
-	// writes into at this moment, which nobody should.
+	// settleTries and settlePause are for an operations file into which a program is
+	// writing at this moment, although no program should.
 	settleTries = 5
 	settlePause = 10 * time.Millisecond
 )
 
-// ReadSettled reads an operations file, once more where it seems half written.
-// Called under its lock.
+// ReadSettled reads an operations file, repeatedly if it seems half written. The caller
+// holds its lock.
 func ReadSettled(path string) ([]Entry, error) {
 	for try := 1; ; try++ {
 		entries, err := Read(path)

@@ -23,19 +23,20 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// PBS's shared counters, see reference "operations-and-maintenance", section 3.
+// The layout of PBS's shared counters, see reference "operations-and-maintenance",
+// section 3.
 const (
 	GenerationSize   = 4096
 	GenerationMagic  = 0x19c6a8e69a848f83 // big-endian
 	GenerationOffset = 24
 
-	// proxyTimeout bounds the conversation with PBS's proxy, which is a
-	// courtesy: the counter has already told it.
+	// proxyTimeout bounds the conversation with PBS's proxy. The conversation is a
+	// courtesy: the counter has already told PBS.
 	proxyTimeout = 5 * time.Second
 )
 
-// BumpGeneration tells PBS that its cached datastore.cfg is out of date. It is
-// called under the config lock, after each replacement. An older PBS has no
+// BumpGeneration tells PBS that its cached datastore.cfg is out of date. It is called
+// under the config lock, after each replacement of the file. An older PBS has no
 // counter and needs none.
 func BumpGeneration(host hosts.Host) error {
 	if !host.IsPBS() {
@@ -70,7 +71,7 @@ func BumpGeneration(host hosts.Host) error {
 	return nil
 }
 
-// TellProxy has PBS's proxy look at a datastore's entry again. No proxy is no
+// TellProxy asks PBS's proxy to read a datastore's entry anew. A missing proxy is no
 // error.
 func TellProxy(ctx context.Context, host hosts.Host, store string) error {
 	pid := readPIDFile(host.ProxyPIDFile())
@@ -80,7 +81,7 @@ func TellProxy(ctx context.Context, host hosts.Host, store string) error {
 	ctx, cancel := context.WithTimeout(ctx, proxyTimeout)
 	defer cancel()
 	var d net.Dialer
-	// "@" is Go's way to write an abstract address.
+	// Go writes an abstract address with "@".
 	conn, err := d.DialContext(ctx, "unix", fmt.Sprintf("@%s/control-%d.sock", host.RunDir(), pid))
 	if err != nil {
 		return err

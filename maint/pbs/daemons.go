@@ -15,13 +15,13 @@ import (
 	"github.com/pbsfs/pbsfs/maint/statefile"
 )
 
-// daemonPrefix begins the names of the server's daemons; it is all that fits into
-// what the kernel keeps of them.
+// daemonPrefix is the beginning of the names of the server's daemons. The kernel keeps
+// no more of their names.
 const daemonPrefix = "proxmox-backup-"
 
-// Daemons are the processes in PBS's pid files that run. Whatever else has such
-// a pid by now is not one of them. It is an error if we cannot tell: where PBS's
-// processes cannot be seen, neither can its operations.
+// Daemons returns the running processes in PBS's pid files. Another process that has
+// such a pid by now is not one of them. If the processes cannot be seen, Daemons
+// returns an error: then PBS's operations cannot be seen either.
 func Daemons(host hosts.Host) ([]procfs.Process, error) {
 	var daemons []procfs.Process
 	var unseen error
@@ -38,13 +38,13 @@ func Daemons(host hosts.Host) ([]procfs.Process, error) {
 		}
 	}
 	if len(daemons) > 0 {
-		return daemons, nil // who sees one would see the other
+		return daemons, nil // a caller that sees one daemon would see the other
 	}
 	return nil, unseen
 }
 
-// stopped is nil where a daemon of the server's that is not found is one that does
-// not run. Some other process may have its pid.
+// stopped returns nil if a daemon of the server that was not found does not run.
+// Another process may have its pid.
 func stopped(pid int, taken bool) error {
 	v, err := procfs.Around()
 	if err != nil || v.Namespace != procfs.InitPIDNamespace || !v.All && !taken {
@@ -56,9 +56,9 @@ func stopped(pid int, taken bool) error {
 	return nil
 }
 
-// isAnother reports whether a daemon that is found is that of another server, as when a
-// container with a server of its own is shown the directories of the host's: the
-// operations files then know one with its pid that began at another time.
+// isAnother reports whether a found daemon belongs to another server, as when the
+// directories of the host's server are shown in a container that has its own server.
+// The operations files then list its pid with another start time.
 func isAnother(host hosts.Host, p procfs.Process) bool {
 	if v, err := procfs.Around(); err != nil || v.Namespace == procfs.InitPIDNamespace {
 		return false
@@ -79,8 +79,8 @@ func isAnother(host hosts.Host, p procfs.Process) bool {
 
 func isDaemon(p procfs.Process) bool { return strings.HasPrefix(p.Name, daemonPrefix) }
 
-// daemonInside returns the process of a server in a container that has that pid
-// there, 0 where there is none.
+// daemonInside returns the process of a server in a container that has this pid there,
+// 0 if there is none.
 func daemonInside(pid int) int {
 	pids, err := procfs.NumericDirs("/proc")
 	if err != nil {
@@ -99,7 +99,7 @@ func daemonInside(pid int) int {
 	return 0
 }
 
-// readPIDFile returns the pid in a pid file, 0 if there is none.
+// readPIDFile returns the pid in a pid file, 0 if the file does not exist.
 func readPIDFile(path string) int {
 	data, err := statefile.ReadLimited(path, 64)
 	if err != nil {

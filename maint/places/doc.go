@@ -1,4 +1,4 @@
-// Package places remembers which datastore was found where. All that looks at the places
-// of datastores goes through it, with no lock held, for a limited time, and once for each
-// place until the mounts have changed: places may hang.
+// Package places remembers which datastore was found where. Every look at the place of
+// a datastore goes through this package, because a place may hang: with no lock held,
+// for a limited time, and once for each place until the mounts have changed.
 package places

@@ -20,18 +20,18 @@ import (
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
-// Spot is what was found where a datastore is said to be.
+// Spot is what was found at the place of a datastore.
 type Spot struct {
 	// Dir is the directory, without symbolic links as far as it could be followed.
 	Dir string
-	// ID is the datastore's; not seen where there is none.
+	// ID is the datastore's identity; it is not seen if there is no datastore.
 	ID identity.ID
-	// source is the block device that the file system says it lies on, or "".
+	// source is the block device that the file system names, or "".
 	source string
 }
 
-// Memory remembers what was found where. All that looks at places of datastores
-// goes through it, with no lock held: they may hang.
+// Memory remembers what was found where. Every look at the place of a datastore goes
+// through it, with no lock held, because a place may hang.
 type Memory struct {
 	Spots *reach.Memory[Spot]
 	uuids *reach.Memory[string] // by device
@@ -41,7 +41,7 @@ type Memory struct {
 	epoch uint64 // goes up when the mounts have changed
 }
 
-// NewMemory makes a memory of nothing.
+// NewMemory makes an empty memory.
 func NewMemory() *Memory {
 	return &Memory{
 		Spots: reach.NewMemory(findSpot),
@@ -80,8 +80,8 @@ func findSpot(path string, entering func(mount uint64)) (Spot, error) {
 	return s, nil
 }
 
-// OnDisk returns a directory in which a datastore that is told by its place on a disk
-// can be seen, if that is mounted anywhere.
+// OnDisk returns a directory in which a datastore that is identified by its place on a
+// disk can be seen, if the disk is mounted anywhere.
 func (p *Memory) OnDisk(ctx context.Context, id identity.ID) (dir string, ok bool) {
 	dev, err := device.FindDevice("UUID=" + id.UUID)
 	if err != nil {
@@ -93,7 +93,7 @@ func (p *Memory) OnDisk(ctx context.Context, id identity.ID) (dir string, ok boo
 			rest, _ := filepath.Rel(m.Root, id.Path)
 			dirs = append(dirs, filepath.Join(m.Point, rest))
 		}
-		dirs = append(dirs, filepath.Join(m.Point, id.Path)) // of a subvolume that is the default
+		dirs = append(dirs, filepath.Join(m.Point, id.Path)) // in a subvolume that is the default
 	}
 	p.LookFor(ctx, nil, dirs...)
 	for _, dir := range dirs {
@@ -104,8 +104,8 @@ func (p *Memory) OnDisk(ctx context.Context, id identity.ID) (dir string, ok boo
 	return "", false
 }
 
-// Present is what is left of an identity when the disk that it was seen on has been
-// unplugged: it comes back under another number.
+// Present returns what remains of an identity when its disk has been unplugged: the
+// disk gets another device number when it comes back.
 func Present(id identity.ID) identity.ID {
 	var major, minor uint32
 	if n, _ := fmt.Sscanf(id.Disk, "%d:%d", &major, &minor); n != 2 || id.UUID == "" {
@@ -117,8 +117,8 @@ func Present(id identity.ID) identity.ID {
 	return id
 }
 
-// Refresh looks whether the mounts have changed since the last time, and returns
-// a number that tells.
+// Refresh looks whether the mounts have changed since the last time. It returns a
+// number that is different after a change.
 func (p *Memory) Refresh() uint64 {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	sum := sha256.Sum256(text)
@@ -142,14 +142,14 @@ func (p *Memory) Changed() uint64 {
 	return p.epoch
 }
 
-// Now returns the number that goes up when the mounts have changed.
+// Now returns the number that grows whenever the mounts have changed.
 func (p *Memory) Now() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.epoch
 }
 
-// LookFor looks at the places of entries, and at other directories.
+// LookFor looks at the places of entries and at other directories.
 func (p *Memory) LookFor(ctx context.Context, list []cfg.Datastore, dirs ...string) {
 	all, uuids := slices.Clone(dirs), slices.Clone(dirs)
 	removable := slices.ContainsFunc(list, cfg.Datastore.Removable)
@@ -172,14 +172,14 @@ func (p *Memory) LookFor(ctx context.Context, list []cfg.Datastore, dirs ...stri
 	p.uuids.Look(ctx, devices...)
 }
 
-// LookedAt reports whether a directory was looked at, be it long ago.
+// LookedAt reports whether a directory was looked at, however long ago.
 func (p *Memory) LookedAt(dir string) bool {
 	_, _, ok := p.Spots.Last(dir)
 	return ok
 }
 
-// At returns what was found at a directory when it was last looked at. ok is
-// false if nobody has, since the mounts have changed.
+// At returns what was found at a directory by the last look at it. ok is false if there
+// was no look since the mounts have changed.
 func (p *Memory) At(dir string) (s Spot, err error, ok bool) {
 	if s, err, ok = p.Spots.Known(dir); !ok {
 		s, err, _ = p.Spots.Last(dir)
@@ -195,25 +195,25 @@ func (p *Memory) At(dir string) (s Spot, err error, ok bool) {
 	return s, err, ok
 }
 
-// Of returns which datastore an entry means, as far as that is known.
+// Of returns the datastore that an entry means, as far as that is known.
 func (p *Memory) Of(d cfg.Datastore) (s Spot, err error, ok bool) {
 	if d.Path == "" {
 		return Spot{}, os.ErrNotExist, true
 	}
 	s, err, ok = p.At(d.Dir())
 	another := s.ID.UUID != "" && !strings.EqualFold(s.ID.UUID, d.BackingDevice)
-	if d.Removable() && (!s.ID.Seen() || another) { // another disk in its place is not what it means
+	if d.Removable() && (!s.ID.Seen() || another) { // the entry does not mean another disk in its place
 		s.ID = identity.ID{UUID: strings.ToLower(d.BackingDevice), Path: filepath.Join("/", d.Path)}
 	}
 	return s, err, ok
 }
 
-// Untouchable reports whether the place of an entry must be left alone: its file
-// system may be about to be unmounted, and who looks at it is in the way.
+// Untouchable reports whether the place of an entry must be left alone: its file system
+// may be about to be unmounted, and a look at it would hinder that.
 func Untouchable(d cfg.Datastore) bool {
 	return d.Mode.Type == cfg.Unmount || d.Mode.Type == cfg.Delete || d.Mode.Type == cfg.Offline
 }
 
-// ErrInTree says that a path leads into a mounted tree of pbsfs, where nobody looks
-// who was not told to.
+// ErrInTree says that a path leads into a mounted tree of pbsfs, which is not looked at
+// without an explicit request.
 var ErrInTree = errors.New("lies in a mounted tree of pbsfs")

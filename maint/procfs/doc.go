@@ -1,6 +1,6 @@
-// Package procfs knows processes by what /proc says of them. A [Process] is a pid and
-// the time when it began: a pid alone is given out again. What cannot be seen from
-// this pid namespace is not judged: see [Sight].
+// Package procfs identifies processes by what /proc says of them. A [Process] is a pid
+// and a start time, because the kernel uses a pid again. A process that cannot be seen
+// from this pid namespace is not judged: see [Sight].
 //
-// It takes no locks and keeps nothing.
+// The package takes no locks and keeps no state.
 package procfs

@@ -2,7 +2,7 @@ package procfs
 
 import "os"
 
-// NamesIn lists a directory of operations files; one that is not there is empty.
+// NamesIn lists a directory of operations files. A missing directory counts as empty.
 func NamesIn(dir string) []string {
 	f, err := os.Open(dir)
 	if err != nil {

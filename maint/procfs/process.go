@@ -11,16 +11,16 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// Process is a process as the operations file knows it: a pid alone may since
-// belong to another one.
+// Process is a process as the operations file identifies it: a pid alone may belong to
+// another process by now.
 type Process struct {
 	PID       int
 	StartTime uint64 // clock ticks since boot, on the machine's clock
 	Name      string
 }
 
-// LookProcess looks at a process and says whether it runs. One that has ended
-// and only waits for its parent does not.
+// LookProcess looks at a process and reports whether it runs. A process that has ended
+// and only waits for its parent does not run.
 func LookProcess(pid int) (Process, bool) {
 	p := Process{PID: pid}
 	st, ok := ReadStat(pid)
@@ -32,8 +32,8 @@ func LookProcess(pid int) (Process, bool) {
 	return p, true
 }
 
-// ProcessOf returns the process that a thread belongs to; the thread itself if
-// that cannot be told any more.
+// ProcessOf returns the process of a thread, or the thread itself if its process can no
+// longer be found out.
 func ProcessOf(tid int) int {
 	if pid, err := strconv.Atoi(StatusLine(tid, "Tgid:")); err == nil {
 		return pid
@@ -41,7 +41,7 @@ func ProcessOf(tid int) int {
 	return tid
 }
 
-// StatusLine returns a line of /proc/PID/status without its name.
+// StatusLine returns the value of a line of /proc/PID/status.
 func StatusLine(pid int, name string) string {
 	data, err := os.ReadFile(ProcPath(pid, "status"))
 	if err != nil {
@@ -55,32 +55,32 @@ func StatusLine(pid int, name string) string {
 	return ""
 }
 
-// OwnedBy reports whether a process runs as that user, and as no other one.
+// OwnedBy reports whether a process runs as that user only.
 func OwnedBy(pid, uid int) bool {
 	ids := strings.Fields(StatusLine(pid, "Uid:"))
 	want := strconv.Itoa(uid)
 	return len(ids) >= 2 && ids[0] == want && ids[1] == want
 }
 
-// Alive reports whether the process that is called so here runs.
+// Alive reports whether the process with this pid and start time runs.
 func Alive(pid int, starttime uint64) bool { return LookAt(pid, starttime) == Runs }
 
 // procStat is what /proc/PID/stat says of a process.
 type procStat struct {
 	State     byte // of its first thread
 	threads   int
-	starttime uint64 // of the machine's clock, whatever our time namespace
+	starttime uint64 // by the machine's clock, in any time namespace
 }
 
-// runs is false for a zombie. Where only the first thread has ended, or a
-// killed process's threads end one by one, the descriptors are still open: the
-// process runs until the last thread is gone.
+// runs is false for a zombie. If only the first thread has ended, or the threads of a
+// killed process end one by one, the descriptors are still open: the process runs until
+// the last thread is gone.
 func (s procStat) runs() bool {
 	return s.State != 'X' && (s.State != 'Z' || s.threads > 1)
 }
 
-// startedAt compares start times of which one may have been rounded in another
-// time namespace.
+// startedAt compares start times. One of them may have been rounded in another time
+// namespace.
 func (s procStat) startedAt(t uint64) bool {
 	if _, exact := bootOffset(); !exact {
 		return s.starttime+1 >= t && t+1 >= s.starttime
@@ -88,7 +88,7 @@ func (s procStat) startedAt(t uint64) bool {
 	return s.starttime == t
 }
 
-// ReadStat reads what /proc says of a process; false if there is none.
+// ReadStat reads what /proc says of a process; false if there is no such process.
 func ReadStat(pid int) (procStat, bool) {
 	if pid <= 0 {
 		return procStat{}, false
@@ -99,12 +99,12 @@ func ReadStat(pid int) (procStat, bool) {
 	}
 	st, ok := parseStat(data)
 	ticks, _ := bootOffset()
-	st.starttime -= uint64(ticks) // wraps around as it should for less than zero
+	st.starttime -= uint64(ticks) // a negative sum wraps around, as it should
 	return st, ok
 }
 
-// parseStat reads fields 3, 20 and 22 of /proc/PID/stat. The name before them
-// is the process's own choice and may hold anything, ")" too.
+// parseStat reads fields 3, 20 and 22 of /proc/PID/stat. The process chooses the name
+// before them, so the name may hold any characters, even ")".
 func parseStat(data []byte) (procStat, bool) {
 	i := bytes.LastIndexByte(data, ')')
 	if i < 0 {
@@ -119,8 +119,8 @@ func parseStat(data []byte) (procStat, bool) {
 	return procStat{fields[0][0], threads, start}, err1 == nil && err2 == nil
 }
 
-// ProcessName is the kernel's name for the process, completed from its command
-// line where the kernel cut it off.
+// ProcessName returns the kernel's name for the process. If the kernel has cut it off,
+// the command line completes it.
 func ProcessName(pid int) string {
 	const kernelLimit = 15
 	comm, _ := os.ReadFile(ProcPath(pid, "comm"))
@@ -135,7 +135,7 @@ func ProcessName(pid int) string {
 	return text.Printable(name)
 }
 
-// ProcPath is the path of something in a process's directory of /proc.
+// ProcPath returns the path of a file in a process's directory in /proc.
 func ProcPath(pid int, name string) string {
 	return "/proc/" + strconv.Itoa(pid) + "/" + name
 }

@@ -11,10 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Numbers of processes mean something in one pid namespace only, and start times
-// in one time namespace. What /proc shows may be the numbers of another namespace
-// than ours. So we are called what /proc calls us, and remember whose numbers
-// those are.
+// A pid has a meaning in one pid namespace only, and a start time in one time
+// namespace. /proc may show the pids of another namespace than ours. So we identify
+// ourselves by the pid that /proc gives us, and remember its namespace.
 
 // The first pid namespace and the first time namespace, fixed in the kernel.
 const (
@@ -22,19 +21,18 @@ const (
 	initTimeNamespace = "time:[4026531834]"
 )
 
-// view is what this process sees of others.
+// view describes which other processes this process sees.
 type view struct {
 	me Process
-	// Namespace has the numbers that /proc shows, "" if that cannot be told.
+	// Namespace is the namespace of the pids in /proc, "" if it cannot be told.
 	Namespace string
-	// ours says that those are the numbers that system calls take, too.
+	// ours says that system calls take the same pids.
 	ours bool
-	// All says that a process that /proc does not show does not exist in that
-	// namespace.
+	// All says that /proc shows every process of that namespace.
 	All bool
 }
 
-// Around is the view of this process, which stays the same as long as it runs.
+// Around returns the view of this process, which stays the same as long as it runs.
 var Around = sync.OnceValues(lookAround)
 
 func lookAround() (view, error) {
@@ -57,14 +55,14 @@ func lookAround() (view, error) {
 	return v, nil
 }
 
-// NumbersOf returns the numbers of a process, from the namespace that /proc shows
-// to the process's own.
+// NumbersOf returns the pids of a process, from the one in the namespace that /proc
+// shows to the one in the process's own namespace.
 func NumbersOf(pid int) []string {
 	return strings.Fields(StatusLine(pid, "NSpid:"))
 }
 
-// shownNamespace names the namespace whose numbers /proc shows: ours, or else that
-// of a process which has one number only there. Which of them lets us look differs.
+// shownNamespace names the namespace whose pids /proc shows: ours, or else that of a
+// process that has only one pid there. Which of them may be looked at differs.
 func shownNamespace(ours bool) string {
 	if ours {
 		ns, _ := os.Readlink("/proc/self/ns/pid")
@@ -83,36 +81,36 @@ func shownNamespace(ours bool) string {
 	return ""
 }
 
-// seesAll reports whether the processes of others are shown: with the option
-// hidepid they are not, not even the first one.
+// seesAll reports whether other users' processes are shown. With the option hidepid
+// they are not, not even the first process.
 func seesAll() bool {
 	_, err := os.Stat("/proc/1/stat")
 	return err == nil
 }
 
-// Self is this process, as others find it in /proc.
+// Self returns this process as others find it in /proc.
 func Self() (Process, error) {
 	v, err := Around()
 	return v.me, err
 }
 
-// OwnNumbers reports whether /proc calls processes what the kernel calls them when it
-// speaks to this process.
+// OwnNumbers reports whether /proc shows the same pids that the kernel gives this
+// process.
 func OwnNumbers() bool {
 	v, err := Around()
 	return err == nil && v.ours
 }
 
-// ProcessMark names a process for whoever reads it later, perhaps in another
+// ProcessMark identifies a process for a later reader, which may be in another
 // namespace.
 type ProcessMark struct {
 	PID       int    `json:"pid"`
 	StartTime uint64 `json:"starttime"`
-	// Namespace is that of the pid, "" for the first one.
+	// Namespace is the namespace of the pid, "" for the first one.
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// MarkSelf is the mark of this process.
+// MarkSelf returns the mark of this process.
 func MarkSelf() (ProcessMark, error) {
 	v, err := Around()
 	if err != nil {
@@ -128,12 +126,12 @@ func MarkSelf() (ProcessMark, error) {
 	return m, nil
 }
 
-// Sight is what can be said of a process.
+// Sight is what is known of a process.
 type Sight uint8
 
-// What can be said of a process.
+// The values of Sight.
 const (
-	Unseen Sight = iota // it cannot be seen from here whether it runs
+	Unseen Sight = iota // whether it runs cannot be seen from here
 	Runs
 	Ended
 )
@@ -151,7 +149,7 @@ func (m ProcessMark) Look() Sight {
 	return LookAt(m.PID, m.StartTime)
 }
 
-// LookAt reports whether a process runs that is called so here.
+// LookAt reports whether a process with this pid and start time runs.
 func LookAt(pid int, starttime uint64) Sight {
 	if pid <= 0 {
 		return Ended
@@ -169,14 +167,14 @@ func LookAt(pid int, starttime uint64) Sight {
 	case v.All:
 		return Ended
 	case v.ours && errors.Is(unix.Kill(pid, 0), unix.ESRCH):
-		return Ended // hidden processes exist for kill
+		return Ended // kill also finds processes that /proc hides
 	}
 	return Unseen
 }
 
-// bootOffset is how much later than the machine's, in clock ticks, the start times
-// are that /proc shows in our time namespace. exact is false where that is no whole
-// number.
+// bootOffset is how many clock ticks the start times that /proc shows in our time
+// namespace are later than those of the machine's clock. exact is false if that is no
+// whole number.
 var bootOffset = sync.OnceValues(func() (ticks int64, exact bool) {
 	ns, err := os.Readlink("/proc/self/ns/time")
 	if err != nil || ns == initTimeNamespace {
@@ -184,7 +182,7 @@ var bootOffset = sync.OnceValues(func() (ticks int64, exact bool) {
 	}
 	children, err := os.Readlink("/proc/self/ns/time_for_children")
 	if err != nil || children != ns {
-		return 0, true // the offsets are for the children
+		return 0, true // the offsets apply only to the children
 	}
 	text, err := os.ReadFile("/proc/self/timens_offsets")
 	if err != nil {
@@ -203,7 +201,7 @@ func parseBootOffset(text string) (ticks int64, exact bool) {
 		s, err1 := strconv.ParseInt(f[1], 10, 64)
 		ns, err2 := strconv.ParseInt(f[2], 10, 64)
 		if err1 == nil && err2 == nil {
-			const perSecond, nanoseconds = 100, 1e7 // the kernel shows hundredths everywhere
+			const perSecond, nanoseconds = 100, 1e7 // the kernel shows hundredths on all machines
 			return s*perSecond + ns/nanoseconds, ns%nanoseconds == 0
 		}
 	}

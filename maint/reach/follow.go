@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TreeType is the type of a mounted tree of pbsfs in the mount table.
+// TreeType is the type of a mounted pbsfs tree in the mount table.
 const TreeType = "fuse.pbsfs"
 
 // maxLinks is how many symbolic links one path may have, as in the kernel.
@@ -18,26 +18,25 @@ const maxLinks = 40
 
 // Place is where a path leads.
 type Place struct {
-	// Path is the path without symbolic links, "." and "..". Where the path
-	// could not be followed to its end, the rest is as it was written.
+	// Path is the path without symbolic links, "." and "..". If the path could not be
+	// followed to its end, the rest is as it was written.
 	Path string
-	// Mount is the ID of the mount that it lies on.
+	// Mount is the ID of the mount on which the place lies.
 	Mount uint64
 	// Dev, Ino and Mode are those of what is there.
 	Dev, Ino uint64
 	Mode     uint32
-	// Tree says that the path leads to, or into, a mounted tree of pbsfs, whose
-	// top is at Top. Dev, Ino and Mode are zero then: nobody asked.
+	// Tree says that the path leads to, or into, a mounted tree of pbsfs with its top
+	// at Top. Dev, Ino and Mode are zero then, because the tree is not asked.
 	Tree bool
 	Top  string
 }
 
-// IsDir reports whether a directory is there, as far as was looked.
+// IsDir reports whether a directory was found at the place.
 func (p Place) IsDir() bool { return p.Mode&unix.S_IFMT == unix.S_IFDIR }
 
-// Abs returns the path from the root, without looking at anything: a working
-// directory may hang as well. "." and ".." stay, for what they mean depends on
-// symbolic links.
+// Abs returns the path from the root. It looks at nothing, because a working directory
+// may hang as well. "." and ".." stay, because their meaning depends on symbolic links.
 func Abs(path string) (string, error) {
 	if strings.HasPrefix(path, "/") {
 		return path, nil
@@ -52,11 +51,11 @@ func Abs(path string) (string, error) {
 	return strings.TrimSuffix(dir, "/") + "/" + path, nil
 }
 
-// Follow follows a path to its end. The answer's Path is set also beside an
-// error. Nobody bounds the time that takes: see [Resolve].
+// Follow follows a path to its end. The answer's Path is set even if there is an error.
+// Follow has no time limit: see [Resolve].
 func Follow(path string) (Place, error) { return FollowVia(path, func(uint64) {}) }
 
-// FollowVia is Follow, and says of each mount that it is about to be asked.
+// FollowVia is Follow. It calls at for each mount that it is about to ask.
 func FollowVia(path string, at func(mount uint64)) (Place, error) {
 	path, err := Abs(path)
 	if err != nil {
@@ -91,7 +90,7 @@ func parts(path string) []string {
 	return out
 }
 
-// walk is on its way along a path.
+// walk is a position on a path.
 type walk struct {
 	fd       int // of at; -1 before the start
 	at       Place
@@ -107,7 +106,7 @@ func (w *walk) close() {
 	}
 }
 
-// start stands on the root directory.
+// start begins at the root directory.
 func (w *walk) start() error {
 	w.close()
 	fd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -143,8 +142,8 @@ func (w *walk) step(name string) error {
 	return nil
 }
 
-// open opens a component of where the walk stands, and asks nothing of what is
-// mounted there.
+// open opens a component of the present directory. It asks nothing of a file system
+// that is mounted there.
 func (w *walk) open(name string, flags int) (int, error) {
 	for {
 		fd, err := unix.Openat(w.fd, name, unix.O_PATH|unix.O_CLOEXEC|flags, 0)
@@ -154,7 +153,7 @@ func (w *walk) open(name string, flags int) (int, error) {
 	}
 }
 
-// trigger has what is to be mounted by itself mounted.
+// trigger makes an automount happen.
 func (w *walk) trigger(old int, name string) (int, Place, error) {
 	unix.Close(old)
 	fd, err := w.open(name, unix.O_NOFOLLOW|unix.O_DIRECTORY)
@@ -168,7 +167,7 @@ func (w *walk) trigger(old int, name string) (int, Place, error) {
 	return fd, place, err
 }
 
-// link follows a symbolic link, which fd is.
+// link follows the symbolic link fd.
 func (w *walk) link(fd int, name string, link Place) error {
 	defer unix.Close(fd)
 	if w.links++; w.links > maxLinks {
@@ -190,7 +189,7 @@ func (w *walk) link(fd int, name string, link Place) error {
 	return nil
 }
 
-// jump follows a link of /proc, which leads where its text does not say.
+// jump follows a link of /proc, which does not lead where its text says.
 func (w *walk) jump(name string) error {
 	fd, err := w.open(name, 0)
 	if err != nil {
@@ -219,8 +218,8 @@ func (w *walk) to(fd int, place Place, path string) {
 	w.fd, w.at = fd, place
 }
 
-// leaveTree goes on with what is left of the path where that leads into a tree:
-// as it is written, without looking. It may lead out again.
+// leaveTree handles a path that leads into a tree: the rest is followed as it is
+// written, without looking. It may lead out of the tree again.
 func (w *walk) leaveTree() error {
 	if !w.at.Tree || len(w.rest) == 0 {
 		return nil
@@ -238,10 +237,10 @@ func (w *walk) leaveTree() error {
 	return w.start()
 }
 
-// look says what fd is, without asking a tree of pbsfs anything.
+// look describes fd, without asking a tree of pbsfs anything.
 func (w *walk) look(fd int) (Place, error) {
 	var st unix.Statx_t
-	// Only what the kernel knows by itself.
+	// quiet asks only for what the kernel knows by itself.
 	const quiet = unix.AT_EMPTY_PATH | unix.AT_STATX_DONT_SYNC
 	if err := unix.Statx(fd, "", quiet, unix.STATX_MNT_ID, &st); err != nil {
 		return Place{}, err
@@ -274,7 +273,8 @@ func (w *walk) typeOf(mount uint64, fd int) (string, error) {
 	if kind, ok := w.types[mount]; ok {
 		return kind, nil
 	}
-	// In no table of ours: taken away meanwhile, or in another namespace.
+	// The mount is in none of our tables: it was taken away meanwhile, or belongs to
+	// another namespace.
 	w.entering(mount)
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Memory remembers what was found at paths. It is safe for concurrent use; the
-// zero value is not usable.
+// Memory remembers what was found at paths. It is safe for concurrent use; the zero
+// value is not usable.
 //
-// Looking at a path goes on in a goroutine until it ends, however long that
-// takes; it is waited for once, and no other one is started for that path as long
-// as the mount is there on which the look hangs.
+// A look at a path goes on in a goroutine until it ends, however long that takes. It is
+// waited for once. No other look at that path starts while the mount on which the look
+// hangs is still there.
 type Memory[T any] struct {
 	find func(path string, entering func(mount uint64)) (T, error)
 
@@ -30,21 +30,21 @@ type look[T any] struct {
 
 	// Guarded by Memory.mu.
 	ended  bool     // found and err are there
-	waited bool     // somebody has waited in vain
-	mount  uint64   // that was asked last
-	before *look[T] // the one that ended last, while this one goes on
+	waited bool     // a caller has waited in vain
+	mount  uint64   // the mount that was asked last
+	before *look[T] // the look that ended last, while this one goes on
 	stale  bool     // the mounts have changed since
 }
 
-// NewMemory returns a memory of what find finds. find says which mount it is
-// about to ask.
+// NewMemory returns a memory for the results of find. find calls entering for each
+// mount that it is about to ask.
 func NewMemory[T any](find func(path string, entering func(mount uint64)) (T, error)) *Memory[T] {
 	return &Memory[T]{find: find, looks: make(map[string]*look[T])}
 }
 
-// believed is for how many times as long as looking took its result is believed
-// where nothing is known to have changed, and leastBelieved the least of that.
-// What is looked at quickly is looked at often.
+// believed is for how many times the duration of a look its result is believed, if no
+// change is known. leastBelieved is the shortest such time. So a path that answers
+// quickly is looked at often.
 const (
 	believed      = 1000
 	leastBelieved = time.Second
@@ -54,9 +54,9 @@ func (l *look[T]) fresh(now time.Time) bool {
 	return !l.stale && now.Sub(l.started) < max(leastBelieved, believed*l.took)
 }
 
-// Known returns what was found at a path when it was last looked at, without
-// looking. ok is false if it has to be looked at (again). The error is ErrHangs
-// as long as a look that was waited for has not ended.
+// Known returns what the last look found at a path, without looking. ok is false if the
+// path has to be looked at. The error is ErrHangs as long as a look that was waited for
+// has not ended.
 func (m *Memory[T]) Known(path string) (found T, err error, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -72,8 +72,8 @@ func (m *Memory[T]) Known(path string) (found T, err error, ok bool) {
 	return found, nil, false
 }
 
-// Last returns what was found at a path when a look at it last ended, be it long
-// ago. ok is false if none has.
+// Last returns the result of the last look at a path that has ended, however long ago.
+// ok is false if none has ended.
 func (m *Memory[T]) Last(path string) (found T, err error, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -90,7 +90,7 @@ func (m *Memory[T]) Last(path string) (found T, err error, ok bool) {
 	return l.found, l.err, true
 }
 
-// Forget has a path looked at again the next time.
+// Forget makes the next Look look at a path anew.
 func (m *Memory[T]) Forget(path string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -99,9 +99,9 @@ func (m *Memory[T]) Forget(path string) {
 	}
 }
 
-// Look looks at paths, all at once, and waits for [Patience] at most, or until
-// ctx ends. What was found is [Memory.Known] then. A path whose last look is
-// recent is not looked at again.
+// Look looks at paths, all at once. It waits for at most [Patience], or until ctx ends.
+// [Memory.Known] returns the results then. A path whose last look is recent is not
+// looked at again.
 func (m *Memory[T]) Look(ctx context.Context, paths ...string) {
 	timer := time.NewTimer(Patience)
 	defer timer.Stop()
@@ -110,7 +110,7 @@ func (m *Memory[T]) Look(ctx context.Context, paths ...string) {
 		select {
 		case <-l.done:
 		case <-timer.C:
-			timer.Reset(0) // for those who come after
+			timer.Reset(0) // for the callers that come after
 			late = append(late, l)
 		case <-ctx.Done():
 			return
@@ -123,7 +123,7 @@ func (m *Memory[T]) Look(ctx context.Context, paths ...string) {
 	}
 }
 
-// start starts what looks have to be started, and returns those to be waited for.
+// start starts the looks that are needed, and returns those to wait for.
 func (m *Memory[T]) start(paths []string) []*look[T] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -157,8 +157,8 @@ func (m *Memory[T]) run(l *look[T], path string) {
 	close(l.done)
 }
 
-// Changed has every path looked at again: the mounts have changed. A look that
-// hangs goes on if its mount is still there, and is still not waited for.
+// Changed makes the next Look look at every path anew, because the mounts have changed.
+// A look that hangs goes on if its mount is still there, and is still not waited for.
 func (m *Memory[T]) Changed() {
 	types, err := mountTypes()
 	m.mu.Lock()
@@ -166,7 +166,7 @@ func (m *Memory[T]) Changed() {
 	for path, l := range m.looks {
 		_, there := types[l.mount]
 		if !l.ended && err == nil && !there {
-			delete(m.looks, path) // whatever it finds is nothing any more
+			delete(m.looks, path) // its result no longer matters
 		}
 		l.stale = true
 	}

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Patience is how long what may hang is waited for.
+// Patience bounds the wait for a file system that may hang.
 const Patience = 2 * time.Second
 
 // ErrHangs says that a file system did not answer in time.
 var ErrHangs = errors.New("does not answer")
 
-// Try does what may hang, and waits for it for [Patience] at most, or until ctx
-// ends. What hangs goes on in a goroutine of its own until it ends by itself.
+// Try calls do, which may hang, and waits for at most [Patience], or until ctx ends. A
+// call that hangs goes on in a goroutine of its own until it ends by itself.
 func Try[T any](ctx context.Context, do func() (T, error)) (T, error) {
 	type answer struct {
 		got T
@@ -39,8 +39,8 @@ func Try[T any](ctx context.Context, do func() (T, error)) (T, error) {
 	}
 }
 
-// Resolve follows a path to its end, in bounded time. The answer's Path is set
-// also beside an error; where the path hangs, it is the path as it is written.
+// Resolve follows a path to its end, in bounded time. The answer's Path is set even if
+// there is an error; if the path hangs, it is the path as it is written.
 func Resolve(ctx context.Context, path string) (Place, error) {
 	place, err := Try(ctx, func() (Place, error) { return Follow(path) })
 	if place.Path == "" {
@@ -52,9 +52,9 @@ func Resolve(ctx context.Context, path string) (Place, error) {
 	return place, err
 }
 
-// Answers reports whether what lies at a path can be asked without being caught, in
-// bounded time. A path that leads nowhere can. Unlike the rest of this package it
-// looks into a mounted tree of pbsfs, for those who were told to.
+// Answers reports whether the file system at a path answers in bounded time. A path
+// that leads nowhere counts as answering. Unlike the rest of this package, Answers
+// looks into a mounted tree of pbsfs, for callers that were told to do so.
 func Answers(ctx context.Context, path string) error {
 	place, err := Resolve(ctx, path)
 	if err == nil && place.Tree {

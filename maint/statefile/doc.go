@@ -1,4 +1,5 @@
-// Package statefile locks, reads and replaces small files that other programs share:
-// in one step, with the owner and mode that they expect, and never longer than they may
-// be. A lock that is held for too long is an error that says by whom.
+// Package statefile locks, reads and replaces small files that other programs share. It
+// replaces a file in one step, with the owner and mode that those programs expect, and
+// reads no more than a limit. If a lock is held for too long, the error names its
+// holder.
 package statefile

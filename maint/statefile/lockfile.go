@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// LockTimeout is PBS's own.
+	// LockTimeout bounds the wait for a lock; PBS has the same limit.
 	LockTimeout = 10 * time.Second
 	// LockMode is the mode PBS gives its lock files and operations files.
 	LockMode = 0o660
@@ -30,11 +30,11 @@ const (
 // ErrLocked is found in a [*LockError].
 var ErrLocked = errors.New("lock is held by another process")
 
-// LockError says that a lock was not to be had in time, and who has it.
+// LockError says that a lock could not be had in time, and which process holds it.
 type LockError struct {
 	File   string
 	Waited time.Duration
-	Holder procfs.Process // zero if it cannot be seen
+	Holder procfs.Process // zero if the process cannot be seen
 }
 
 // Error names the lock file and its holder.
@@ -49,39 +49,38 @@ func (e *LockError) Error() string {
 // Is matches ErrLocked.
 func (e *LockError) Is(target error) bool { return target == ErrLocked }
 
-// Lock is a flock on a lock file that is never removed. It belongs to the
-// open file, so two of one process exclude each other as well.
+// Lock is a flock on a lock file that is never removed. It belongs to the open file, so
+// two locks of one process exclude each other as well.
 type Lock struct{ File *os.File }
 
-// Unlock gives the lock back. A nil Lock is none.
+// Unlock releases the lock. It may be called on nil.
 func (l *Lock) Unlock() {
 	if l != nil && l.File != nil {
 		l.File.Close() // gives the flock back
 	}
 }
 
-// LockFile takes the exclusive lock at path, creating the file as PBS does,
-// and gives up after lockTimeout or when ctx ends.
+// LockFile takes the exclusive lock at path, and creates the file as PBS does. It gives
+// up after LockTimeout or when ctx ends.
 func LockFile(ctx context.Context, path string, own Owner, mode os.FileMode) (*Lock, error) {
 	return WaitLock(ctx, path, unix.LOCK_EX, func() (*os.File, error) { return OpenLock(path, own, mode) }, nil)
 }
 
-// LockFromUsers is lockFile for root, of a lock that every user can have.
+// LockFromUsers is LockFile for root, for a lock that every user can take.
 func LockFromUsers(ctx context.Context, path string, own Owner, mode os.FileMode) (*Lock, error) {
 	open := func() (*os.File, error) { return OpenLock(path, own, mode) }
 	return WaitLock(ctx, path, unix.LOCK_EX, open, &seizer{path: path, own: own, mode: mode})
 }
 
-// ShareLock takes the shared lock on somebody else's lock file, which must
-// exist.
+// ShareLock takes the shared lock on another user's lock file, which must exist.
 func ShareLock(ctx context.Context, path string) (*Lock, error) {
 	return WaitLock(ctx, path, unix.LOCK_SH, func() (*os.File, error) {
 		return os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	}, nil)
 }
 
-// WaitLock tries until it has the lock; take, if there is one, takes it from who has
-// it.
+// WaitLock tries until it has the lock. If take is not nil, it takes the lock from its
+// holder.
 func WaitLock(ctx context.Context, path string, how int, open func() (*os.File, error), take *seizer) (*Lock, error) {
 	start, poll := time.Now(), lockPollMin
 	deadline := time.NewTimer(LockTimeout)
@@ -108,7 +107,7 @@ func WaitLock(ctx context.Context, path string, how int, open func() (*os.File, 
 	}
 }
 
-// tryLock returns nothing at all while the lock is held by somebody.
+// tryLock returns nil and no error while another process holds the lock.
 func tryLock(path string, how int, open func() (*os.File, error)) (*Lock, error) {
 	f, err := open()
 	if err != nil {
@@ -125,7 +124,7 @@ func tryLock(path string, how int, open func() (*os.File, error)) (*Lock, error)
 	return nil, fmt.Errorf("lock %s: %w", path, err)
 }
 
-// Flock is flock(2), again when a signal has interrupted it.
+// Flock calls flock(2), and repeats the call if a signal interrupts it.
 func Flock(f *os.File, how int) error {
 	for {
 		err := unix.Flock(int(f.Fd()), how)
@@ -142,9 +141,8 @@ func SameFile(f *os.File, path string) bool {
 	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }
 
-// OpenLock opens a lock file. One that is missing appears with its final mode
-// and owner: PBS's proxy runs as another user and must never meet it
-// otherwise.
+// OpenLock opens a lock file. A missing file appears with its final mode and owner:
+// PBS's proxy runs as another user and must never find it with others.
 func OpenLock(path string, own Owner, mode os.FileMode) (*os.File, error) {
 	const flags = os.O_RDWR | os.O_APPEND | syscall.O_NOFOLLOW
 	f, err := os.OpenFile(path, flags, 0)
@@ -166,7 +164,7 @@ func OpenLock(path string, own Owner, mode os.FileMode) (*os.File, error) {
 	return os.OpenFile(path, flags, 0)
 }
 
-// LockHolder finds who has the lock, as far as the kernel tells.
+// LockHolder finds the process that holds the lock, as far as the kernel tells.
 func LockHolder(path string) procfs.Process {
 	var st unix.Stat_t
 	if unix.Stat(path, &st) != nil {
@@ -175,7 +173,7 @@ func LockHolder(path string) procfs.Process {
 	return FlockHolder(st)
 }
 
-// FlockHolder finds who has a lock on a file.
+// FlockHolder finds the process that holds a lock on a file.
 func FlockHolder(st unix.Stat_t) procfs.Process {
 	f, err := os.Open("/proc/locks")
 	if err != nil {
@@ -202,14 +200,14 @@ func FlockHolder(st unix.Stat_t) procfs.Process {
 
 // lockLine is a line of /proc/locks about a flock.
 type lockLine struct {
-	pid   int // of who took it, which need not be there any more
+	pid   int // of the process that took the lock, which may have ended
 	dev   string
 	ino   uint64
 	waits bool
 }
 
-// parseLock reads a line like "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF".
-// Lines with "->" are those who wait.
+// parseLock reads a line like "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF". Lines
+// with "->" are about processes that wait.
 func parseLock(line string) (l lockLine, ok bool) {
 	f := strings.Fields(line)
 	if len(f) > 1 && f[1] == "->" {
@@ -229,8 +227,8 @@ func parseLock(line string) (l lockLine, ok bool) {
 	return l, err == nil
 }
 
-// MakeDir creates a directory and the missing ones above it, with our owner
-// and mode. One that exists stays as it is.
+// MakeDir creates a directory and its missing parents, with our owner and mode. A
+// directory that exists stays as it is.
 func MakeDir(dir string, own Owner, mode os.FileMode) error {
 	if st, err := os.Stat(dir); err == nil {
 		if !st.IsDir() {

@@ -1,7 +1,7 @@
 package statefile
 
-// Owner is who files belong to that we create for others to share. The zero
-// value leaves them ours.
+// Owner is the owner of files that we create for other programs to share. With the zero
+// value the files stay our own.
 type Owner struct {
 	UID, GID int
 	Set      bool

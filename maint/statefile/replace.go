@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// OwnerOf is the owner of something that exists; not set otherwise.
+// OwnerOf returns the owner of an existing file; it is not set if there is none.
 func OwnerOf(path string) Owner {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -19,7 +19,7 @@ func OwnerOf(path string) Owner {
 	return StatOwner(st)
 }
 
-// StatOwner is the owner of what was described.
+// StatOwner returns the owner in a file's description.
 func StatOwner(st os.FileInfo) Owner {
 	s, ok := st.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -77,9 +77,9 @@ func ReplaceFile(path string, data []byte, own Owner, mode os.FileMode) error {
 	return err
 }
 
-// ReplaceConfig does so for a file that people look after: it keeps owner and
-// mode, follows a symbolic link, and makes the rename itself durable. fresh and
-// freshMode are for a file that is not there yet.
+// ReplaceConfig is ReplaceFile for a file that people edit. It keeps owner and mode,
+// follows a symbolic link, and makes the rename itself durable. fresh and freshMode are
+// for a file that does not exist yet.
 func ReplaceConfig(path string, data []byte, fresh Owner, freshMode os.FileMode) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
@@ -101,8 +101,8 @@ func ReplaceConfig(path string, data []byte, fresh Owner, freshMode os.FileMode)
 	return dir.Sync()
 }
 
-// ReadLimited reads a regular file that somebody else may have written. It
-// neither follows a last symbolic link nor waits for a pipe.
+// ReadLimited reads a regular file that another user may have written. It does not
+// follow a symbolic link at the end of the path, and does not wait for a pipe.
 func ReadLimited(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -112,7 +112,7 @@ func ReadLimited(path string, limit int64) ([]byte, error) {
 	return ReadOpen(f, limit)
 }
 
-// ReadOpen reads a file that is open, if it is a plain one of at most limit bytes.
+// ReadOpen reads an open file, if it is a plain file of at most limit bytes.
 func ReadOpen(f *os.File, limit int64) ([]byte, error) {
 	st, err := f.Stat()
 	if err != nil {

@@ -16,26 +16,27 @@ import (
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
-// Root's config lock can be locked by every user, for users register under it. One
-// who does not give it back would keep root from maintenance for ever. So root puts
-// another lock file in its place: who registers under the old one finds that out
-// before anything begins, and does it again.
+// Every user can take root's config lock, because users register under it. A user who
+// does not release it would keep root from maintenance for ever. So root replaces the
+// lock file. A process that registers under the old file finds that out before any
+// operation begins, and registers again.
 
 const (
-	// seizeAfter is how long root waits for users.
+	// seizeAfter is how long root waits for users to release the lock.
 	seizeAfter = 2 * time.Second
 	// seizeAgain is the pause between two attempts.
 	seizeAgain = 500 * time.Millisecond
 )
 
-// lockHeld is a process that has a lock.
+// lockHeld is a process that holds a lock.
 type lockHeld struct {
 	procfs.Process
-	Root bool // it has root's rights
+	Root bool // the process has root's rights
 }
 
-// FlockHolders finds the processes that have a lock on a file open, whoever took it:
-// a descriptor is inherited, and handed on. Only root sees all.
+// FlockHolders finds the processes that have a locked file open, even if another
+// process took the lock: descriptors are inherited and handed on. Only root sees all
+// processes.
 func FlockHolders(st unix.Stat_t) ([]lockHeld, error) {
 	pids, err := procfs.NumericDirs("/proc")
 	if err != nil {
@@ -52,7 +53,7 @@ func FlockHolders(st unix.Stat_t) ([]lockHeld, error) {
 	return held, nil
 }
 
-// hasLock reports whether one of a process's descriptors has a lock on a file.
+// hasLock reports whether a descriptor of a process holds a lock on a file.
 func hasLock(pid int, st unix.Stat_t) bool {
 	dir := procfs.ProcPath(pid, "fdinfo")
 	fds, err := procfs.NumericDirs(dir)
@@ -103,8 +104,7 @@ type seizer struct {
 	again time.Time // the next attempt
 }
 
-// try takes the lock if nobody but ordinary users has it. Otherwise the answer is
-// nil.
+// try takes the lock if only ordinary users hold it. Otherwise it returns nil.
 func (s *seizer) try(ctx context.Context, waited time.Duration) (*Lock, error) {
 	if s == nil || waited < seizeAfter || time.Now().Before(s.again) {
 		return nil, nil
@@ -112,7 +112,7 @@ func (s *seizer) try(ctx context.Context, waited time.Duration) (*Lock, error) {
 	s.again = time.Now().Add(seizeAgain)
 	v, err := procfs.Around()
 	if err != nil || !v.All || v.Namespace != procfs.InitPIDNamespace {
-		return nil, nil // whoever it is may be root
+		return nil, nil // the holder may be root
 	}
 	alone, err := tryLock(s.path+".seize", unix.LOCK_EX, func() (*os.File, error) { return OpenLock(s.path+".seize", s.own, 0o600) })
 	if err != nil || alone == nil {
@@ -146,7 +146,7 @@ func hasRoot(holders []lockHeld) bool {
 	return false
 }
 
-// replace puts a lock file in place of the old one that is locked already.
+// replace puts a new lock file, which is locked already, in the place of the old one.
 func (s *seizer) replace() (*Lock, error) {
 	f, err := createTemp(s.path, s.own, s.mode)
 	if err != nil {
@@ -163,7 +163,7 @@ func (s *seizer) replace() (*Lock, error) {
 	return &Lock{f}, nil
 }
 
-// awaitRoot waits for a process of root's that had got the old lock just before it
+// awaitRoot waits for a process of root's that took the old lock just before the file
 // was replaced.
 func (s *seizer) awaitRoot(ctx context.Context, old unix.Stat_t, l *Lock) error {
 	for end := time.Now().Add(LockTimeout); ; {

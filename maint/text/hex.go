@@ -1,6 +1,6 @@
 package text
 
-// HexAt is the value of the hex digit at s[i], -1 if there is none.
+// HexAt returns the value of the hex digit at s[i], -1 if there is none.
 func HexAt(s string, i int) int {
 	if i >= len(s) {
 		return -1

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// Printable returns s as one line without anything that is not printed: what is
-// not is written as Go would in a string. Text that is printable stays as it is.
+// Printable returns s as one line. It writes characters that are not printable as Go
+// does in a string; printable text stays as it is.
 func Printable(s string) string { return escape(s, "") }
 
 func escape(s, kept string) string {
@@ -44,13 +44,13 @@ func escape(s, kept string) string {
 	return b.String()
 }
 
-// shown reports whether a rune is printed: it is in kept, or a sign or a space. A byte
-// that is no text comes as utf8.RuneError.
+// shown reports whether a rune is printed: it is in kept, or it is a printable
+// character or a space. A byte that is not valid UTF-8 comes as utf8.RuneError.
 func shown(r rune, kept string) bool {
 	return r != utf8.RuneError && (unicode.IsPrint(r) || r == '\u00a0') || strings.ContainsRune(kept, r) && r != utf8.RuneError
 }
 
-// JSON writes out what is not printed in a text of JSON, where it stands in strings.
+// JSON escapes the unprintable characters in a JSON text, within its strings.
 func JSON(data []byte) []byte {
 	if !bytes.ContainsFunc(data, func(r rune) bool { return !shown(r, "\n\ufffd") && r != utf8.RuneError }) {
 		return data
@@ -70,8 +70,8 @@ func JSON(data []byte) []byte {
 	return b.Bytes()
 }
 
-// Writer passes text on to a terminal or a file that people look at, lines and tabs
-// as they are, and whatever else is not printed written out.
+// Writer passes text on to a terminal or to a file that people read. Lines and tabs
+// stay as they are; all other unprintable characters are escaped.
 type Writer struct {
 	to   io.Writer
 	mu   sync.Mutex // held while writing, so that lines stay whole
@@ -89,8 +89,7 @@ func Raw(w io.Writer) io.Writer {
 	return w
 }
 
-// Write passes p on. What it cannot tell yet, for a rune is not complete, waits for
-// the next call.
+// Write passes p on. The bytes of an incomplete rune at its end wait for the next call.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -106,7 +105,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// incomplete returns how many bytes at the end begin a rune that is not complete.
+// incomplete returns how many bytes at the end belong to an incomplete rune.
 func incomplete(data []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(data); n++ {
 		c := data[len(data)-n]

@@ -6,13 +6,13 @@ import (
 	"unicode/utf16"
 )
 
-// The file systems of others.
+// The file systems of other operating systems.
 
 // isPower reports whether n is a power of two between low and high.
 func isPower(n, low, high int) bool { return n >= low && n <= high && n&(n-1) == 0 }
 
-// fat is FAT12, FAT16 and FAT32: Microsoft's FAT32 file system specification. The
-// signature alone is any boot sector's, so the numbers must make sense.
+// fat is FAT12, FAT16 and FAT32: Microsoft's FAT32 file system specification. Every
+// boot sector has the signature, so the numbers must make sense too.
 func fat(d *device) (Contents, bool) {
 	b, ok := d.magic(0, 512, 510, "\x55\xaa")
 	if !ok || b[0] != 0xeb && b[0] != 0xe9 {
@@ -50,8 +50,8 @@ func exfat(d *device) (Contents, bool) {
 	}, true
 }
 
-// exfatLabel finds the label, which is an entry in the top directory, usually
-// the first one.
+// exfatLabel finds the label. It is an entry in the top directory, usually the first
+// one.
 func exfatLabel(d *device, b []byte) string {
 	const entry, labelEntry, look = 32, 0x83, 4096
 	sector, cluster := b[108], b[109]
@@ -85,13 +85,13 @@ func ntfs(d *device) (Contents, bool) {
 	return c, true
 }
 
-// bitlocker is a volume that Windows has encrypted.
+// bitlocker is a volume that Windows encrypted.
 func bitlocker(d *device) (Contents, bool) {
 	_, ok := d.magic(0, 512, 3, "-FVE-FS-")
 	return Contents{Use: Encrypted, Type: "BitLocker"}, ok
 }
 
-// iso9660: ECMA-119, section 8.4. What others take for its UUID is a date.
+// iso9660: ECMA-119, section 8.4. It has no UUID; other programs use a date instead.
 func iso9660(d *device) (Contents, bool) {
 	b, ok := d.magic(32<<10, 2048, 1, "CD001")
 	if !ok {

@@ -9,7 +9,7 @@ const (
 
 	extCompatJournal     = 0x4
 	extIncompatRecover   = 0x4
-	extIncompatJournal   = 0x8     // the device is another one's journal
+	extIncompatJournal   = 0x8     // the device is the journal of another file system
 	ext3Incompat         = 0x16    // filetype, recover, meta_bg
 	ext3ROCompat         = 0x7     // sparse_super, large_file, btree_dir
 	extROCompatOrphans   = 0x10000 // the orphan file has entries
@@ -43,8 +43,8 @@ func ext(d *device) (Contents, bool) {
 	return c, true
 }
 
-// xfs: Linux, fs/xfs/libxfs/xfs_format.h, struct xfs_dsb. Whether its log needs
-// replay does not stand there.
+// xfs: Linux, fs/xfs/libxfs/xfs_format.h, struct xfs_dsb. It does not say whether its
+// log needs replay.
 func xfs(d *device) (Contents, bool) {
 	b, ok := d.magic(0, 512, 0, "XFSB")
 	if !ok {
@@ -137,8 +137,8 @@ func lvmID(b []byte) string {
 	return strings.Join(parts, "-")
 }
 
-// raid is a member of an md RAID: Linux, include/uapi/linux/raid/md_p.h. The
-// place of the superblock tells its version.
+// raid is a member of an md RAID: Linux, include/uapi/linux/raid/md_p.h. The position
+// of the superblock tells its version.
 func raid(d *device) (Contents, bool) {
 	const magic = "\xfc\x4e\x2b\xa9"
 	v10 := (d.size>>9 - 16) &^ 7 << 9
