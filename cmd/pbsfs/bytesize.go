@@ -10,7 +10,7 @@ import (
 // byteSize is a number of bytes on the command line: "512MiB", "1G", "4096".
 type byteSize int64
 
-// units are powers of 1024 by their first letter.
+// units are the first letters of the powers of 1024.
 const units = "KMGT"
 
 // Set reads a size. Units are powers of 1024, with or without "iB" or "B".
@@ -47,7 +47,7 @@ func (b *byteSize) String() string {
 	return strconv.FormatInt(n, 10) + unit
 }
 
-// Type names the kind of value in the help.
+// Type names the type of the value in the help.
 func (b *byteSize) Type() string { return "SIZE" }
 
 // sizeText returns a number of bytes for people: "1.4 GiB".

@@ -18,7 +18,7 @@ const catHelp = `Write files of a datastore to the standard output, without moun
 PATH is what it would be below a mount point. Every byte is verified before it
 is written; what is damaged is not written, and the exit code is 5.`
 
-// catBuffer is how much is read at once.
+// catBuffer is how many bytes cat reads at once.
 const catBuffer = 1 << 20
 
 func newCatCommand(a *app) *cobra.Command {

@@ -41,7 +41,7 @@ func newDatastoreCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// datastoreJSON is a configured datastore as programs get it.
+// datastoreJSON is a configured datastore in JSON output.
 type datastoreJSON struct {
 	Name          string  `json:"name"`
 	Path          string  `json:"path"`
@@ -125,8 +125,9 @@ directory must be empty or not exist.`,
 	return cmd
 }
 
-// addDatastore lists a datastore, which create makes first. What would be refused
-// afterwards is refused before anything is made.
+// addDatastore adds a datastore to the configuration; with create it makes the
+// datastore first. Everything that could be refused later is checked before anything is
+// made.
 func addDatastore(ctx context.Context, host hosts.Host, d cfg.Datastore, create bool) (err error) {
 	if create {
 		if d.Path, err = filepath.Abs(d.Path); err != nil {
@@ -165,8 +166,8 @@ func newDatastoreRemoveCommand(a *app) *cobra.Command {
 	}
 }
 
-// removeDatastore takes a datastore off the list, unless something serves it: its
-// trees would be nobody's, and its device would stay mounted.
+// removeDatastore removes a datastore from the configuration, unless a process serves
+// it: its trees would belong to no datastore, and its device would stay mounted.
 func removeDatastore(ctx context.Context, host hosts.Host, name string) error {
 	listed, err := locate.Configured(host)
 	if err != nil {
@@ -174,7 +175,7 @@ func removeDatastore(ctx context.Context, host hosts.Host, name string) error {
 	}
 	i := slices.IndexFunc(listed, func(d cfg.Datastore) bool { return d.Name == name })
 	if i < 0 || host.IsPBS() {
-		return maint.RemoveDatastore(ctx, host, name) // says why not
+		return maint.RemoveDatastore(ctx, host, name) // its error says why not
 	}
 	t := locate.TargetOf(host, listed, listed[i])
 	where, err := served.At(host, t)

@@ -49,10 +49,10 @@ func newDemoCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// demoMark is the file that tells a demo from what somebody may want to keep.
+// demoMark is the file that tells a demo from data that a user may want to keep.
 const demoMark = ".pbsfs-demo"
 
-// demoMoment is how long it may take to unmount and remove what was made.
+// demoMoment bounds the time to unmount and remove a demo.
 const demoMoment = 30 * time.Second
 
 func (a *app) demo(ctx context.Context, dir string, clean bool) error {
@@ -96,8 +96,8 @@ type demo struct {
 // at returns a path in the demo's directory.
 func (d *demo) at(name string) string { return filepath.Join(d.dir, name) }
 
-// isThere reports whether the directory holds an earlier demo, which is ours. An
-// empty one does not; anything else is an error.
+// isThere reports whether the directory holds an earlier demo of ours. It is false for
+// an empty directory; any other contents are an error.
 func (d *demo) isThere() (bool, error) {
 	info, err := os.Lstat(d.dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -136,12 +136,12 @@ func (d *demo) remove(ctx context.Context) error {
 		}
 	}
 	fmt.Fprintf(d.stderr, "removing %s\n", d.dir) // it can take a while
-	// In the order in which they were made, which some file systems make several
-	// times faster.
+	// Chunks are removed in the order in which they were made; on some file systems
+	// this is several times faster.
 	for i := range 1 << 16 {
 		_ = os.Remove(d.at(fmt.Sprintf("store/.chunks/%04x", i)))
 	}
-	// What remains is the mark, until all the rest is gone.
+	// The mark remains until everything else is gone.
 	list, err := os.ReadDir(d.dir)
 	if err != nil {
 		return err
@@ -157,8 +157,8 @@ func (d *demo) remove(ctx context.Context) error {
 	return os.RemoveAll(d.dir)
 }
 
-// command returns a shell that runs a line as the user would type it: in the
-// demo's directory, with this pbsfs in the path, and the demo's configuration.
+// command returns a shell that runs a line as the user would type it: in the demo's
+// directory, with this pbsfs in the path, and with the demo's configuration.
 func (d *demo) command(ctx context.Context, line string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Dir = d.dir
@@ -167,7 +167,7 @@ func (d *demo) command(ctx context.Context, line string) *exec.Cmd {
 	return cmd
 }
 
-// run shows a line and what it prints, and complains unless it exits as it must.
+// run shows a line and its output. It returns an error unless the exit code is want.
 func (d *demo) run(ctx context.Context, line string, want int) error {
 	fmt.Fprintf(d.out(), "$ %s\n", line)
 	return d.quietly(ctx, line, want)
@@ -190,7 +190,7 @@ func (d *demo) quietly(ctx context.Context, line string, want int) error {
 // say prints what the next lines are about.
 func (d *demo) say(text string) { fmt.Fprintf(d.out(), "\n# %s\n", text) }
 
-// tell says what to do with what is left.
+// tell says what the user can do with the files that remain.
 func (d *demo) tell() {
 	self, err := os.Executable()
 	if err != nil {
@@ -208,7 +208,7 @@ func (d *demo) tell() {
 `, d.at("mnt"), self, arg)
 }
 
-// steps is a story of commands, told until one does not end as it must.
+// steps is a sequence of commands, which ends at the first error.
 type steps []func() error
 
 func (s steps) run() error {
@@ -259,7 +259,8 @@ func (d *demo) show(ctx context.Context) error {
 	}.run()
 }
 
-// whileOpen shows what maintenance says while a file is open, and closes it.
+// whileOpen shows what the maintenance command says while a file is open, and closes
+// it.
 func (d *demo) whileOpen(ctx context.Context) error {
 	const line = "sleep 600 < mnt/host/laptop/latest/home.pxar/letter.txt"
 	fmt.Fprintf(d.out(), "$ %s &\n", line)
@@ -273,14 +274,14 @@ func (d *demo) whileOpen(ctx context.Context) error {
 		return errors.Join(err, file.Close())
 	}
 	holder.Stdin = file
-	// Once it has started it is sleep, and has the file open.
+	// Once started, the shell becomes sleep, which has the file open.
 	if err := errors.Join(holder.Start(), file.Close()); err != nil {
 		return err
 	}
 	err = d.run(ctx, "pbsfs maintenance set demo offline --wait 0s", exitActive)
 	fmt.Fprintln(d.out(), "$ kill %1")
 	_ = holder.Process.Kill()
-	_ = holder.Wait() // killed, as it was to be
+	_ = holder.Wait() // it was killed, as intended
 	return err
 }
 

@@ -11,21 +11,22 @@ import (
 	"github.com/pbsfs/pbsfs/maint/hosts"
 )
 
-// What the disk image of a demo is like: one partition, with an ext4 file system.
+// The disk image of a demo has one partition, with an ext4 file system.
 const (
 	demoDisk      = 16 << 20
-	demoPartition = 1 << 20 // where it begins
+	demoPartition = 1 << 20 // where the partition begins
 	sector        = 512
 	linuxType     = 0x83
 )
 
-// ownHost returns where the demo keeps its state, apart from all else on the host.
+// ownHost returns where the demo keeps its state, separate from all other state on the
+// host.
 func (d *demo) ownHost() (hosts.Host, error) {
 	own := &app{configDir: d.at("etc"), runDir: d.at("run"), getenv: func(string) string { return "" }}
 	return own.host()
 }
 
-// make makes what the demo stores.
+// make makes the files that the demo stores.
 func (d *demo) make() error {
 	for _, tool := range []string{"mkfs.ext4", "debugfs"} {
 		if _, err := lookSbin(tool); err != nil {
@@ -61,7 +62,7 @@ func (d *demo) make() error {
 	)
 }
 
-// change is what happens between the two snapshots.
+// change changes the files between the two snapshots.
 func (d *demo) change() error {
 	return errors.Join(
 		os.WriteFile(d.at("home/letter.txt"), []byte("Dear reader,\nthis is the second version.\n"), 0o600),
@@ -70,8 +71,8 @@ func (d *demo) change() error {
 	)
 }
 
-// makeDisk makes a disk image with a partition table of one partition, and files
-// in it, for which nobody needs to be root.
+// makeDisk makes a disk image with a partition table, one partition, and files in it.
+// It needs no root rights.
 func (d *demo) makeDisk() error {
 	f, err := os.OpenFile(d.at("disk.img"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -81,7 +82,7 @@ func (d *demo) makeDisk() error {
 	if err := errors.Join(err, f.Truncate(demoDisk), f.Close()); err != nil {
 		return err
 	}
-	// mkfs fills a file system that lies in a part of a file by itself.
+	// mkfs itself can fill a file system that is a part of a file.
 	mkfs, err := lookSbin("mkfs.ext4")
 	if err != nil {
 		return err
@@ -105,7 +106,7 @@ func partitionTable(begin, length uint32) []byte {
 	return t
 }
 
-// lookSbin finds a program that ordinary users do not have in their path.
+// lookSbin finds a program that is not in the path of ordinary users.
 func lookSbin(name string) (string, error) {
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
 		path := filepath.Join(dir, name)

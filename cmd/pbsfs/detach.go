@@ -20,16 +20,16 @@ import (
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
-// A mount is served by a process of its own: this program again, with a pipe on
-// descriptor readyFD. It writes one text there, which ends with a NUL: "ready"
-// and warnings, or "failed CODE TEXT". The command waits for it and passes it on.
-// Opened keys come to the serving process through a pipe on secretsFD, and with
-// them nothing that says how they were opened.
+// A mount is served by a process of its own. It runs this program, with a pipe on
+// descriptor readyFD. Into the pipe it writes one text that ends with a NUL: "ready"
+// and warnings, or "failed CODE TEXT". The command waits for the text and passes it on.
+// The serving process gets opened keys through a pipe on secretsFD, without any
+// information on how they were opened.
 
 // readyEnv tells the serving process that there is a pipe.
 const readyEnv = "PBSFS_READY_FD"
 
-// secretsEnv tells the serving process that keys are handed to it.
+// secretsEnv tells the serving process that it gets keys.
 const secretsEnv = "PBSFS_KEYS_FD"
 
 const (
@@ -37,8 +37,8 @@ const (
 	secretsFD = 4
 )
 
-// readyPipe returns the pipe to the command that started this process, nil when
-// there is none.
+// readyPipe returns the pipe to the command that started this process, nil if there is
+// none.
 func readyPipe(getenv func(string) string) *os.File {
 	if getenv(readyEnv) != strconv.Itoa(readyFD) {
 		return nil
@@ -68,8 +68,8 @@ func (a *app) detach(ctx context.Context, o *mountOptions, s *unlock.Secrets) er
 		readyEnv+"="+strconv.Itoa(readyFD), secretsEnv+"="+strconv.Itoa(secretsFD))
 	cmd.ExtraFiles = []*os.File{w, keysRead}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	// What this process inherited, a pipe that somebody reads to its end above
-	// all, must not stay open as long as the mount does.
+	// Descriptors that this process inherited must not stay open as long as the mount
+	// does, above all a pipe that a program reads to its end.
 	if err := unix.CloseRange(readyFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("marking inherited descriptors: %w", err)
 	}
@@ -89,11 +89,11 @@ func (a *app) detach(ctx context.Context, o *mountOptions, s *unlock.Secrets) er
 	return a.answer(ctx, strings.TrimSuffix(line, "\x00"), o, cmd)
 }
 
-// answer reads what the serving process said.
+// answer handles what the serving process has reported.
 func (a *app) answer(ctx context.Context, line string, o *mountOptions, cmd *exec.Cmd) error {
 	if warning, ok := strings.CutPrefix(line, "ready"); ok {
 		fmt.Fprint(a.stderr, warning)
-		// The mount is there; ask it once, as every user will.
+		// The mount is there; ask it once, as every user will do.
 		if err := reach.Answers(ctx, o.mountpoint); err != nil {
 			return fmt.Errorf("mounted, but it does not answer: %w", err)
 		}
@@ -109,14 +109,14 @@ func (a *app) answer(ctx context.Context, line string, o *mountOptions, cmd *exe
 	return errors.New("the process that serves the mount ended before the tree answered; its log may say why")
 }
 
-// serveDetached serves the mount and tells the command that started us how it
-// went.
+// serveDetached serves the mount and reports the result to the command that started
+// this process.
 func serveDetached(ctx context.Context, a *app, o *mountOptions, s *unlock.Secrets, ready *os.File) error {
 	told := false
 	err := a.serve(ctx, o, s, func(warning string) error {
 		told = true
 		_, err := ready.WriteString("ready" + warning + "\x00")
-		// The working directory would keep its file system busy.
+		// The working directory would keep its file system in use.
 		return errors.Join(err, ready.Close(), os.Chdir("/"))
 	})
 	if err != nil && !told {
@@ -126,8 +126,8 @@ func serveDetached(ctx context.Context, a *app, o *mountOptions, s *unlock.Secre
 	return err
 }
 
-// takeSecrets returns the keys that were handed to this process, nil when there
-// is no such pipe.
+// takeSecrets returns the keys that were handed to this process, nil if there is no
+// such pipe.
 func takeSecrets(getenv func(string) string) (*unlock.Secrets, error) {
 	fd, err := strconv.Atoi(getenv(secretsEnv))
 	if err != nil {
@@ -137,13 +137,13 @@ func takeSecrets(getenv func(string) string) (*unlock.Secrets, error) {
 	return unlock.ReadSecrets(os.NewFile(uintptr(fd), "keys"))
 }
 
-// maxHandedOver is what fits into a pipe that nobody reads yet. A pipe can be
-// made no larger by an ordinary user.
+// maxHandedOver is how much a pipe holds before it is read. An ordinary user cannot
+// make a pipe larger.
 const maxHandedOver = 1 << 20
 
-// reexec starts this program anew in this process, with the opened keys and
-// without the passphrases: /proc shows the environment that a program was
-// started with. It returns only on failure.
+// reexec starts this program anew in this process, with the opened keys and without the
+// passphrases: /proc shows the environment with which a program was started. It returns
+// only on failure.
 func reexec(s *unlock.Secrets) error {
 	r, w, err := os.Pipe()
 	if err != nil {

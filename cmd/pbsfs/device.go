@@ -59,7 +59,7 @@ func newDeviceCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// deviceJSON is a device as programs get it.
+// deviceJSON is a device in JSON output.
 type deviceJSON struct {
 	Device     string            `json:"device"`
 	UUID       string            `json:"uuid"`
@@ -98,8 +98,8 @@ func (a *app) listDevices(ctx context.Context, asJSON bool) error {
 	return a.printDevices(out)
 }
 
-// configuredAnywhere returns what is configured. A user without a run directory
-// has no datastores of his own, and may see devices all the same.
+// configuredAnywhere returns the configured datastores. A user without a run directory
+// has none, but may see devices all the same.
 func (a *app) configuredAnywhere() (hosts.Host, []cfg.Datastore, error) {
 	host, err := a.host()
 	if err != nil && os.Geteuid() != 0 {
@@ -112,7 +112,7 @@ func (a *app) configuredAnywhere() (hosts.Host, []cfg.Datastore, error) {
 	return host, list, err
 }
 
-// describeDevice looks into a device.
+// describeDevice describes a device and what is on it.
 func describeDevice(ctx context.Context, host hosts.Host, d device.Device, configured []cfg.Datastore) deviceJSON {
 	out := deviceJSON{Device: d.Path, UUID: d.UUID, Label: d.Label, FSType: d.Type, Size: d.Size, Datastores: []deviceStoreJSON{}}
 	if m, _, ok := d.MountOf(""); ok {
@@ -144,8 +144,8 @@ func describeDevice(ctx context.Context, host hosts.Host, d device.Device, confi
 	return out
 }
 
-// configuredName returns what a datastore on a device is called where it is
-// configured: with the device, or with a path that is mounted from it.
+// configuredName returns the configured name of a datastore on a device. The entry
+// names the device, or a path on a mount of it.
 func configuredName(host hosts.Host, d device.Device, rel string, configured []cfg.Datastore) *string {
 	for _, c := range configured {
 		if c.On(d.UUID, rel) {
@@ -153,7 +153,7 @@ func configuredName(host hosts.Host, d device.Device, rel string, configured []c
 		}
 	}
 	if _, dir, mounted := d.MountOf(rel); mounted {
-		found, _ := modes.FindAt(context.Background(), host, configured, dir) // else it has no name
+		found, _ := modes.FindAt(context.Background(), host, configured, dir) // after an error the datastore has no name
 		for _, c := range found.Listed {
 			return &c.Name
 		}

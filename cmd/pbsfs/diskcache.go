@@ -6,8 +6,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// diskCacheOptions say whether the metadata of archives is remembered on disk,
-// for the next mount.
+// diskCacheOptions say whether the metadata of archives is kept on disk for the next
+// mount.
 type diskCacheOptions struct {
 	off       bool
 	encrypted bool
@@ -18,13 +18,13 @@ func (o *diskCacheOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.encrypted, "disk-cache-encrypted", false, "remember that of encrypted archives, too, as it was decrypted")
 }
 
-// systemCache is where root's programs remember things.
+// systemCache is the directory in which root's programs keep their caches.
 const systemCache = "/var/cache"
 
-// dir returns the directory of the cache, "" for none.
+// dir returns the directory of the cache, "" if there is to be none.
 func (o diskCacheOptions) dir(getenv func(string) string, uid int) string {
 	base := getenv("XDG_CACHE_HOME")
-	if !filepath.IsAbs(base) { // as its specification has it
+	if !filepath.IsAbs(base) { // as the XDG specification demands
 		switch base = getenv("HOME"); {
 		case uid == 0:
 			base = systemCache

@@ -17,8 +17,8 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// The exit codes, which the help of the root command documents. They are never
-// given another meaning.
+// The exit codes. The help of the root command documents them, and their meaning never
+// changes.
 const (
 	exitDone    = 0
 	exitFailed  = 1
@@ -29,7 +29,7 @@ const (
 	exitKey     = 6
 )
 
-// exitCode is the one switch from error to exit code.
+// exitCode is the only place that turns errors into exit codes.
 func exitCode(err error) int {
 	var onCommandLine *usage.Error
 	var given *exitError
@@ -41,7 +41,7 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.As(err, &given):
 		return given.code
-	case errors.As(err, &active): // whatever ended the wait
+	case errors.As(err, &active): // for whatever reason the wait ended
 		return exitActive
 	case errors.As(err, &onCommandLine), errors.Is(err, cfg.ErrBadMessage), errors.Is(err, cfg.ErrBadDatastore), isUnknownCommand(err):
 		return exitUsage
@@ -58,8 +58,8 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// exitError is the failure of a process that ran on our behalf, with the code
-// it would have exited with.
+// exitError is the failure of a process that ran on our behalf, with that process's
+// exit code.
 type exitError struct {
 	code int
 	text string
@@ -72,7 +72,7 @@ func isUnknownCommand(err error) bool {
 	return strings.HasPrefix(err.Error(), "unknown command ")
 }
 
-// report tells people what went wrong, in one line, and returns the exit code.
+// report tells the user in one line what went wrong, and returns the exit code.
 func (a *app) report(err error) int {
 	code := exitCode(err)
 	if code == exitDone {
@@ -90,16 +90,16 @@ func (a *app) report(err error) int {
 	}()
 	select {
 	case <-told:
-	case <-time.After(lastWords): // nobody reads
+	case <-time.After(lastWords): // standard error is not being read
 	}
 	return code
 }
 
-// lastWords bounds how long the end of a command waits for who reads what it says.
+// lastWords bounds how long a command waits at its end for its messages to be read.
 const lastWords = 3 * time.Second
 
-// oneLine makes one line of a text that may have several, errors.Join's above
-// all. Lines after the first that are indented are a list, and stay.
+// oneLine makes one line of a text that may have several, above all that of
+// errors.Join. Indented lines after the first are a list, and stay.
 func oneLine(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	out := lines[0]

@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// fuseConf is where root lets users use allow_other.
+// fuseConf is the file in which root permits users to use allow_other.
 const fuseConf = "/etc/fuse.conf"
 
-// checkFUSE says what keeps this user from mounting at all: fusermount3 would
-// say it to nobody.
+// checkFUSE returns an error if this user cannot mount at all. It checks this itself
+// because no user would see the messages of fusermount3.
 func checkFUSE(allowOther bool) error {
 	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	switch {
@@ -36,7 +36,7 @@ func checkFUSE(allowOther bool) error {
 	return nil
 }
 
-// userAllowOther reports whether root lets users use allow_other.
+// userAllowOther reports whether root permits users to use allow_other.
 func userAllowOther(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {

@@ -65,7 +65,7 @@ adds a passphrase (proxmox-backup-client key change-passphrase FILE).`,
 	}
 }
 
-// keyJSON is what is public about a key file.
+// keyJSON is the public part of a key file in JSON output.
 type keyJSON struct {
 	File        string `json:"file"`
 	KDF         string `json:"kdf"`
@@ -178,7 +178,7 @@ func newKeyRecoverCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// recoverKey returns the text of the key file of a snapshot.
+// recoverKey returns the text of the key file that a snapshot contains.
 func (a *app) recoverKey(ctx context.Context, datastore, snapshot string, o openOptions) ([]byte, error) {
 	var masters []*keys.Master
 	pass := &unlock.Passphrases{Keyring: a.keyring(), Name: unlock.MasterPassword}
@@ -229,7 +229,7 @@ func snapshotAt(ctx context.Context, r *store.Reader, t *tree.Tree, path string)
 	return store.LoadSnapshot(ctx, r, s)
 }
 
-// writeNew writes a file that is for its owner only and must not exist.
+// writeNew writes a file that only its owner may read and that must not exist yet.
 func writeNew(path string, text []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -257,7 +257,7 @@ func newKeyAddCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// addKeys hands keys to the process that serves a mount.
+// addKeys passes keys to the process that serves a mount.
 func (a *app) addKeys(ctx context.Context, where string, o unlock.Options) error {
 	host, err := a.host()
 	if err != nil {

@@ -25,16 +25,16 @@ import (
 
 const (
 	logName = "pbsfs"
-	// logMegabytes bounds the log file in the run directory, and logBackups
-	// the older ones beside it.
+	// logMegabytes bounds the size of the log file in the run directory, and logBackups
+	// the number of older log files beside it.
 	logMegabytes = 4
 	logBackups   = 1
 )
 
-// openLog opens the log of a serving process, and returns how to close it. The log
-// never holds up, or ends, who writes to it.
+// openLog opens the log of a serving process, and returns a function that closes it.
+// The log never blocks a process that writes to it, and never ends it.
 func (a *app) openLog(o *mountOptions, host hosts.Host) (*slog.Logger, func(), error) {
-	signal.Ignore(syscall.SIGPIPE) // a reader that goes away is no reason to end
+	signal.Ignore(syscall.SIGPIPE) // the process must not end because the reader of its log ends
 	to, closeIt, err := a.findLog(o, host)
 	if err != nil {
 		return nil, nil, err
@@ -49,11 +49,11 @@ func (a *app) openLog(o *mountOptions, host hosts.Host) (*slog.Logger, func(), e
 		return slog.New(&journalHandler{box: box}), end, nil
 	}
 	w := lineWriter{box, to}
-	log.SetOutput(w) // what libraries complain about
+	log.SetOutput(w) // for the messages of libraries
 	return slog.New(slog.NewTextHandler(w, nil)), end, nil
 }
 
-// findLog opens where the log goes; the journal is nil.
+// findLog opens the destination of the log; for the journal it returns nil.
 func (a *app) findLog(o *mountOptions, host hosts.Host) (io.Writer, func(), error) {
 	switch o.logTo {
 	case "journal":
@@ -80,7 +80,7 @@ func (a *app) findLog(o *mountOptions, host hosts.Host) (io.Writer, func(), erro
 	return f, func() { _ = f.Close() }, nil
 }
 
-// defaultLog finds the log that nobody named.
+// defaultLog chooses a log if no option names one.
 func (a *app) defaultLog(o *mountOptions, host hosts.Host) (io.Writer, func(), error) {
 	if o.foreground {
 		return a.stderr, func() {}, nil
@@ -92,7 +92,7 @@ func (a *app) defaultLog(o *mountOptions, host hosts.Host) (io.Writer, func(), e
 		return w, func() { _ = w.Close() }, nil
 	}
 	if err := writableDir(host.OwnRunDir()); err != nil {
-		if o.untracked { // it is for hosts like this
+		if o.untracked { // an untracked mount is for hosts like this
 			return io.Discard, func() {}, nil
 		}
 		return nil, nil, fmt.Errorf("run directory: %w; --run-dir names another, --log another place for the log", err)
@@ -101,8 +101,8 @@ func (a *app) defaultLog(o *mountOptions, host hosts.Host) (io.Writer, func(), e
 	return w, func() { _ = w.Close() }, nil
 }
 
-// writableDir makes a directory if it is missing, and says whether files can be
-// made there.
+// writableDir makes a directory if it is missing. It returns an error if no files can
+// be created there.
 func writableDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -122,7 +122,8 @@ func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &journalHandler{box: h.box, attrs: append(append([]slog.Attr{}, h.attrs...), attrs...)}
 }
 
-// WithGroup leaves the fields ungrouped: names of the journal have no groups.
+// WithGroup leaves the fields ungrouped, because field names of the journal have no
+// groups.
 func (h *journalHandler) WithGroup(string) slog.Handler { return h }
 
 func (h *journalHandler) Handle(_ context.Context, r slog.Record) error {

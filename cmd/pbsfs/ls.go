@@ -80,8 +80,8 @@ func (a *app) read(ctx context.Context, datastore string, o openOptions, fn func
 	return fn(ctx, &opened{ref, tree.New(ref)})
 }
 
-// at finds what lies at p, and calls fn with it and a right to read it: its
-// snapshot is locked, as for an open file of a mount.
+// at finds the file at p, and calls fn with it and with the right to read it. Its
+// snapshot is locked meanwhile, as for an open file of a mount.
 func (d *opened) at(ctx context.Context, p string, follow bool, fn func(*store.Reader, *tree.Node) error) error {
 	var n *tree.Node
 	err := d.ref.View(ctx, func(r *store.Reader) (err error) {
@@ -99,15 +99,15 @@ func (d *opened) at(ctx context.Context, p string, follow bool, fn func(*store.R
 	return fn(r, n)
 }
 
-// list prints what lies at p.
+// list prints the file or directory at p.
 func (a *app) list(ctx context.Context, d *opened, p string, long bool) error {
-	// A link is followed as by ls(1).
+	// As in ls(1), a link is followed unless the listing is long.
 	return d.at(ctx, p, !long, func(r *store.Reader, n *tree.Node) error {
 		return a.printNode(ctx, r, n, p, long)
 	})
 }
 
-// printNode prints what a directory has, or a file itself.
+// printNode prints the entries of a directory, or the line of a file.
 func (a *app) printNode(ctx context.Context, r *store.Reader, n *tree.Node, p string, long bool) (err error) {
 	out := bufio.NewWriter(a.stdout)
 	defer func() { err = errors.Join(err, out.Flush()) }()
@@ -134,24 +134,24 @@ func (a *app) printNode(ctx context.Context, r *store.Reader, n *tree.Node, p st
 	return nil
 }
 
-// atPath adds the path a command was asked about.
+// atPath adds to an error the path that the command was given.
 func atPath(p string, err error) error {
 	var own *store.Error
 	var onDisk *fs.PathError
 	if errors.Is(err, fs.ErrNotExist) && errors.As(err, &onDisk) && !errors.As(err, &own) {
-		err = unix.ENOENT // the path on disk is not the one that was asked for
+		err = unix.ENOENT // the error names a path on disk, not the path that was asked for
 	}
 	return fmt.Errorf("/%s: %w", strings.Trim(p, "/"), err)
 }
 
-// printer prints lines of a listing.
+// printer prints the lines of a listing.
 type printer struct {
 	out    *bufio.Writer
 	long   bool
 	escape bool
 }
 
-// print prints a line. n may be nil for what could not be looked at.
+// print prints a line. n is nil for an entry that could not be looked at.
 func (p printer) print(name string, n *tree.Node) error {
 	if p.long {
 		if _, err := fmt.Fprintf(p.out, "%s ", longLine(n)); err != nil {
@@ -168,7 +168,7 @@ func (p printer) print(name string, n *tree.Node) error {
 	return err
 }
 
-// text returns a name as it is, or fit for a terminal.
+// text returns a name as it is, or, for a terminal, in printable form.
 func (p printer) text(name string) string {
 	if !p.escape {
 		return name

@@ -1,7 +1,7 @@
 // Command pbsfs shows a Proxmox Backup Server datastore as a tree of files.
 //
-// Each command is a file of its own: a constructor, its options, and a function
-// that runs it. What a command answers with is an error; exit.go alone knows
+// Each command has a file of its own: a constructor, its options, and a function that
+// runs it. A command returns an error; only exit.go knows the exit code for it.
 // which exit code that is.
 package main
 
@@ -19,9 +19,9 @@ import (
 
 func main() { os.Exit(run(os.Args[1:])) }
 
-// run runs one command line and returns the exit code. The first signal ends a
-// command, also one that waits for what never answers: it gets a moment to put
-// things in order. A second one does not wait.
+// run runs one command line and returns the exit code. The first signal ends a command,
+// even one that waits for something that never answers. The command gets a moment to
+// clean up. A second signal ends it at once.
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -47,14 +47,14 @@ func run(args []string) int {
 // moment is how long a command may go on after a signal.
 type moment struct{ longest atomic.Int64 }
 
-// promptly is the moment of a command that has nothing to put in order.
+// promptly is the moment of a command that has nothing to clean up.
 const promptly = 700 * time.Millisecond
 
-// momentStep is how often it is looked whether the moment is over.
+// momentStep is how often over looks whether the moment has passed.
 const momentStep = 50 * time.Millisecond
 
-// allow lets the command go on for longer, as long as it takes if d is 0. The
-// result takes that back.
+// allow lets the command go on for longer: for d, or without a limit if d is 0. The
+// result ends that permission.
 func (m *moment) allow(d time.Duration) (back func()) {
 	if d == 0 {
 		d = math.MaxInt64
@@ -63,8 +63,8 @@ func (m *moment) allow(d time.Duration) (back func()) {
 	return func() { m.longest.Store(before) }
 }
 
-// over returns a channel that is closed when a moment from now is over. What was
-// allowed is looked at again and again: it may be allowed after the signal.
+// over returns a channel that is closed when a moment from now has passed. It looks at
+// the permitted time repeatedly, because allow may be called after the signal.
 func (m *moment) over() <-chan struct{} {
 	over := make(chan struct{})
 	go func() {

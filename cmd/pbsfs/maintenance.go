@@ -38,7 +38,7 @@ func newMaintenanceCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// modeText returns a mode for people.
+// modeText describes a mode for the terminal.
 func modeText(m status.Mode) string {
 	if m.Type == nil {
 		return "none"
@@ -136,7 +136,7 @@ func newMaintenanceSetCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// namingMoment is how long it may take, after a signal, to say who remains.
+// namingMoment bounds the time, after a signal, to name the remaining processes.
 const namingMoment = 10 * time.Second
 
 func (a *app) setMode(ctx context.Context, arg string, mode cfg.ModeType, o setOptions) error {
@@ -167,8 +167,8 @@ func (a *app) setMode(ctx context.Context, arg string, mode cfg.ModeType, o setO
 	return a.showSet(host, t, o.json)
 }
 
-// showSet says that a mode was set; to people only on request, for it is what
-// they asked for.
+// showSet reports that a mode was set. Without --json it prints nothing, because the
+// mode is what the user asked for.
 func (a *app) showSet(host hosts.Host, t locate.Target, asJSON bool) error {
 	if !asJSON {
 		return nil
@@ -176,7 +176,7 @@ func (a *app) showSet(host hosts.Host, t locate.Target, asJSON bool) error {
 	return a.showMode(host, t.Name, true)
 }
 
-// drain waits for the operations that a mode, set already, forbids, and shows
+// drain waits for the operations that a mode, which is already set, forbids. It shows
 // what it waits for.
 func (a *app) drain(ctx context.Context, host hosts.Host, t locate.Target, mode cfg.ModeType, o setOptions, also []string) error {
 	if o.waitSet {
@@ -224,7 +224,7 @@ clears an unmount that is stuck, and nothing else.`,
 	return cmd
 }
 
-// warnOfOthers says that the datastore is in maintenance all the same, by another
+// warnOfOthers warns that the datastore is still in maintenance because of another
 // entry for it.
 func (a *app) warnOfOthers(host hosts.Host, t locate.Target) {
 	if m, err := status.ModeOf(host, t.Name); err == nil && m.Via != "" {
@@ -232,7 +232,7 @@ func (a *app) warnOfOthers(host hosts.Host, t locate.Target) {
 	}
 }
 
-// warnOfUsers tells people which counts of other users are not believed.
+// warnOfUsers warns of counts of other users that are not believed.
 func (a *app) warnOfUsers(host hosts.Host, store string) {
 	if tally, err := maint.Count(host, store); err == nil {
 		a.complain(tally.Problems)

@@ -14,11 +14,11 @@ import (
 	"github.com/pbsfs/pbsfs/fs"
 )
 
-// mountOptions are what the mount command was told.
+// mountOptions are the arguments and flags of the mount command.
 type mountOptions struct {
 	openOptions
 	diskCache   diskCacheOptions
-	datastore   string // "" with a device
+	datastore   string // "" if a device is given
 	device      string
 	path        string // on the device
 	pathSet     bool
@@ -106,9 +106,10 @@ func newMountCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// startMount opens the keys and starts what serves the mount: this process, or
-// with keys or passphrases or without --foreground this program anew, which
-// never had the passphrases.
+// startMount opens the keys and starts to serve the mount. Without --foreground a new
+// process serves it. With --foreground this process does, but if there are keys or
+// passphrases, it starts this program anew first, so that the program that serves never
+// had the passphrases.
 func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	handed, err := takeSecrets(a.getenv)
 	if err != nil {
@@ -133,7 +134,7 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	return a.serve(ctx, o, s, a.warn)
 }
 
-// complete checks what can be checked on the command line alone.
+// complete checks what it can check from the command line alone.
 func (o *mountOptions) complete(args []string) error {
 	allowOther := o.flags.allowOther
 	if err := o.flags.parse(o.lists); err != nil {
@@ -165,7 +166,7 @@ func (o *mountOptions) complete(args []string) error {
 	return nil
 }
 
-// warn tells people of what is no failure.
+// warn prints a warning, which is not a failure.
 func (a *app) warn(text string) error {
 	_, err := fmt.Fprint(a.stderr, text)
 	return err

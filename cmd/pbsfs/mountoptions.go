@@ -11,7 +11,7 @@ import (
 	"github.com/pbsfs/pbsfs/fs"
 )
 
-// mountFlags are the options of a mount as -o takes them.
+// mountFlags are the options of a mount that are given by -o.
 type mountFlags struct {
 	allowOther bool
 	nonempty   bool
@@ -19,11 +19,11 @@ type mountFlags struct {
 	uid        int64
 	gid        int64
 	umask      int64
-	kernel     []string // passed on
+	kernel     []string // passed on to the kernel
 }
 
-// accepted are options that mount(8), fstab and other FUSE programs know and
-// that are the case here anyway, or say nothing to us.
+// accepted are options that mount(8), fstab and other FUSE programs know. They hold
+// here anyway, or do not concern pbsfs.
 var accepted = map[string]bool{
 	"ro": true, "nosuid": true, "nodev": true, "defaults": true, "auto": true, "noauto": true,
 	"user": true, "nouser": true, "users": true, "owner": true, "group": true, "_netdev": true,
@@ -32,7 +32,7 @@ var accepted = map[string]bool{
 	"kernel_cache": true, "auto_cache": true, "large_read": true, "hard_remove": true, "use_ino": true,
 }
 
-// refused are options that would need the tree to be what it is not.
+// refused are options that a tree of pbsfs cannot fulfil.
 var refused = map[string]string{
 	"rw":            "the tree is read-only",
 	"suid":          "set-user-id files of a backup are not to be trusted",
@@ -47,7 +47,7 @@ var refused = map[string]string{
 	"attr_timeout":  "time-outs follow from what can change",
 }
 
-// parse reads the arguments of -o, each a list with commas.
+// parse reads the arguments of -o. Each is a list with commas.
 func (m *mountFlags) parse(lists []string) error {
 	m.uid, m.gid, m.umask = fs.NoReplacement, fs.NoReplacement, fs.NoReplacement
 	for _, list := range lists {
@@ -86,7 +86,7 @@ func (m *mountFlags) set(opt string) (err error) {
 	return err
 }
 
-// number reads the value of an option, an unsigned number of that many bits.
+// number reads the value of an option, an unsigned number of at most that many bits.
 func number(opt, value string, base, bits int) (int64, error) {
 	n, err := strconv.ParseUint(value, base, bits)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 type openOptions struct {
 	cachedOnly bool
 	untracked  bool
-	standby    bool // the datastore need not be there yet
+	standby    bool // the datastore may be missing at first
 	cacheSize  byteSize
 	// metadataDir and cacheEncrypted are those of store.Options.
 	metadataDir    string
@@ -35,7 +35,7 @@ func (o *openOptions) register(f *pflag.FlagSet) {
 	o.Register(f)
 }
 
-// open opens the datastore that arg means, with keys that are open.
+// open opens the datastore that arg names, with keys that are already open.
 func (a *app) open(ctx context.Context, arg string, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
 	host, err := a.host()
 	if err != nil {
@@ -48,7 +48,7 @@ func (a *app) open(ctx context.Context, arg string, o openOptions, s *unlock.Sec
 	return openTarget(ctx, host, t, o, s, log)
 }
 
-// openTarget opens a datastore, with keys that are open.
+// openTarget opens a datastore, with keys that are already open.
 func openTarget(ctx context.Context, host hosts.Host, t locate.Target, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
 	opened, masters, err := s.Open()
 	if err != nil {

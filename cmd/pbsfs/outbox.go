@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// Who reads the log may stop reading, go away, or be a file system that hangs. The
-// mount goes on: lines wait for a goroutine of their own, as many as there is room
-// for, and the rest are lost.
+// A program that reads the log may stop reading or end, and a log file may lie on a
+// file system that hangs. The mount must go on. So a goroutine writes the lines. A
+// limited number of lines waits for it, and the rest is lost.
 
 const (
 	// maxWaiting is how many lines of a log may wait to be written.
 	maxWaiting = 4096
-	// lastLines bounds how long the end of a log may take.
+	// lastLines bounds the time to write the last lines of a log.
 	lastLines = time.Second
 )
 
-// outbox writes what is put into it, in order, at leisure.
+// outbox writes what is put into it, in order, in a goroutine of its own.
 type outbox struct {
 	mu      sync.Mutex // guards what follows; nothing is called under it
 	waiting []func() error
@@ -35,7 +35,7 @@ func newOutbox() *outbox {
 	return b
 }
 
-// put has something written, sooner or later or not at all.
+// put queues a write. It is done later, or, if the queue is full, never.
 func (b *outbox) put(write func() error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -50,7 +50,7 @@ func (b *outbox) put(write func() error) {
 	b.notify()
 }
 
-// notify wakes the writer. Called with mu held.
+// notify wakes the writer. The caller holds mu.
 func (b *outbox) notify() {
 	select {
 	case b.news <- struct{}{}:
@@ -67,7 +67,7 @@ func (b *outbox) write() {
 			b.waiting = nil
 			b.mu.Unlock()
 			for _, write := range batch {
-				_ = write() // there is nobody to be told
+				_ = write() // an error cannot be reported anywhere
 			}
 			if len(batch) == 0 && closed {
 				return
@@ -79,7 +79,7 @@ func (b *outbox) write() {
 	}
 }
 
-// takeLost returns how many lines were lost since it was last asked.
+// takeLost returns how many lines were lost since the last call.
 func (b *outbox) takeLost() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,7 +88,7 @@ func (b *outbox) takeLost() int {
 	return n
 }
 
-// close waits a moment for what is not yet written.
+// close waits a moment for the lines that are not yet written.
 func (b *outbox) close() {
 	b.mu.Lock()
 	b.closed = true
@@ -106,7 +106,7 @@ type lineWriter struct {
 	to  io.Writer
 }
 
-// Write has a line written.
+// Write queues a line.
 func (w lineWriter) Write(line []byte) (int, error) {
 	text := append([]byte(nil), line...)
 	w.box.put(func() error {

@@ -7,16 +7,16 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// What a command prints for people goes through out, and what it complains about
-// through stderr, which is made so from the beginning: names, messages and answers of
-// others come out printable. Inside a line they are made so where it is put together,
-// for a line break in them must not begin another one. Contents of files, and names
-// that are not for a terminal, go to stdout as they are.
+// A command prints its output for people through out, and its complaints through
+// stderr. Both make names, messages and answers of others printable. Text that becomes
+// a part of a line is made printable where the line is composed, because a line break
+// in it must not begin another line. The contents of files, and names that do not go to
+// a terminal, are written to stdout as they are.
 
-// out is where a command prints for people.
+// out returns the writer for output for people.
 func (a *app) out() io.Writer { return text.NewWriter(a.stdout) }
 
-// json prints a value for programs.
+// json prints a value as JSON.
 func (a *app) json(v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {

@@ -10,11 +10,11 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// plainEvery is how often progress is shown where there is no terminal.
+// plainEvery is how often progress is shown without a terminal.
 const plainEvery = 10 * time.Second
 
-// progress shows how far reading a source has come: as a bar on a terminal, as a
-// line now and then elsewhere. Its methods must not be called concurrently.
+// progress shows how much of a source has been read: as a bar on a terminal, as a line
+// now and then elsewhere. Its methods must not be called concurrently.
 type progress struct {
 	out      io.Writer
 	terminal bool
@@ -33,7 +33,7 @@ func newProgress(out io.Writer) *progress {
 	return p
 }
 
-// needsTotal reports whether begin wants to know how much there is.
+// needsTotal reports whether begin needs the size of the source.
 func (p *progress) needsTotal() bool { return p.terminal }
 
 // begin begins a source of total bytes.
@@ -51,7 +51,7 @@ func (p *progress) begin(label string, total int64) {
 		progressbar.OptionUseIECUnits(true))
 }
 
-// add says that so many more files and bytes were read.
+// add counts further files and bytes that were read.
 func (p *progress) add(files, bytes int64) {
 	p.files += files
 	p.bytes += bytes
@@ -61,7 +61,7 @@ func (p *progress) add(files, bytes int64) {
 			p.shown = now
 			p.bar.Describe(p.label + ", " + p.fileCount())
 		}
-		// More than was counted before: files grow.
+		// There is more than was counted before, because files grow.
 		if p.bytes >= p.bar.GetMax64() {
 			p.bar.ChangeMax64(p.bytes + 1)
 		}
@@ -80,7 +80,7 @@ func (p *progress) line(text string) {
 	fmt.Fprintln(p.out, text)
 }
 
-// end ends a source and returns what it was, in a line.
+// end ends a source and returns a summary line.
 func (p *progress) end(path string) string {
 	if p.bar != nil {
 		_ = p.bar.Clear()
@@ -89,7 +89,8 @@ func (p *progress) end(path string) string {
 	return p.summary(path)
 }
 
-// fileCount says how many files were read, all that has a name counted.
+// fileCount returns the number of files that were read. Everything with a name counts
+// as a file.
 func (p *progress) fileCount() string {
 	if p.files == 1 {
 		return "1 file"

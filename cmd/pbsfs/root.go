@@ -12,7 +12,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint/hosts"
 )
 
-// app is the world around the commands.
+// app is the environment of the commands.
 type app struct {
 	stdin  io.Reader
 	stdout io.Writer
@@ -89,7 +89,7 @@ func (a *app) host() (hosts.Host, error) {
 	})
 }
 
-// usageArgs makes a wrong number of arguments a usage error of one line.
+// usageArgs turns a wrong number of arguments into a usage error of one line.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		err := check(cmd, args)
@@ -103,10 +103,10 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// keyring returns how this command opens keys.
+// keyring returns the keyring with which this command opens keys.
 func (a *app) keyring() *unlock.Keyring {
 	k := &unlock.Keyring{Stdin: a.stdin, Stderr: a.stderr, Getenv: a.getenv}
-	// An error of the host is the command's to complain about.
+	// The command itself reports an error of the host.
 	if host, err := a.host(); err == nil && host.UID() == 0 {
 		k.ServerKeys = filepath.Join(host.ConfigDir(), "encryption-keys")
 	}

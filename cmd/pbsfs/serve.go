@@ -22,8 +22,8 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// serve mounts and serves until the mount ends. ready is called when the tree
-// answers.
+// serve mounts the tree and serves it until the mount ends. It calls ready when the
+// tree answers.
 func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
 	if !s.Empty() {
 		if err := unlock.GuardMemory(); err != nil {
@@ -50,8 +50,8 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 	return nil
 }
 
-// under reports whether the tree is mounted already, and waited for the device
-// that was mounted now.
+// under reports whether the tree was mounted already and only waited for the device,
+// which has been mounted now.
 func under(ctx context.Context, host hosts.Host, at *locate.Attached, o *mountOptions) (bool, error) {
 	if !at.TookDevice() {
 		return false, nil
@@ -74,19 +74,18 @@ func under(ctx context.Context, host hosts.Host, at *locate.Attached, o *mountOp
 	return true, at.PassTo(r.ProcessMark)
 }
 
-// request is what is to be mounted.
+// request returns what is to be mounted.
 func (o *mountOptions) request() locate.Request {
 	return locate.Request{Datastore: o.datastore, Device: o.device, Path: o.path, PathSet: o.pathSet, Rescue: o.rescue, Standby: o.standby}
 }
 
-// serveTree mounts the tree of a datastore whose device is mounted, and serves
-// it.
+// serveTree mounts the tree of a datastore whose device is mounted, and serves it.
 func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
 	if err := mountpoint.Check(ctx, o.mountpoint, t.Path, o.flags.nonempty); err != nil {
 		return err
 	}
 	if real, err := filepath.EvalSymlinks(o.mountpoint); err == nil {
-		o.mountpoint = real // as the mount table has it
+		o.mountpoint = real // the form that is in the mount table
 	}
 	if err := checkFUSE(o.flags.allowOther); err != nil {
 		return err
@@ -104,7 +103,7 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 	serveWhileDecoding()
 	boundHeap(o.maxInodes)
 	log = log.With("datastore", ref.Name(), "mountpoint", o.mountpoint)
-	defer a.moment.allow(0)() // signals end the mount, which takes what it takes
+	defer a.moment.allow(0)() // signals end the mount, which may take as long as it needs
 	m, err := o.mountTree(ctx, ref, t.Path, log)
 	if err != nil {
 		_ = ref.Close()
@@ -129,26 +128,27 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 	}
 	stop := stopSignals()
 	if ctx.Err() != nil && len(stop) == 0 {
-		stop <- syscall.SIGTERM // which came before
+		stop <- syscall.SIGTERM // a signal that came earlier
 	}
 	if err := ready(warning + unfitKeys(ctx, ref, s, log)); err != nil {
 		log.Warn("the process that asked for the mount has gone", "error", err)
 	}
 	log.Info("mounted", "path", ref.Path(), "version", version())
 	err = a.wait(m, ref, o, stop, log)
-	if err := t.End(true); err != nil { // there is nobody else to be told any more
+	if err := t.End(true); err != nil { // nobody else is left to be told
 		log.Warn("the device stays mounted", "error", err)
 	}
 	return err
 }
 
-// serveWhileDecoding has Go run more threads than there are processors. Chunks
-// are decoded on all of those, in loops that Go cannot interrupt: requests that
-// memory answers would wait for them. The kernel shares a processor between
+// serveWhileDecoding makes Go run more threads than there are processors. Chunks are
+// decoded on all processors, in loops that Go cannot interrupt, and requests that can
+// be answered from memory would wait for them. The kernel shares a processor between
 // threads at once.
 func serveWhileDecoding() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
 
-// mountTree mounts the tree, while no other command mounts on the same directory.
+// mountTree mounts the tree. No other command can mount on the same directory
+// meanwhile.
 func (o *mountOptions) mountTree(ctx context.Context, ref *store.Lookup, path string, log *slog.Logger) (*fs.Mount, error) {
 	lock, err := mountpoint.Acquire(ctx, o.mountpoint)
 	if err != nil {
@@ -165,16 +165,17 @@ func (o *mountOptions) mountTree(ctx context.Context, ref *store.Lookup, path st
 }
 
 const (
-	// heapBytes is above what Go's heap needs besides the objects that the kernel
-	// knows: a limit that is reached has Go collect without end, also when idle.
-	// Blocks of chunks lie elsewhere; the program itself takes the rest of 100 MiB.
+	// heapBytes is the limit of Go's heap without the objects that the kernel knows. It
+	// is more than the heap needs: at the limit, Go would collect without end, even
+	// when idle. Blocks of chunks lie elsewhere; the program itself takes the rest of
+	// 100 MiB.
 	heapBytes = 88 << 20
-	// heapGrowth is by how much the heap may grow before it is collected, in
-	// percent of what is in use.
+	// heapGrowth is how much the heap may grow before it is collected, in percent of
+	// the memory in use.
 	heapGrowth = 100
 )
 
-// boundHeap has memory collected before there is more of it than is promised.
+// boundHeap makes Go collect memory before its use exceeds what pbsfs promises.
 func boundHeap(maxInodes int) {
 	debug.SetGCPercent(heapGrowth)
 	if maxInodes > 0 {
@@ -182,10 +183,10 @@ func boundHeap(maxInodes int) {
 	}
 }
 
-// unfitKeys returns a warning of keys that fit nothing.
+// unfitKeys returns a warning about keys that fit no snapshot.
 func unfitKeys(ctx context.Context, ref *store.Lookup, s *unlock.Secrets, log *slog.Logger) string {
 	list, _, err := s.Open()
-	if err != nil || ref.Away() != nil { // then nobody knows
+	if err != nil || ref.Away() != nil { // then it cannot be known
 		return ""
 	}
 	left, err := unlock.Unfit(ctx, ref, list)
@@ -195,8 +196,8 @@ func unfitKeys(ctx context.Context, ref *store.Lookup, s *unlock.Secrets, log *s
 	return unlock.UnfitWarning(left)
 }
 
-// stopSignals returns a channel that gets the signals that end a mount. The
-// first one no longer ends the process by itself.
+// stopSignals returns a channel for the signals that end a mount. The first signal no
+// longer ends the process by itself.
 func stopSignals() chan os.Signal {
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
@@ -204,7 +205,7 @@ func stopSignals() chan os.Signal {
 	return stop
 }
 
-// wait returns when the mount has ended, by itself or by a signal.
+// wait returns when the mount has ended, by an unmount or by a signal.
 func (a *app) wait(m *fs.Mount, ref *store.Lookup, o *mountOptions, stop chan os.Signal, log *slog.Logger) error {
 	var cut []fs.Handle
 	select {
@@ -213,7 +214,7 @@ func (a *app) wait(m *fs.Mount, ref *store.Lookup, o *mountOptions, stop chan os
 		log.Info("ending", "signal", s.String(), "open", len(m.Handles()))
 		ctx, cancel := context.WithTimeout(context.Background(), o.stopTimeout)
 		defer cancel()
-		go func() { // a second signal does not wait
+		go func() { // a second signal ends the wait
 			select {
 			case <-stop:
 				cancel()
@@ -232,7 +233,7 @@ func (a *app) wait(m *fs.Mount, ref *store.Lookup, o *mountOptions, stop chan os
 	return ref.Close()
 }
 
-// cutOff says which handles were open when the mount was taken away.
+// cutOff logs which handles were open when the mount was taken away.
 func cutOff(cut []fs.Handle, log *slog.Logger) error {
 	text := fmt.Sprintf("unmounted while %d files or directories were open; cut off:", len(cut))
 	for _, h := range cut {

@@ -58,7 +58,7 @@ The path of the snapshot below a mount point is printed.
 On a host with a Proxmox Backup Server, its datastores are written to by the
 official client only (proxmox-backup-client backup).`
 
-// The values of --crypt-mode, as the official client has them.
+// The values of --crypt-mode are those of the official client.
 const (
 	cryptNone    = "none"
 	cryptEncrypt = "encrypt"
@@ -112,10 +112,10 @@ func newSnapshotCreateCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// ownerText is what the owner of a group looks like: user@realm, or a token.
+// ownerText matches the owner of a group: user@realm, or a token.
 var ownerText = regexp.MustCompile(`^[^\s:/[:cntrl:]]+@[A-Za-z0-9_][A-Za-z0-9._-]*(![A-Za-z0-9_][A-Za-z0-9._-]*)?$`)
 
-// group returns the backup group that the flags name.
+// group returns the backup group that the flags describe.
 func (o *snapshotOptions) group() (name.Group, error) {
 	typ, err := name.ParseType(o.typ)
 	if err != nil {
@@ -137,7 +137,7 @@ func (o *snapshotOptions) group() (name.Group, error) {
 	return g, nil
 }
 
-// check complains about flags that mean nothing.
+// check returns an error for flags that make no sense.
 func (o *snapshotOptions) check() error {
 	switch o.format {
 	case formatPxar, formatSplit:
@@ -160,7 +160,7 @@ func (o *snapshotOptions) check() error {
 	return nil
 }
 
-// snapshotKey returns the key to encrypt or sign with, nil for none.
+// snapshotKey returns the key to encrypt or sign with, nil if there is none.
 func (a *app) snapshotKey(ctx context.Context, o snapshotOptions) (*keys.Key, error) {
 	file := o.keyFile
 	if file == "" && o.cryptMode != cryptNone {
@@ -181,7 +181,7 @@ func (a *app) snapshotKey(ctx context.Context, o snapshotOptions) (*keys.Key, er
 	return keys.New(raw)
 }
 
-// snapshotMoment is how long it may take to remove what was begun.
+// snapshotMoment bounds the time to remove an unfinished snapshot.
 const snapshotMoment = 10 * time.Second
 
 // createSnapshot runs snapshot create.
@@ -234,8 +234,7 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 	return a.fillSnapshot(ctx, s, sources, o, t.Path)
 }
 
-// writable returns the datastore that is to be written to, which init makes if
-// there is none.
+// writable returns the datastore to write to. With init it makes one if there is none.
 func (a *app) writable(ctx context.Context, host hosts.Host, arg string, init bool) (locate.Target, error) {
 	t, err := locate.Resolve(host, arg)
 	if err != nil && locate.IsPath(arg) && !locate.MayHold(ctx, arg) {

@@ -18,24 +18,24 @@ import (
 	"github.com/pbsfs/pbsfs/store/source"
 )
 
-// sourceText is what SOURCE looks like to the official client: the name of an
-// archive, and what it is made from.
+// sourceText matches a SOURCE in the form of the official client: the name of an
+// archive, and the path that it is made from.
 var sourceText = regexp.MustCompile(`^([A-Za-z0-9_-]+)\.(pxar|img|conf|log):(.+)$`)
 
-// snapshotSource is one SOURCE, open. Exactly one of the last three is set.
+// snapshotSource is one open SOURCE. Exactly one of the last three fields is set.
 type snapshotSource struct {
 	stem  string // root.pxar
 	path  string
-	files []name.File // it is stored as: one, or the two halves of a split archive
+	files []name.File // the stored files: one, or the two halves of a split archive
 
 	tree  *source.Tree
 	image *source.Image
-	data  []byte // of a file that is stored in one piece
+	data  []byte // the contents of a file that is stored in one piece
 }
 
 type snapshotSources []*snapshotSource
 
-// openSources opens everything that is to be stored, before anything is written.
+// openSources opens all sources before anything is written.
 func openSources(ctx context.Context, args []string, o snapshotOptions) (_ snapshotSources, err error) {
 	var out snapshotSources
 	defer func() {
@@ -115,7 +115,7 @@ func (l snapshotSources) close() {
 	}
 }
 
-// outside complains about a directory that lies in the datastore: it would grow
+// outside returns an error for a directory that lies in the datastore: it would grow
 // while it is read.
 func (l snapshotSources) outside(ctx context.Context, datastore string) error {
 	in, err := reach.Resolve(ctx, datastore)
@@ -137,8 +137,8 @@ func (l snapshotSources) outside(ctx context.Context, datastore string) error {
 	return nil
 }
 
-// needCatalog reports whether a catalog is written: it lists the archives that
-// are in one stream. Those that are split need none.
+// needCatalog reports whether a catalog is written. A catalog lists the archives that
+// are in one stream; split archives need none.
 func (l snapshotSources) needCatalog(o snapshotOptions) bool {
 	for _, s := range l {
 		if s.tree != nil && o.format == formatPxar {
@@ -148,7 +148,7 @@ func (l snapshotSources) needCatalog(o snapshotOptions) bool {
 	return false
 }
 
-// filler writes what a snapshot consists of.
+// filler writes the contents of a snapshot.
 type filler struct {
 	s     *store.SnapshotWriter
 	o     snapshotOptions
@@ -157,14 +157,14 @@ type filler struct {
 	begun time.Time
 	log   strings.Builder
 	warn  int
-	// missing counts what is there and could not be stored whole.
+	// missing counts the files that exist but could not be stored whole.
 	missing int
 
-	catalog *catalog.Encoder // nil if none is written
+	catalog *catalog.Encoder // nil if no catalog is written
 }
 
-// fillSnapshot writes all sources to the datastore in the directory into, and
-// finishes the snapshot, or removes it.
+// fillSnapshot writes all sources to the datastore in the directory into. It finishes
+// the snapshot, or removes it after an error.
 func (a *app) fillSnapshot(ctx context.Context, s *store.SnapshotWriter, sources snapshotSources, o snapshotOptions, into string) error {
 	f := &filler{s: s, o: o, into: into, show: newProgress(a.stderr), begun: time.Now()}
 	f.note("writing %s", s.Name())
@@ -184,8 +184,8 @@ func (a *app) fillSnapshot(ctx context.Context, s *store.SnapshotWriter, sources
 	return f.incomplete()
 }
 
-// incomplete is an error if something is not in the snapshot that is there: a
-// job that runs by itself is only seen by its exit code.
+// incomplete returns an error if the snapshot lacks files that exist: the exit code is
+// all that is seen of a job that runs unattended.
 func (f *filler) incomplete() error {
 	switch f.missing {
 	case 0:
@@ -196,7 +196,7 @@ func (f *filler) incomplete() error {
 	return fmt.Errorf("snapshot %s was written, but %d things are missing in it; the warnings name them", f.s.Name(), f.missing)
 }
 
-// total says what the snapshot has cost.
+// total returns a line that says how much the snapshot has added.
 func (f *filler) total() string {
 	w := f.s.Written()
 	text := fmt.Sprintf("%s in %d chunks, %d of them new", sizeText(int64(w.Bytes)), w.Chunks, w.New)
@@ -247,14 +247,14 @@ func (f *filler) each(ctx context.Context, sources snapshotSources) error {
 	return nil
 }
 
-// note keeps a line for the log of the snapshot, and shows it.
+// note shows a line and keeps it for the log of the snapshot.
 func (f *filler) note(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	f.show.line(line)
 	fmt.Fprintf(&f.log, "%s %s\n", time.Now().UTC().Format(time.RFC3339), line)
 }
 
-// warning tells of something that is not stored as it should be.
+// warning reports a file that is not stored as it should be.
 func (f *filler) warning(format string, args ...any) {
 	f.warn++
 	f.note("warning: "+format, args...)

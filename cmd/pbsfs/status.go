@@ -35,10 +35,10 @@ One that was taken away while it was in use has "taken_away":true. A
 mount with "unlisted":true refuses what is new, for its datastore is no longer in
 datastore.cfg, and mode is "unlisted". More fields may be added.`
 
-// watchEvery is how often status --watch looks again.
+// watchEvery is how often status --watch refreshes.
 const watchEvery = time.Second
 
-// longOpen is the age from which an open handle is marked.
+// longOpen is the age from which an open handle is marked as old.
 const longOpen = 24 * time.Hour
 
 func newStatusCommand(a *app) *cobra.Command {
@@ -93,7 +93,7 @@ func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, as
 		return err
 	}
 	all, err := status.Of(ctx, host, targets, known)
-	if err != nil && len(args) > 0 { // among all, one datastore's trouble does not hide the others
+	if err != nil && len(args) > 0 { // in a list of all, an error of one datastore does not hide the others
 		return err
 	}
 	if asJSON {
@@ -110,7 +110,7 @@ func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, as
 	return nil
 }
 
-// statusText returns the status of a datastore for people.
+// statusText returns the status of a datastore as text.
 func statusText(s status.Store) string {
 	var b strings.Builder
 	mode := status.Mode{Type: s.Mode, Message: s.Message, Via: s.Via}
@@ -156,7 +156,7 @@ func statusText(s status.Store) string {
 	return b.String()
 }
 
-// deviceText returns the state of a device for people.
+// deviceText returns the state of a device as text.
 func deviceText(s status.Device) string {
 	out := fmt.Sprintf("UUID %s, %s", s.UUID, s.State)
 	if s.MountedAt != nil {
@@ -168,7 +168,7 @@ func deviceText(s status.Device) string {
 	return out
 }
 
-// handleText returns an open handle for people.
+// handleText returns an open handle as text.
 func handleText(h status.Handle) string {
 	name, how := text.Printable(h.Name), text.Printable(h.How)
 	who := fmt.Sprintf("process %d %s (%s)", h.PID, name, how)
@@ -186,7 +186,7 @@ func handleText(h status.Handle) string {
 	return fmt.Sprintf("%q by %s, for %s%s", h.Path, who, age.Round(time.Second), mark)
 }
 
-// unrecordedText says for people who serves a mount of which there is no record here.
+// unrecordedText says who serves a mount that has no record here.
 func unrecordedText(m status.Mount) string {
 	switch {
 	case !m.Elsewhere:

@@ -35,8 +35,8 @@ has closed it. Where the process does not answer, who waits for it gets an error
 What is mounted inside of a tree is in the way; where nobody serves the tree any more
 that cannot be reached, and --force takes it with the tree.`
 
-// defaultWait is how long commands wait for who is in the way: a file that
-// was just closed takes a moment to be known as closed.
+// defaultWait is how long commands wait for processes that are in the way: it takes a
+// moment until a file that was just closed is known to be closed.
 const defaultWait = 2 * time.Second
 
 func newUnmountCommand(a *app) *cobra.Command {

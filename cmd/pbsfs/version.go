@@ -20,8 +20,7 @@ func newVersionCommand(a *app) *cobra.Command {
 	}
 }
 
-// version returns what the build recorded about itself: the module's version,
-// or the commit it was built from.
+// version returns what the build has recorded: the module's version, or the commit.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
