@@ -117,8 +117,10 @@ func TestARemovedSocketComesBack(t *testing.T) {
 	c := &Control{
 		record: r, log: slog.New(slog.DiscardHandler), busy: make(chan struct{}, 1), stop: make(chan struct{}),
 		answer: func(conn net.Conn) {
-			_ = json.NewEncoder(conn).Encode(State{Away: "unplugged"})
-			_ = conn.Close()
+			defer func() { _ = conn.Close() }()
+			if json.NewDecoder(conn).Decode(new(Request)) == nil {
+				_ = json.NewEncoder(conn).Encode(State{Away: "unplugged"})
+			}
 		},
 		told: func() identity.ID { return identity.ID{} },
 	}
