@@ -2,7 +2,6 @@
 //
 // Each command has a file of its own: a constructor, its options, and a function that
 // runs it. A command returns an error; only exit.go knows the exit code for it.
-// which exit code that is.
 package main
 
 import (

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// At kills this process at the step that PBSFS_FAULT names, as nothing else
-// could be. Only tests build programs with it.
+// At kills this process at the step that PBSFS_FAULT names, with a signal that the
+// process cannot catch. Only programs that are built for tests contain it.
 func At(step string) {
 	if os.Getenv("PBSFS_FAULT") == step {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)

@@ -21,24 +21,24 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// Before a datastore on a device can be shown, the device must be mounted. A
-// device that is mounted already, by whomever, is used where it is. A server
-// mounts those that it configures itself. Otherwise we do, read-only: a
-// configured one where the server would, any other one in the run directory.
+// Before a datastore on a device can be shown, the device must be mounted. A device
+// that is mounted already is used where it is. A server mounts the devices that it has
+// configured. We mount all others, read-only: a configured one where the server would
+// mount it, any other one in the run directory.
 
-// Attached is a datastore whose device is mounted, or which needs none.
+// Attached is a datastore whose device is mounted, or a datastore that needs no device.
 type Attached struct {
 	Target
 	host hosts.Host
-	// named is where a configured datastore was mounted for this command.
+	// named is where this command has mounted a configured datastore.
 	named string
-	// disk is where a device is mounted in the run directory, for this process
-	// as for others.
+	// disk is where a device is mounted in the run directory, for this process and
+	// others.
 	disk string
-	// later is where it will be, if it comes; whoever mounts it there leaves it
-	// to this process.
+	// later is where a missing device will be mounted when it comes. The command that
+	// mounts it there leaves its use to this process.
 	later string
-	// Warning is what to tell people once the tree is mounted, "" if nothing.
+	// Warning is a text for the user once the tree is mounted, "" if there is none.
 	Warning string
 	// server says that the server of this host would mount the device.
 	server bool
@@ -46,21 +46,21 @@ type Attached struct {
 
 // Request says which datastore is to be mounted.
 type Request struct {
-	// Datastore is its name or its directory, "" where Device is given.
+	// Datastore is its name or its directory, "" if Device is given.
 	Datastore string
 	// Device is the UUID, the label or the path of a device.
 	Device string
 	// Path is the datastore's directory on the device, if PathSet.
 	Path    string
 	PathSet bool
-	// Rescue mounts a device although it is for the server of this host to mount.
+	// Rescue mounts a device even if the server of this host is to mount it.
 	Rescue bool
-	// Standby takes a datastore that is not there yet.
+	// Standby accepts a datastore that is not there yet.
 	Standby bool
 }
 
-// Attach finds the datastore that is to be mounted, and mounts its device.
-// The caller must call End, with what became of the tree.
+// Attach finds the requested datastore and mounts its device. The caller must call End
+// and say whether the tree was mounted.
 func Attach(ctx context.Context, host hosts.Host, o Request) (*Attached, error) {
 	if o.Device != "" {
 		return attachDevice(ctx, host, o)
@@ -79,7 +79,7 @@ func Attach(ctx context.Context, host hosts.Host, o Request) (*Attached, error) 
 	return at, at.attachNamed(o.Standby)
 }
 
-// expected is the datastore that will be in a directory.
+// expected returns the datastore that will be in a directory.
 func expected(host hosts.Host, arg string) (Target, error) {
 	path, err := reach.Abs(arg)
 	if err != nil {
@@ -89,14 +89,15 @@ func expected(host hosts.Host, arg string) (Target, error) {
 	if err != nil {
 		return Target{}, err
 	}
-	found, _ := modes.FindAt(context.Background(), host, list, path) // that it is not there is known
+	found, _ := modes.FindAt(context.Background(), host, list, path) // it is known that the datastore is not there
 	if len(found.Listed) > 0 {
 		return TargetOf(host, list, found.Listed[0]), nil
 	}
 	return Target{Name: modes.PathName(found.Dir), Path: found.Dir}, nil
 }
 
-// attachNamed mounts the device of a configured datastore, unless it is mounted.
+// attachNamed mounts the device of a configured datastore, unless it is mounted
+// already.
 func (at *Attached) attachNamed(standby bool) error {
 	d := *at.Removable
 	if at.Path != d.Dir() {
@@ -133,7 +134,7 @@ func (at *Attached) attachNamed(standby bool) error {
 		return fmt.Errorf("datastore %s: %w", d.Name, err)
 	}
 	if !mounted {
-		return nil // somebody was faster
+		return nil // another command has mounted it meanwhile
 	}
 	at.named = d.Dir()
 	if err := checkDatastore(d.Dir(), "", dev.Path+" "+filepath.Join("/", d.Path)); err != nil {
@@ -142,8 +143,8 @@ func (at *Attached) attachNamed(standby bool) error {
 	return nil
 }
 
-// mountNamed mounts a device where its datastore is configured to be, unless it
-// is mounted there.
+// mountNamed mounts a device at the configured place of its datastore, unless it is
+// mounted there already.
 func mountNamed(host hosts.Host, d cfg.Datastore, dev device.Device) (mounted bool, err error) {
 	lock, err := lockDisks(host, 0) // two mounts on one place would need two unmounts
 	if err != nil {
@@ -169,7 +170,8 @@ func mountNamed(host hosts.Host, d cfg.Datastore, dev device.Device) (mounted bo
 	return true, device.MountDevice(dev, d.Path, d.Dir())
 }
 
-// mountedByServer says who mounts a datastore of a server's, and how to do without.
+// mountedByServer explains that the server mounts its datastores, and how to mount
+// without it.
 func mountedByServer(d cfg.Datastore) error {
 	return fmt.Errorf("datastore %s is not mounted, which is for the Proxmox Backup Server of this host to do: "+
 		"'proxmox-backup-manager datastore mount %s', which may start sync jobs, "+
@@ -177,8 +179,8 @@ func mountedByServer(d cfg.Datastore) error {
 		d.Name, d.Name, d.BackingDevice, strings.Trim(d.Path, "/"), store.ErrGone)
 }
 
-// checkDatastore makes sure that the directory rel below top, on a device, holds a
-// datastore.
+// checkDatastore returns an error unless the directory rel below top, on a device,
+// holds a datastore.
 func checkDatastore(top, rel, what string) error {
 	is, err := device.IsDatastore(top, rel)
 	if err == nil && !is {
@@ -221,8 +223,8 @@ func attachDevice(ctx context.Context, host hosts.Host, o Request) (*Attached, e
 	return at, at.rescue(dev, rel)
 }
 
-// expectDevice is the datastore on a device that is not plugged in yet. It will
-// be where a rescue mounts it.
+// expectDevice returns the datastore on a device that is not plugged in yet. It will be
+// where a rescue mounts the device.
 func expectDevice(host hosts.Host, o Request, missing error) (*Attached, error) {
 	uuid := strings.TrimPrefix(o.Device, "UUID=")
 	if strings.Contains(o.Device, "/") || !strings.Contains(uuid, "-") {
@@ -243,8 +245,8 @@ func expectDevice(host hosts.Host, o Request, missing error) (*Attached, error) 
 	return &Attached{host: host, later: point, Target: Target{Name: d.Name, Path: path, Removable: &d}}, nil
 }
 
-// leaveToServer refuses to mount a device that the server of this host mounts,
-// unless that is what is wanted.
+// leaveToServer refuses to mount a device that the server of this host mounts, unless
+// the request is a rescue.
 func leaveToServer(host hosts.Host, dev device.Device, o Request, list []cfg.Datastore) error {
 	if !host.IsPBS() || o.Rescue || len(dev.Mounts) > 0 || dev.UUID == "" {
 		return nil
@@ -257,7 +259,7 @@ func leaveToServer(host hosts.Host, dev device.Device, o Request, list []cfg.Dat
 	return nil
 }
 
-// placeOn returns where on the device the datastore is.
+// placeOn returns the directory of the datastore on the device.
 func placeOn(ctx context.Context, dev device.Device, o Request) (string, error) {
 	if o.PathSet {
 		return strings.Trim(filepath.Join("/", o.Path), "/"), nil
@@ -282,7 +284,7 @@ func placeOn(ctx context.Context, dev device.Device, o Request) (string, error) 
 	return "", fmt.Errorf("%s has several datastores: %s; name one with --path", dev.Path, strings.Join(found, ", "))
 }
 
-// rescue takes the datastore from where the device is mounted, or mounts it in
+// rescue uses the datastore where the device is mounted, or else mounts the device in
 // the run directory.
 func (at *Attached) rescue(dev device.Device, rel string) error {
 	m, dir, ok := dev.MountOf(rel)
@@ -314,7 +316,7 @@ func (at *Attached) rescue(dev device.Device, rel string) error {
 	return nil
 }
 
-// warnOfServer says what a rescue does to the server's own use of a device.
+// warnOfServer explains what a rescue means for the server's own use of a device.
 func (at *Attached) warnOfServer(dev device.Device, point string) {
 	if !at.server {
 		return
@@ -327,8 +329,8 @@ func (at *Attached) warnOfServer(dev device.Device, point string) {
 	at.Warning = fmt.Sprintf("pbsfs: warning: the Proxmox Backup Server cannot mount %s for writing now; where it does mount it, that is read-only, and backups to datastore %s fail, also after the tree was unmounted, until 'proxmox-backup-manager datastore unmount %s' and %s\n", dev.Path, at.Name, at.Name, mount)
 }
 
-// End gives back what attach took: after a failure to mount the tree all of it,
-// after the tree has ended what was mounted for it alone.
+// End gives back what Attach took: everything if the tree was not mounted, and
+// otherwise, after the tree has ended, what was mounted for the tree alone.
 func (at *Attached) End(mounted bool) error {
 	var err error
 	if point := cmp.Or(at.disk, at.later); point != "" {
@@ -341,16 +343,16 @@ func (at *Attached) End(mounted bool) error {
 	return err
 }
 
-// TookDevice reports whether attach has mounted the device, or uses one in the run
+// TookDevice reports whether Attach has mounted the device, or uses one in the run
 // directory.
 func (at *Attached) TookDevice() bool { return at.named != "" || at.disk != "" }
 
-// Shared reports whether the device is in the run directory, for the trees on it
-// together.
+// Shared reports whether the device is mounted in the run directory, for all trees on
+// it together.
 func (at *Attached) Shared() bool { return at.disk != "" }
 
-// PassTo hands the use of a device that is shared to another process, which serves a
-// tree on it.
+// PassTo passes the use of a shared device to another process, which serves a tree on
+// it.
 func (at *Attached) PassTo(heir procfs.ProcessMark) error {
 	return passDisk(at.host, at.disk, heir)
 }

@@ -21,32 +21,32 @@ import (
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
-// A device that is mounted for a rescue is mounted whole, in the run directory,
-// for all trees on it together. A record says which processes serve those. The
-// last one unmounts the device; where it was killed, the next command does.
+// A device that is mounted for a rescue is mounted whole, in the run directory, for all
+// trees on it together. A record lists the processes that serve those trees. The last
+// of them unmounts the device; if it was killed, the next command does.
 
-// diskRecord says who uses a device that we have mounted in the run directory.
+// diskRecord lists the users of a device that we have mounted in the run directory.
 type diskRecord struct {
 	Device string               `json:"device"`
 	UUID   string               `json:"uuid"`
 	Users  []procfs.ProcessMark `json:"users"`
-	// Held says that the server of this host was kept from mounting it.
+	// Held says that the server of this host is kept from mounting the device.
 	Held bool `json:"held,omitempty"`
 
-	key string // its name, and that of the mount point
+	key string // the name of the record and of the mount point
 }
 
-// disks are the devices that are mounted in one run directory, locked against
+// disks are the devices that are mounted in one run directory. They are locked against
 // other commands.
 type disks struct {
 	dir  string
 	lock *os.File
 }
 
-// DisksDir is where devices are mounted for a rescue.
+// DisksDir returns the directory in which devices are mounted for a rescue.
 func DisksDir(host hosts.Host) string { return filepath.Join(host.OwnRunDir(), "disks") }
 
-// diskKey is what a device is called in the run directory.
+// diskKey returns the name of a device in the run directory.
 func diskKey(d device.Device) string {
 	if d.UUID == "" {
 		return fmt.Sprintf("%d-%d", d.Major, d.Minor)
@@ -63,8 +63,8 @@ func uuidKey(uuid string) string {
 	}, strings.ToLower(uuid))
 }
 
-// lockDisks locks out other commands, waiting for them unless how says that it
-// should not. The caller must unlock.
+// lockDisks locks out other commands. It waits for them unless how contains LOCK_NB.
+// The caller must unlock.
 func lockDisks(host hosts.Host, how int) (*disks, error) {
 	d := &disks{dir: DisksDir(host)}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
@@ -91,8 +91,8 @@ func (d *disks) unlock() { d.lock.Close() }
 func (d *disks) point(key string) string { return filepath.Join(d.dir, key) }
 func (d *disks) file(key string) string  { return filepath.Join(d.dir, key+".json") }
 
-// read returns a record without those users that have ended. One that is not
-// there, or cannot be read, has none.
+// read returns a record without the users that have ended. A record that is missing or
+// cannot be read has no users.
 func (d *disks) read(key string) diskRecord {
 	r := diskRecord{key: key}
 	if text, err := os.ReadFile(d.file(key)); err == nil {
@@ -114,9 +114,9 @@ func (d *disks) write(r diskRecord) error {
 	return os.Rename(unfinished, d.file(r.key))
 }
 
-// useDisk mounts a device in the run directory, if it is not mounted there yet,
-// for this process, and returns where. With hold nobody else can mount it
-// meanwhile, if that is possible. The caller must end its use.
+// useDisk mounts a device in the run directory, if it is not mounted there yet, for
+// this process. It returns the mount point. With hold, no other program can mount the
+// device meanwhile, if that is possible. The caller must end its use.
 func useDisk(host hosts.Host, dev device.Device, hold bool) (string, error) {
 	d, err := lockDisks(host, 0)
 	if err != nil {
@@ -130,7 +130,7 @@ func useDisk(host hosts.Host, dev device.Device, hold bool) (string, error) {
 	r := d.read(diskKey(dev))
 	r.Device, r.UUID, r.Held = dev.Path, dev.UUID, r.Held || hold
 	r.Users = append(r.Users, self)
-	if err := d.write(r); err != nil { // first: whoever comes after a crash must know
+	if err := d.write(r); err != nil { // comes first, so that the record is there even after a crash
 		return "", err
 	}
 	fault.At("disk recorded")
@@ -166,7 +166,8 @@ func (r diskRecord) without(p procfs.ProcessMark) diskRecord {
 	return r
 }
 
-// drop unmounts a device that nobody uses any more, else it writes down who does.
+// drop unmounts a device that has no users any more, and otherwise writes its users
+// down.
 func (d *disks) drop(r diskRecord) error {
 	if len(r.Users) > 0 {
 		return d.write(r)
@@ -192,8 +193,8 @@ func removed(path string) error {
 	return nil
 }
 
-// unmountDisk unmounts a device. What only this process still has open there goes
-// with it, so that is no reason to leave the device mounted.
+// unmountDisk unmounts a device. A file that only this process still has open there is
+// no reason to leave the device mounted: the mount is then taken away lazily.
 func unmountDisk(m mounts.Mount) error {
 	err := mounts.UnmountOnly(m, false)
 	if !errors.Is(err, unix.EBUSY) {
@@ -222,7 +223,7 @@ func endDisk(host hosts.Host, point string) error {
 	return d.drop(d.read(filepath.Base(point)).without(self))
 }
 
-// passDisk hands this process's use of a device to another one, which serves a
+// passDisk passes this process's use of a device to another process, which serves a
 // tree on it.
 func passDisk(host hosts.Host, point string, heir procfs.ProcessMark) error {
 	if heir.Look() == procfs.Ended {
@@ -245,11 +246,11 @@ func passDisk(host hosts.Host, point string, heir procfs.ProcessMark) error {
 // Sweep unmounts devices whose last user was killed.
 func Sweep(host hosts.Host) error {
 	if _, err := os.Stat(DisksDir(host)); err != nil {
-		return nil // none were ever mounted
+		return nil // no device was ever mounted
 	}
 	d, err := lockDisks(host, unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil // somebody is at it
+		return nil // another command is doing so
 	}
 	if err != nil {
 		return err

@@ -1,13 +1,13 @@
-// Package locate finds the datastore that somebody means, and the device under it.
+// Package locate finds the datastore that a user names, and the device under it.
 //
-// A Target is a datastore that was named: by a name in datastore.cfg, by a path, or by
-// the device that it lies on. It has the name under which its operations are counted,
-// whichever way it was named. Attach mounts a device that is not mounted, read-only and
-// without a byte of it being changed, and gives back what it took when it ends.
+// A Target is a named datastore. The name may be one in datastore.cfg, a path, or the
+// device with the datastore. However it was named, the Target has the name under which
+// its operations are counted. Attach mounts a device that is not mounted, read-only and
+// without changing a byte of it, and End gives back what Attach took.
 //
-// Devices that are mounted in the run directory are shared by all trees on them. Who
-// uses them is recorded there, under a lock that commands hold for moments; what a
-// killed one left is put in order by the next. Looks at places that may hang end in
-// bounded time. It refuses a device that the server of the host would mount, unless a
-// rescue is asked for, and what holds no datastore.
+// All trees on a device that is mounted in the run directory share that mount. A record
+// there lists its users, under a lock that commands hold only for moments. If a command
+// was killed, the next one cleans up after it. Looks at places that may hang end in
+// bounded time. The package refuses a device that the server of the host would mount,
+// unless a rescue is asked for, and a place without a datastore.
 package locate

@@ -11,8 +11,8 @@ import (
 // lookTimeout bounds the look into one device, which may hang.
 const lookTimeout = 10 * time.Second
 
-// DatastoresOn looks for datastores on a device, but not for ever: a device may
-// hang, and what waits for it with it.
+// DatastoresOn looks for datastores on a device, for a limited time: the device may
+// hang, and every process that waits for it would hang with it.
 func DatastoresOn(ctx context.Context, d device.Device) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()

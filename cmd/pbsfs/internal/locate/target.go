@@ -23,23 +23,23 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// Target is a datastore that a command was told to work on.
+// Target is the datastore that a command works on.
 type Target struct {
-	// Name is what its operations and modes are found under, configured or made up.
+	// Name is the name of its operations and modes, configured or made up.
 	Name string
-	// Path is the directory that it is in.
+	// Path is its directory.
 	Path string
 	// S3 says that its chunks are in a bucket.
 	S3 bool
-	// Removable is the entry of a datastore on a device that comes and goes,
-	// nil for any other.
+	// Removable is the entry of a datastore on a removable device, nil for any other
+	// datastore.
 	Removable *cfg.Datastore
-	// ID is what it is told by, as far as it could be seen.
+	// ID is its identity, as far as it could be seen.
 	ID identity.ID
 }
 
-// Resolve finds the datastore that an argument means: one with a slash is a
-// path, another the name of one that is configured.
+// Resolve finds the datastore that an argument names. An argument with a slash is a
+// path; any other one is the name of a configured datastore.
 func Resolve(host hosts.Host, arg string) (Target, error) {
 	if arg == "" {
 		return Target{}, usage.Errorf("the datastore's name is empty")
@@ -63,13 +63,13 @@ func Resolve(host hosts.Host, arg string) (Target, error) {
 	return resolvePath(host, configured, arg)
 }
 
-// IsPath tells a path from a name.
+// IsPath reports whether an argument is a path and not a name.
 func IsPath(arg string) bool { return strings.Contains(arg, "/") }
 
-// TargetOf returns the datastore of an entry. Where root has an entry for the
-// same directory, a user's own does not count: root's mode and counts do.
+// TargetOf returns the datastore of an entry. If root has an entry for the same
+// directory, root's modes and counts apply, not those of a user's own entry.
 func TargetOf(host hosts.Host, configured []cfg.Datastore, d cfg.Datastore) Target {
-	ctx := context.Background() // bounded, whatever hangs
+	ctx := context.Background() // the look is bounded, even if a place hangs
 	if o, ok := rootsEntry(ctx, host, configured, d); ok {
 		d = o
 	}
@@ -86,13 +86,13 @@ func TargetOf(host hosts.Host, configured []cfg.Datastore, d cfg.Datastore) Targ
 	return t
 }
 
-// rootsEntry returns the entry that root has for the datastore of a user's entry.
+// rootsEntry returns root's entry for the datastore of a user's entry.
 func rootsEntry(ctx context.Context, host hosts.Host, configured []cfg.Datastore, d cfg.Datastore) (cfg.Datastore, bool) {
 	own := host.ConfigFiles()[0]
 	if d.File != own || len(host.ConfigFiles()) == 1 {
 		return d, false
 	}
-	found, _ := modes.FindAt(ctx, host, configured, d.Dir()) // Listed is what is known in any case
+	found, _ := modes.FindAt(ctx, host, configured, d.Dir()) // Listed holds what is known even after an error
 	for _, o := range found.Listed {
 		if o.File != own {
 			return o, true
@@ -101,8 +101,8 @@ func rootsEntry(ctx context.Context, host hosts.Host, configured []cfg.Datastore
 	return d, false
 }
 
-// Configured lists the datastores of datastore.cfg. What a command of ours left
-// behind when it was killed is put in order first.
+// Configured lists the datastores of datastore.cfg. Before that, it cleans up after
+// pbsfs commands that were killed.
 func Configured(host hosts.Host) ([]cfg.Datastore, error) {
 	list, err := maint.Datastores(host)
 	if err != nil {
@@ -114,7 +114,7 @@ func Configured(host hosts.Host) ([]cfg.Datastore, error) {
 			continue
 		}
 		err := maint.FinishUnmount(context.Background(), host, d.Name)
-		if err != nil && !errors.Is(err, fs.ErrPermission) { // who may not, need not
+		if err != nil && !errors.Is(err, fs.ErrPermission) { // a user without the permission need not clean up
 			return nil, fmt.Errorf("datastore %s: taking back the mode that a killed 'pbsfs unmount' left: %w", d.Name, err)
 		}
 	}
@@ -127,17 +127,17 @@ func Configured(host hosts.Host) ([]cfg.Datastore, error) {
 	return maint.Datastores(host)
 }
 
-// resolvePath finds the name of the datastore in a directory: its configured
-// one, whatever path that is configured with, else one made for it.
+// resolvePath finds the name of the datastore in a directory: its configured name, even
+// if it is configured with another path, and otherwise a name made for it.
 func resolvePath(host hosts.Host, configured []cfg.Datastore, arg string) (Target, error) {
-	ctx := context.Background() // bounded, whatever hangs
+	ctx := context.Background() // the look is bounded, even if a place hangs
 	path, err := reach.Abs(arg)
 	if err != nil {
 		return Target{}, err
 	}
 	found, err := modes.FindAt(ctx, host, configured, path)
 	if errors.Is(err, places.ErrInTree) {
-		// A datastore in a backup; who names it wants us to look.
+		// This is a datastore in a backup. A user that names it wants us to look there.
 		err = lookInTree(ctx, found.Dir)
 	}
 	switch {
@@ -162,7 +162,7 @@ func resolvePath(host hosts.Host, configured []cfg.Datastore, arg string) (Targe
 	return t, nil
 }
 
-// lookInTree looks for a datastore in a mounted tree of ours, in bounded time.
+// lookInTree looks for a datastore in a mounted tree of pbsfs, in bounded time.
 func lookInTree(ctx context.Context, dir string) error {
 	info, err := reach.Try(ctx, func() (os.FileInfo, error) { return os.Stat(filepath.Join(dir, ".chunks")) })
 	if err == nil && !info.IsDir() {
@@ -195,15 +195,14 @@ func Directory(ctx context.Context, host hosts.Host, arg string) (string, error)
 	return path, err
 }
 
-// MayHold reports whether there is a datastore in a directory, or nobody may
-// know.
+// MayHold reports whether a directory holds a datastore, or may hold one because it
+// cannot be looked at.
 func MayHold(ctx context.Context, dir string) bool {
 	_, err := reach.Resolve(ctx, dir+"/.chunks")
 	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
 }
 
-// UUID is that of the file system that the datastore lies on, where it is
-// configured.
+// UUID returns the configured UUID of the file system with the datastore.
 func (t Target) UUID() string {
 	if t.Removable == nil {
 		return ""

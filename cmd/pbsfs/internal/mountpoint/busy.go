@@ -9,10 +9,10 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// ErrActive is a refusal because something is in use.
+// ErrActive says that an action is refused because something is in use.
 var ErrActive = errors.New("in use")
 
-// BusyError says that mounts are in use, and by whom. It is ErrActive.
+// BusyError says which mounts are in use, and by which processes. It matches ErrActive.
 type BusyError struct {
 	Mounts  []mounts.Mount
 	Holders []mounts.Holder

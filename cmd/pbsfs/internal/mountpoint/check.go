@@ -15,10 +15,10 @@ import (
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
-// Check says what is wrong with mounting the datastore in path on
-// where, which is absolute.
+// Check returns an error if the datastore in path must not be mounted on where, which
+// is an absolute path.
 func Check(ctx context.Context, where, path string, nonempty bool) error {
-	if err := checkFree(ctx, where); err != nil { // before anything looks into what is mounted there
+	if err := checkFree(ctx, where); err != nil { // comes before any look into a mount there
 		return err
 	}
 	if err := reach.Answers(ctx, where); err != nil {
@@ -65,8 +65,8 @@ func checkFree(ctx context.Context, where string) error {
 	return fmt.Errorf("%s: %s %w", where, m.Source, fs.ErrMounted)
 }
 
-// apart refuses a mount point on, in or above the datastore: the mount would
-// hide the datastore from itself, or show itself.
+// apart refuses a mount point on, in or above the datastore: the mount would hide the
+// datastore, or show the mount itself.
 func apart(where, real, path string) error {
 	if p, err := filepath.EvalSymlinks(path); err == nil {
 		path = p
@@ -79,7 +79,7 @@ func apart(where, real, path string) error {
 	case below(path, real):
 		return fmt.Errorf("%s: cannot mount above the datastore %s, which would be hidden", where, path)
 	}
-	// The same directory may be reached by another path, a bind mount's.
+	// Another path, such as that of a bind mount, may lead to the same directory.
 	switch {
 	case hasAncestor(real, path):
 		return fmt.Errorf("%s: cannot mount on or inside the datastore %s", where, path)
@@ -89,9 +89,9 @@ func apart(where, real, path string) error {
 	return nil
 }
 
-// hasAncestor reports whether dir, or a directory above it, is the same as
-// ancestor, whatever that is called. What cannot be looked at is not: opening
-// the datastore says it better.
+// hasAncestor reports whether dir, or a directory above it, is the same as ancestor,
+// whatever its path. A directory that cannot be looked at is not: opening the datastore
+// gives a better error.
 func hasAncestor(dir, ancestor string) bool {
 	want, err := os.Stat(ancestor)
 	if err != nil {
@@ -112,7 +112,7 @@ func below(path, dir string) bool {
 	return strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// CheckEmpty refuses a directory that has anything in it.
+// CheckEmpty refuses a directory that is not empty.
 func CheckEmpty(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -1,10 +1,10 @@
-// Package mountpoint knows the directories that trees are mounted on: whether a tree
-// may be mounted on one, which trees are there, and who is in the way of taking one
+// Package mountpoint knows the directories on which trees are mounted: whether a tree
+// may be mounted on one, which trees are there, and what keeps one from being taken
 // away.
 //
-// It looks at the mount table and at the directory itself, never into what is mounted
-// there, which may hang; each look ends in bounded time. Whoever mounts holds the Lock
-// of the directory, so that two commands do not lay one tree upon the other. It
-// refuses a directory on, in or above the datastore, one that has a tree already, and,
-// unless that is asked for, one that is not empty.
+// It looks at the mount table and at the directory itself, never into a mount there,
+// which may hang; each look ends in bounded time. A command that mounts holds the Lock
+// of the directory, so that two commands do not mount one tree upon the other. The
+// package refuses a directory on, in or above the datastore, a directory that has a
+// tree already, and, unless the caller allows it, a directory that is not empty.
 package mountpoint

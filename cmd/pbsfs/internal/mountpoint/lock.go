@@ -10,26 +10,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Two commands that mount on one directory at the same time would lay one tree
-// upon the other. So they lock the directory itself, whatever it is called and
-// wherever they keep their state, from the look at what is mounted there until
-// the tree is.
+// Two commands that mount on one directory at the same time would mount one tree upon
+// the other. So a command locks the directory itself, whatever its path and wherever
+// the command keeps its state. It holds the lock from its look at the present mounts
+// until the tree is mounted.
 
 const (
-	// lockPatience is how long one command waits for another that mounts.
+	// lockPatience is how long a command waits for another one that mounts.
 	lockPatience = 20 * time.Second
-	// foreignPatience is how long root waits for a lock that may be anybody's,
-	// on a directory that others can open.
+	// foreignPatience is how long root waits for a lock on a directory that other users
+	// can open: the lock may be theirs.
 	foreignPatience = 2 * time.Second
-	// lockRetry is how often a lock that another command has is tried again.
+	// lockRetry is the pause between two attempts to take a lock.
 	lockRetry = 50 * time.Millisecond
 )
 
-// Lock is the lock of a mount point, nil where there is none.
+// Lock is the lock of a mount point, nil if there is none.
 type Lock struct{ dir *os.File }
 
-// Acquire locks a directory that is to be mounted on. A directory that
-// cannot be read cannot be locked either; mounting there tells what is wrong.
+// Acquire locks a directory on which a tree is to be mounted. A directory that cannot
+// be read cannot be locked either; the mount itself then tells what is wrong.
 func Acquire(ctx context.Context, where string) (*Lock, error) {
 	dir, err := os.OpenFile(where, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -59,20 +59,20 @@ func Acquire(ctx context.Context, where string) (*Lock, error) {
 		}
 	}
 	if os.Geteuid() == 0 {
-		// Whoever it is does not keep root from mounting; who mounts there all
-		// the same at this moment finds the other tree below.
+		// Another user's lock does not keep root from mounting. A command that mounts
+		// there at the same moment all the same finds the other tree below.
 		return nil, dir.Close()
 	}
 	return nil, errors.Join(fmt.Errorf("cannot mount on %s: somebody else has the directory locked", where), dir.Close())
 }
 
-// others reports whether other users than root can open a directory, and lock it.
+// others reports whether users other than root can open a directory, and so lock it.
 func others(dir *os.File) bool {
 	info, err := dir.Stat()
 	return err != nil || info.Mode().Perm()&0o044 != 0
 }
 
-// Release unlocks the directory. The nil lock has none.
+// Release unlocks the directory. It may be called on nil.
 func (l *Lock) Release() {
 	if l != nil {
 		_ = l.dir.Close()

@@ -14,9 +14,9 @@ import (
 	"github.com/pbsfs/pbsfs/maint/reach"
 )
 
-// TreesAt returns the mounts that arg means as the name of a mount point: of the
-// tree that is on top there, whatever else lies upon it. There is more than one
-// where it was bound upon itself. The last made is the first.
+// TreesAt returns the mounts on the mount point arg, those of the topmost tree there,
+// even if something else lies upon it. There are several if the tree was bound upon
+// itself. The one that was made last comes first.
 func TreesAt(ctx context.Context, arg string) ([]mounts.Mount, error) {
 	where := place(ctx, arg)
 	ours, err := Ours()
@@ -32,16 +32,16 @@ func TreesAt(ctx context.Context, arg string) ([]mounts.Mount, error) {
 	return at, nil
 }
 
-// place returns the path of a mount point without symbolic links, as far as it
-// can be followed in bounded time. What is mounted there is not looked into: it may
+// place returns the path of a mount point without symbolic links, as far as the path
+// can be followed in bounded time. It does not look into the mount there, which may
 // hang.
 func place(ctx context.Context, where string) string {
 	place, _ := reach.Resolve(ctx, where)
 	return place.Path
 }
 
-// Ours returns the mounts of pbsfs that this process sees, in the order
-// they were made.
+// Ours returns the mounts of pbsfs that this process sees, in the order in which they
+// were made.
 func Ours() (mounts.MountTable, error) {
 	all, err := mounts.Mounts()
 	if err != nil {
@@ -50,11 +50,11 @@ func Ours() (mounts.MountTable, error) {
 	return slices.DeleteFunc(all, func(m mounts.Mount) bool { return m.FSType != FSType }), nil
 }
 
-// answerTimeout is how long a mount that nobody is known to serve gets to say so.
+// answerTimeout bounds the wait for an answer of a mount whose server is not known.
 const answerTimeout = time.Second
 
-// IsDead reports whether the process that served a mount is gone. A mount that
-// hangs is not dead, and one that lies below something else cannot be asked.
+// IsDead reports whether the process that served a mount is gone. A mount that hangs is
+// not dead, and a mount below another one cannot be asked.
 func IsDead(m mounts.Mount) bool {
 	table, err := mounts.Mounts()
 	if err != nil {

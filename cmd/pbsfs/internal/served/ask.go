@@ -18,7 +18,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
-// Ask asks the process that left a record.
+// Ask sends a request to the process that left the record.
 func (r *Record) Ask(ctx context.Context, req Request) (State, error) {
 	s, err := r.converse(ctx, req)
 	if err == nil && s.Error != "" {
@@ -30,13 +30,13 @@ func (r *Record) Ask(ctx context.Context, req Request) (State, error) {
 	s.bound()
 	if r.Look() == procfs.Unseen {
 		for i := range s.Handles {
-			s.Handles[i].Opener.PID = 0 // of another pid namespace
+			s.Handles[i].Opener.PID = 0 // the pid belongs to another pid namespace
 		}
 	}
 	return s, nil
 }
 
-// converse sends a request, and returns the answer of whoever ought to give it.
+// converse sends a request and returns the answer, if the right process gives it.
 func (r *Record) converse(ctx context.Context, req Request) (s State, err error) {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
@@ -55,7 +55,7 @@ func (r *Record) converse(ctx context.Context, req Request) (s State, err error)
 	return s, errors.Join(json.NewEncoder(conn).Encode(req), json.NewDecoder(io.LimitReader(conn, limit)).Decode(&s))
 }
 
-// dial connects to the socket, and makes sure whose process listens there.
+// dial connects to the socket, and checks which process listens there.
 func (r *Record) dial(ctx context.Context) (*net.UnixConn, error) {
 	path := r.socket()
 	if !r.own {
@@ -86,7 +86,7 @@ func (r *Record) dial(ctx context.Context) (*net.UnixConn, error) {
 	return u, nil
 }
 
-// checkPeer makes sure that the process which listens belongs to the user who left
+// checkPeer returns an error unless the listening process belongs to the user that left
 // the record.
 func (r *Record) checkPeer(conn *net.UnixConn) error {
 	raw, err := conn.SyscallConn()
@@ -105,7 +105,7 @@ func (r *Record) checkPeer(conn *net.UnixConn) error {
 	return nil
 }
 
-// listened reports whether somebody may listen on the socket of the record.
+// listened reports whether a process may be listening on the socket of the record.
 func (r *Record) listened() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
 	defer cancel()
@@ -117,21 +117,21 @@ func (r *Record) listened() bool {
 	return true
 }
 
-// bound keeps an answer from being endless.
+// bound limits the length of the lists in an answer.
 func (s *State) bound() {
 	s.Handles = s.Handles[:min(len(s.Handles), maxShown)]
 	s.Locked = s.Locked[:min(len(s.Locked), maxShown)]
 	s.Problems = s.Problems[:min(len(s.Problems), maxShown)]
 }
 
-// Answer is what a serving process answered.
+// Answer is the answer of a serving process.
 type Answer struct {
 	State
 	Err error
 }
 
-// AskAll asks several processes at once, so that those who do not answer are
-// waited for once, all together.
+// AskAll asks several processes at once, so that the timeouts of those that do not
+// answer run at the same time.
 func AskAll(ctx context.Context, all []*Record) map[*Record]Answer {
 	answers := make([]Answer, len(all))
 	var wait sync.WaitGroup

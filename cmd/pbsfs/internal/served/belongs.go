@@ -17,11 +17,11 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// Which trees are of which datastore is told by what the datastore is, which the
-// serving process has in its record; names and paths change.
+// A tree belongs to a datastore if their identities match: the serving process has the
+// identity in its record. Names and paths change.
 
-// Serves reports whether the mount is one of that datastore, whatever it was
-// called when it was mounted.
+// Serves reports whether the mount shows that datastore, whatever the datastore's name
+// was when it was mounted.
 func (r *Record) Serves(t locate.Target) bool {
 	own := modes.Present(r.Identity)
 	switch {
@@ -35,8 +35,8 @@ func (r *Record) Serves(t locate.Target) bool {
 
 func samePath(a, b string) bool { return filepath.Clean(a) == filepath.Clean(b) }
 
-// Shows reports whether a mount shows a tree of the datastore: as the record of
-// the process says, or where there is none, as what it is a mount of.
+// Shows reports whether a mount shows a tree of the datastore: by the record of its
+// process, or, without a record, by the mount's source.
 func Shows(host hosts.Host, t locate.Target, known []*Record, m mounts.Mount) bool {
 	if r := Find(known, m); r != nil {
 		return r.Serves(t)
@@ -51,7 +51,7 @@ func Shows(host hosts.Host, t locate.Target, known []*Record, m mounts.Mount) bo
 	return samePath(m.Source, t.Path) || t.Removable != nil && samePath(m.Source, t.Removable.Dir())
 }
 
-// SourceOf returns what is known of the datastore that a mount says it shows.
+// SourceOf returns the identity of the datastore that a mount names as its source.
 func SourceOf(host hosts.Host, m mounts.Mount) identity.ID {
 	if !filepath.IsAbs(m.Source) {
 		return identity.ID{}
@@ -63,8 +63,8 @@ func SourceOf(host hosts.Host, m mounts.Mount) identity.ID {
 	return found.ID
 }
 
-// FormerNames are what the datastore was called when its trees were mounted, as far
-// as nothing else is called so by now.
+// FormerNames returns the names that the datastore had when its trees were mounted,
+// except names that another datastore has by now.
 func FormerNames(host hosts.Host, t locate.Target) ([]string, error) {
 	known, err := Records(host)
 	if err != nil {
@@ -84,8 +84,8 @@ func FormerNames(host hosts.Host, t locate.Target) ([]string, error) {
 	return names, nil
 }
 
-// Resolve is locate.Resolve for those who look at what is mounted: a name that is not
-// in the configuration, any more or at all, is that of a mount's record.
+// Resolve is locate.Resolve for commands that look at mounts: a name that is not (or no
+// longer) in the configuration may be that in a mount's record.
 func Resolve(host hosts.Host, arg string, known []*Record) (locate.Target, error) {
 	t, err := locate.Resolve(host, arg)
 	if err == nil || locate.IsPath(arg) {
@@ -99,8 +99,8 @@ func Resolve(host hosts.Host, arg string, known []*Record) (locate.Target, error
 	return t, err
 }
 
-// At returns where something is mounted for a datastore: its trees, and its
-// device where that is mounted by name.
+// At returns the places where something is mounted for a datastore: its trees, and its
+// device if that is mounted under its name.
 func At(host hosts.Host, t locate.Target) ([]string, error) {
 	known, err := Records(host)
 	if err != nil {
@@ -116,7 +116,7 @@ func At(host hosts.Host, t locate.Target) ([]string, error) {
 	}
 	for _, r := range known {
 		if r.Serves(t) && !slices.ContainsFunc(trees, r.of) {
-			at = append(at, text.Printable(r.Mountpoint)) // taken away, and in use
+			at = append(at, text.Printable(r.Mountpoint)) // the mount was taken away, but is still in use
 		}
 	}
 	if t.Removable != nil {
@@ -127,8 +127,8 @@ func At(host hosts.Host, t locate.Target) ([]string, error) {
 	return at, nil
 }
 
-// TreesOf returns the mounts of a datastore's trees, bound ones too, the last made
-// first.
+// TreesOf returns the mounts of a datastore's trees, including bound ones. The one that
+// was made last comes first.
 func TreesOf(host hosts.Host, t locate.Target, known []*Record) ([]mounts.Mount, error) {
 	ours, err := mountpoint.Ours()
 	if err != nil {
@@ -143,9 +143,9 @@ func TreesOf(host hosts.Host, t locate.Target, known []*Record) ([]mounts.Mount,
 	return of, nil
 }
 
-// Find returns the record of a mount, nil if there is none. Numbers of devices
-// come again, while a process that was cut off from its mount is stopped and has
-// not noticed: the newest counts.
+// Find returns the record of a mount, nil if there is none. The kernel uses the numbers
+// of devices again, while a process that lost its mount may be stopped and not have
+// noticed. So the newest record counts.
 func Find(known []*Record, m mounts.Mount) *Record {
 	var newest *Record
 	for _, r := range known {
@@ -156,8 +156,8 @@ func Find(known []*Record, m mounts.Mount) *Record {
 	return newest
 }
 
-// TakenAway reports whether the mount of the record is no longer there, though its
-// process still serves somebody.
+// TakenAway reports whether the mount of the record is no longer there, although its
+// process still serves a user of it.
 func (r *Record) TakenAway() bool {
 	if r.Device == "" || r.Look() != procfs.Runs || inOtherNamespace(r.PID) {
 		return false

@@ -20,28 +20,28 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// A serving process answers on a socket that only its user can reach: to one
-// Request, one State.
+// A serving process answers on a socket that only its user can reach: one State to one
+// Request.
 
-// Request is what a serving process is asked.
+// Request is a request to a serving process.
 type Request struct {
-	// Add are keys that it is to have from now on.
+	// Add are further keys for the process.
 	Add *unlock.Secrets `json:"add,omitempty"`
-	// Ping asks for an empty answer, at once.
+	// Ping asks for an immediate, empty answer.
 	Ping bool `json:"ping,omitempty"`
 }
 
-// State is what a serving process knows of itself.
+// State is what a serving process reports about itself.
 type State struct {
 	Handles  []Handle  `json:"handles"`
 	Locked   []Locked  `json:"locked"`
 	Problems []Problem `json:"problems"`
-	// Unlisted says that the datastore has gone from the configuration, so that
-	// nothing new is done with it.
+	// Unlisted says that the datastore was removed from the configuration, so that no
+	// new operation begins.
 	Unlisted bool `json:"unlisted,omitempty"`
-	// Away is why the datastore is not there, "" if it is.
+	// Away says why the datastore is not there, "" if it is.
 	Away string `json:"away,omitempty"`
-	// Error is why a request could not be met.
+	// Error says why a request could not be met.
 	Error string `json:"error,omitempty"`
 }
 
@@ -58,7 +58,7 @@ type Locked struct {
 	Since    time.Time `json:"since"`
 }
 
-// Problem is something that went wrong in the tree.
+// Problem is an error that occurred in the tree.
 type Problem struct {
 	Time time.Time `json:"time"`
 	Text string    `json:"text"`
@@ -67,38 +67,39 @@ type Problem struct {
 const (
 	// controlTimeout bounds one conversation on the socket.
 	controlTimeout = 5 * time.Second
-	// lookAgain bounds how long a status looks whether the datastore is there.
+	// lookAgain bounds how long a status request looks whether the datastore is there.
 	lookAgain = time.Second
-	// maxConversations is how many there are at once.
+	// maxConversations bounds the number of conversations at once.
 	maxConversations = 16
-	// maxAnswer bounds what is read of an answer, and maxUserAnswer of one by
-	// another user's process.
+	// maxAnswer bounds how many bytes of an answer are read, and maxUserAnswer of an
+	// answer by another user's process.
 	maxAnswer     = 16 << 20
 	maxUserAnswer = 1 << 20
-	// maxShown is how much of each kind in an answer is looked at.
+	// maxShown bounds how many items of each kind in an answer are looked at.
 	maxShown = 10_000
 )
 
-// Control answers on the socket of a record until it is closed, and puts back what
-// is removed of both meanwhile: run directories are cleaned up by others.
+// Control answers on the socket of a record until it is closed. If the record or the
+// socket is removed meanwhile, it restores them, because other programs clean up run
+// directories.
 type Control struct {
 	record *Record
 	answer func(net.Conn)
-	told   func() identity.ID // what the datastore is told by now
+	told   func() identity.ID // the present identity of the datastore
 	log    *slog.Logger
 	busy   chan struct{} // one for each conversation
 	stop   chan struct{}
-	all    sync.WaitGroup // who listens, and who looks after that
+	all    sync.WaitGroup // the listener and the keeper
 
-	listener net.Listener // of the keeper alone, once it runs
+	listener net.Listener // used by the keeper alone, once it runs
 	socket   os.FileInfo
 	ailing   bool
 }
 
-// presenceEvery is how often a serving process looks whether it can be found.
+// presenceEvery is how often a serving process checks its record and socket.
 const presenceEvery = 500 * time.Millisecond
 
-// Listen begins to answer. The caller must close it.
+// Listen begins to answer requests. The caller must close the Control.
 func Listen(r *Record, m *fs.Mount, ref *store.Lookup, log *slog.Logger) (*Control, error) {
 	if r == nil {
 		return nil, errors.New("the mount has no record")
@@ -116,14 +117,14 @@ func Listen(r *Record, m *fs.Mount, ref *store.Lookup, log *slog.Logger) (*Contr
 // listen makes the socket.
 func (c *Control) listen() error {
 	_ = os.Remove(c.record.socket())
-	before := unix.Umask(0o177) // the socket is for this user only, from the beginning
+	before := unix.Umask(0o177) // from the beginning, the socket is for this user only
 	l, err := net.Listen("unix", c.record.socket())
 	unix.Umask(before)
 	if err != nil {
 		return err
 	}
 	if u, ok := l.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false) // there may be another one in its place by then
+		u.SetUnlinkOnClose(false) // by then, another socket may be in its place
 	}
 	if c.socket, err = os.Lstat(c.record.socket()); err != nil {
 		return errors.Join(err, l.Close())
@@ -149,12 +150,12 @@ func (c *Control) accept(l net.Listener) {
 				c.answer(conn)
 			}()
 		default:
-			_ = conn.Close() // somebody plays
+			_ = conn.Close() // too many conversations
 		}
 	}
 }
 
-// keep puts record and socket back when they are gone.
+// keep restores the record and the socket when they are gone.
 func (c *Control) keep() {
 	tick := time.NewTicker(presenceEvery)
 	defer tick.Stop()
@@ -175,7 +176,8 @@ func (c *Control) keep() {
 	}
 }
 
-// restore looks whether record and socket are there, and makes them again if not.
+// restore looks whether the record and the socket are there, and makes missing ones
+// anew.
 func (c *Control) restore() (lost bool, err error) {
 	if id := c.told(); !id.IsZero() && id != c.record.Identity {
 		c.record.Identity = id
@@ -216,7 +218,7 @@ func answerControl(conn net.Conn, m *fs.Mount, ref *store.Lookup) {
 	_ = json.NewEncoder(conn).Encode(s)
 }
 
-// serve does what was asked.
+// serve does what the request asks for.
 func (r Request) serve(ref *store.Lookup) error {
 	if r.Add == nil {
 		return nil
@@ -236,7 +238,7 @@ func (r Request) serve(ref *store.Lookup) error {
 	return nil
 }
 
-// Close ends the answering. It may be called on nil.
+// Close stops answering. It may be called on nil.
 func (c *Control) Close() {
 	if c != nil {
 		close(c.stop)

@@ -26,8 +26,8 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// Record is what a serving process leaves in the run directory, so that
-// other commands find it.
+// Record is what a serving process leaves in the run directory, so that other commands
+// can find it.
 type Record struct {
 	procfs.ProcessMark
 	Datastore  string    `json:"datastore"`
@@ -35,33 +35,32 @@ type Record struct {
 	Mountpoint string    `json:"mountpoint"`
 	Since      time.Time `json:"since"`
 	Untracked  bool      `json:"untracked,omitempty"`
-	// Identity is what the datastore is told by, whatever it is called.
+	// Identity is the identity of the datastore, whatever its name.
 	Identity identity.ID `json:"identity,omitzero"`
-	// MountID and Device are those of the mount table: the mount point can be
-	// moved, or hidden.
+	// MountID and Device are those in the mount table. They identify the mount even if
+	// its mount point is moved or hidden.
 	MountID int    `json:"mount_id,omitempty"`
 	Device  string `json:"device,omitempty"`
-	// RawPath and RawMountpoint are the names' bytes where JSON cannot hold
-	// them as text.
+	// RawPath and RawMountpoint are the bytes of names that JSON cannot hold as text.
 	RawPath       []byte `json:"raw_path,omitempty"`
 	RawMountpoint []byte `json:"raw_mountpoint,omitempty"`
 
 	file string
 	own  bool          // left by a process of this user
-	user maint.UserDir // where it was found, unless it is our own
-	uid  int           // whose process it is to be
+	user maint.UserDir // where another user's record was found
+	uid  int           // the user that its process must belong to
 }
 
-// socket is where the process that left the record answers; see control.go.
+// socket returns where the process that left the record answers; see control.go.
 func (r *Record) socket() string { return strings.TrimSuffix(r.file, ".json") + ".sock" }
 
 // Ours reports whether a process of this user left the record, in our own run
-// directory. Another user's may be anybody's socket.
+// directory. The socket of another user's record may belong to anybody.
 func (r *Record) Ours() bool { return r.own }
 
 func recordDir(host hosts.Host) string { return filepath.Join(host.OwnRunDir(), "mounts") }
 
-// Leave leaves the record of this process's mount.
+// Leave writes the record of this process's mount.
 func Leave(host hosts.Host, ref *store.Lookup, at mounts.Mount) (*Record, error) {
 	self, err := procfs.MarkSelf()
 	if err != nil {
@@ -78,8 +77,8 @@ func Leave(host hosts.Host, ref *store.Lookup, at mounts.Mount) (*Record, error)
 	return r, r.write()
 }
 
-// recordFile returns where a process leaves its record: under its pid, unless a
-// process of another pid namespace has that, too.
+// recordFile returns the file for a process's record. It is named after the pid, unless
+// a process of another pid namespace has the same pid.
 func recordFile(dir string, self procfs.ProcessMark) string {
 	file := filepath.Join(dir, strconv.Itoa(self.PID)+".json")
 	other, err := readRecord(file)
@@ -90,7 +89,7 @@ func recordFile(dir string, self procfs.ProcessMark) string {
 	return filepath.Join(dir, fmt.Sprintf("%s-%d.json", number, self.PID))
 }
 
-// write leaves the record in its file.
+// write writes the record to its file.
 func (r *Record) write() error {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -112,7 +111,7 @@ func (r *Record) stands() bool {
 	return err == nil && left.ProcessMark == r.ProcessMark && left.Identity == r.Identity
 }
 
-// rawName returns the bytes of a name that is not text, nil for any other.
+// rawName returns the bytes of a name that is not valid text, nil for any other name.
 func rawName(s string) []byte {
 	if utf8.ValidString(s) {
 		return nil
@@ -120,7 +119,7 @@ func rawName(s string) []byte {
 	return []byte(s)
 }
 
-// restore gives names back that JSON could not hold as text.
+// restore restores the names that JSON could not hold as text.
 func (r *Record) restore() {
 	if len(r.RawPath) > 0 {
 		r.Path = string(r.RawPath)
@@ -130,16 +129,16 @@ func (r *Record) restore() {
 	}
 }
 
-// of reports whether a mount shows the tree that the process of the record serves:
-// its own mount, wherever that is by now, or one that somebody has bound.
+// of reports whether a mount shows the tree that the process of the record serves: its
+// own mount, even if that was moved, or a bind mount of it.
 func (r *Record) of(m mounts.Mount) bool {
-	if r.Device == "" { // left by an older version
+	if r.Device == "" { // the record was left by an older version
 		return r.Mountpoint == m.Point && r.Path == m.Source
 	}
 	return r.Device == m.Device() && r.Path == m.Source
 }
 
-// Remove takes the record away. The nil record has none.
+// Remove removes the record. It may be called on nil.
 func (r *Record) Remove() {
 	if r != nil && r.file != "" && r.own {
 		_ = os.Remove(r.socket())
@@ -148,7 +147,7 @@ func (r *Record) Remove() {
 }
 
 // Alive reports whether the process that left the record still runs. In another pid
-// namespace that shows by its socket, on which nobody listens once it has ended.
+// namespace its socket tells: once the process has ended, nothing listens on it.
 func (r *Record) Alive() bool {
 	switch r.Look() {
 	case procfs.Runs:
@@ -160,9 +159,9 @@ func (r *Record) Alive() bool {
 	}
 }
 
-// Records returns those of processes that run, our own and, for root, those of
-// other users. Our own of processes that have ended are removed; in a directory
-// of another user nothing is, for it may lead anywhere.
+// Records returns the records of running processes: our own and, for root, those of
+// other users. It removes our own records of processes that have ended. In a directory
+// of another user it removes nothing, because a path there may lead anywhere.
 func Records(host hosts.Host) ([]*Record, error) {
 	out, err := ownRecords(recordDir(host))
 	if err != nil {
@@ -173,8 +172,8 @@ func Records(host hosts.Host) ([]*Record, error) {
 	return out, followMoved(out)
 }
 
-// followMoved puts the mount points as they are now into records: a mount can be
-// moved, and a directory above it renamed.
+// followMoved puts the present mount points into records: a mount can be moved, and a
+// directory above it renamed.
 func followMoved(known []*Record) error {
 	table, err := mounts.Mounts()
 	if err != nil {
@@ -204,21 +203,21 @@ func ownRecords(dir string) ([]*Record, error) {
 		}
 		r, err := readRecord(filepath.Join(dir, e.Name()))
 		switch {
-		case err != nil: // being written, or not ours
+		case err != nil: // the record is being written, or is not ours
 		case r.Alive():
 			out = append(out, r)
-		default: // if that was a mistake, the process puts it back
+		default: // if this was a mistake, the process restores the record
 			r.Remove()
 		}
 	}
 	return out, nil
 }
 
-// maxRecord bounds a record's file.
+// maxRecord bounds the size of a record's file.
 const maxRecord = 64 << 10
 
-// readRecord reads a record of our own run directory. What others could put there,
-// when it was made so, is not ours.
+// readRecord reads a record of our own run directory. A file that another user could
+// have put there is not ours.
 func readRecord(file string) (*Record, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -243,19 +242,19 @@ func readRecord(file string) (*Record, error) {
 	return r, r.parse(text)
 }
 
-// parse reads what is in a record.
+// parse parses the text of a record.
 func (r *Record) parse(text []byte) error {
 	err := json.Unmarshal(text, r)
 	r.restore()
 	return err
 }
 
-// awaitStep is how long await waits at most.
+// awaitStep is the longest time that Await waits.
 const awaitStep = 50 * time.Millisecond
 
-// Await returns when the process that left the record has ended, or a moment later.
+// Await returns when the process that left the record has ended, or after a moment.
 func (r *Record) Await() {
-	if r.Look() != procfs.Runs { // its pid is not one of ours
+	if r.Look() != procfs.Runs { // its pid is not of our namespace
 		time.Sleep(awaitStep)
 		return
 	}

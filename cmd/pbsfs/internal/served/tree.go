@@ -15,29 +15,29 @@ import (
 )
 
 const (
-	// pingTimeout is how long a serving process gets to say that it is there. It
-	// needs nothing but a processor for that.
+	// pingTimeout bounds the wait for a serving process's answer to a ping. For that
+	// answer the process needs only a processor.
 	pingTimeout = 4 * time.Second
 )
 
 // errHangs says that a process does not answer.
 var errHangs = errors.New("does not answer")
 
-// Tree is one mount of a tree, and what is known of who serves it.
+// Tree is one mount of a tree, with what is known of its serving process.
 type Tree struct {
 	mounts.Mount
-	// Server is the record of the process that serves it. It has no file where
-	// the record is in another run directory, and is nil where nobody is known.
+	// Server is the record of the serving process. It has no file if the record is in
+	// another run directory, and is nil if no such process is known.
 	Server *Record
-	Dead   bool  // nobody serves it any more
-	Hangs  error // why the process that serves it is not expected to do anything
-	// Elsewhere says that the process serves the tree in another namespace, of
-	// which this one has a copy.
+	Dead   bool  // no process serves it any more
+	Hangs  error // why no action is expected of the serving process
+	// Elsewhere says that the process serves the tree in another namespace, and that
+	// this namespace has a copy.
 	Elsewhere bool
 }
 
-// Trees finds out about all of these mounts at once, in bounded time, without
-// looking into one that somebody serves.
+// Trees examines all of these mounts at once, in bounded time. It does not look into a
+// mount that a process serves.
 func Trees(ctx context.Context, mounts []mounts.Mount, known []*Record) []*Tree {
 	trees := make([]*Tree, len(mounts))
 	var all sync.WaitGroup
@@ -59,7 +59,7 @@ func (t *Tree) ask(ctx context.Context) {
 	if t.Server == nil {
 		return
 	}
-	seen := t.Server.Look() == procfs.Runs // else its pid is none of ours
+	seen := t.Server.Look() == procfs.Runs // otherwise its pid is not of our namespace
 	t.Elsewhere = seen && inOtherNamespace(t.Server.PID)
 	if seen && mounts.Stopped(t.Server.PID) {
 		t.Hangs = fmt.Errorf("process %d, which serves %s, %w: it is stopped", t.Server.PID, text.Printable(t.Point), errHangs)
@@ -76,8 +76,8 @@ func (t *Tree) ask(ctx context.Context) {
 	}
 }
 
-// unrecorded returns what would be the record of the process that serves a mount, if
-// it can be seen: it has left it in another run directory.
+// unrecorded returns a record for the process that serves a mount, if that process can
+// be seen but has left its record in another run directory.
 func unrecorded(m mounts.Mount) *Record {
 	p, ok := mounts.ServerOf(m)
 	self, err := procfs.MarkSelf()

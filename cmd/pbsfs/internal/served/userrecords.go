@@ -17,14 +17,14 @@ import (
 const (
 	// maxUserMounts is how many mounts of one user are believed.
 	maxUserMounts = 64
-	// userPatience bounds how long the directories of all users are looked at.
+	// userPatience bounds the look at the directories of all users.
 	userPatience = 2 * time.Second
 )
 
-// maxComplaints is how much of what is wrong with one user's files is told.
+// maxComplaints bounds how many faults in one user's files are reported.
 const maxComplaints = 3
 
-// Trusted returns the records that are believed, and why others are not.
+// Trusted returns the records that are believed, and why other records are not.
 func Trusted(host hosts.Host) (known []*Record, problems []error, err error) {
 	own, err := ownRecords(recordDir(host))
 	if err != nil {
@@ -35,8 +35,8 @@ func Trusted(host hosts.Host) (known []*Record, problems []error, err error) {
 	return known, problems, followMoved(known)
 }
 
-// usersRecords returns the records that other users' processes left, and what is
-// wrong with them. The directories are looked at side by side, for a bounded time.
+// usersRecords returns the records that other users' processes left, and what is wrong
+// with them. It looks at the directories in parallel, for a bounded time.
 func usersRecords(host hosts.Host) (out []*Record, problems []error) {
 	type found struct {
 		records []*Record
@@ -65,8 +65,8 @@ func usersRecords(host hosts.Host) (out []*Record, problems []error) {
 	return out, problems
 }
 
-// recordsOf returns the records of one user's mounts: those that a process of that
-// user serves, in the place where the record says.
+// recordsOf returns the records of one user's mounts: those that a process of the user
+// serves at the place in the record.
 func recordsOf(d maint.UserDir) ([]*Record, error) {
 	dir, err := d.Open()
 	if err != nil {
@@ -99,7 +99,7 @@ func recordsOf(d maint.UserDir) ([]*Record, error) {
 	return out, err
 }
 
-// userRecord reads a record of a user's, nil where its process has ended.
+// userRecord reads a record of another user, nil if its process has ended.
 func userRecord(dir *maint.OpenedUserDir, name string) (*Record, error) {
 	data, err := dir.ReadFile(filepath.Join("mounts", name))
 	if err != nil {
@@ -121,10 +121,10 @@ func userRecord(dir *maint.OpenedUserDir, name string) (*Record, error) {
 	return r, nil
 }
 
-// shows reports whether the mount is the one that the record is of, in every word
-// that others go by.
+// shows reports whether the mount is the record's mount. Everything in the record that
+// commands rely on must match.
 func (r *Record) shows(m mounts.Mount) bool {
-	if r.Device == "" { // left by an older version
+	if r.Device == "" { // the record was left by an older version
 		return m.Point == r.Mountpoint && m.Source == r.Path
 	}
 	return r.of(m)

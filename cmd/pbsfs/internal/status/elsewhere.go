@@ -12,9 +12,9 @@ import (
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
-// addUnrecorded adds mounts of which there is no record here: those that somebody
-// has bound in another place, those whose process has left its record in another
-// run directory, and dead ones.
+// addUnrecorded adds mounts that have no record here: mounts that were bound in another
+// place, mounts whose process has left its record in another run directory, and dead
+// mounts.
 func (s *Store) addUnrecorded(ctx context.Context, host hosts.Host, of locate.Target, known []*served.Record) error {
 	ours, err := mountpoint.Ours()
 	if err != nil {

@@ -9,8 +9,9 @@ import (
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
-// handlesOf says who has what open. Holders are found; what the serving process
-// has open and nobody is found to hold is told by who opened it.
+// handlesOf lists open files with their users. It starts from the holders that were
+// found. For a handle of the serving process without a found holder, it names the
+// process that opened the handle.
 func handlesOf(mountpoint string, open []served.Handle, holders []mounts.Holder) []Handle {
 	since := make(map[string]time.Time)
 	for _, h := range open {
@@ -45,8 +46,7 @@ func handlesOf(mountpoint string, open []served.Handle, holders []mounts.Holder)
 	return out
 }
 
-// howOpened is how somebody has a file open of whom no more is known than that
-// the opener was process pid.
+// howOpened describes how a file is open if nothing but the opener's pid is known.
 func howOpened(pid int) string {
 	if _, running := procfs.LookProcess(pid); running || pid == 0 {
 		return "opened by"

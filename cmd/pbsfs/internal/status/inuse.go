@@ -17,20 +17,20 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// InUse is the refusal of a mode for active operations: it says who has what, the
-// processes that are counted and who has files open in our mounts.
+// InUse is the refusal of a mode because of active operations. It lists the processes
+// that are counted, and the users of files in our mounts.
 type InUse struct {
 	Datastore string
 	Conflict  *maint.ConflictError
-	// Open is who has something open, mount by mount.
+	// Open lists the open files, mount by mount.
 	Open []Open
 }
 
-// Open is who has something open in one mount.
+// Open lists what is open in one mount.
 type Open struct {
 	Mountpoint string
 	Handles    []Handle
-	// Err is why those who have it open could not all be found.
+	// Err says why not all users of the mount could be found.
 	Err error
 }
 
@@ -57,22 +57,22 @@ func (e *InUse) Error() string {
 // Unwrap returns the conflict.
 func (e *InUse) Unwrap() error { return e.Conflict }
 
-// WithHolders makes a refusal for active operations one that names who holds
-// what. Other errors stay as they are.
+// WithHolders adds the holders to a refusal because of active operations. Other errors
+// stay as they are.
 func WithHolders(ctx context.Context, err error, host hosts.Host, t locate.Target) error {
 	var conflict *maint.ConflictError
 	if !errors.As(err, &conflict) {
 		return err
 	}
 	refusal := &InUse{Datastore: t.Name, Conflict: conflict}
-	if conflict.Type != cfg.ReadOnly { // which those who read trees are not in the way of
-		refusal.Open = openHandles(context.WithoutCancel(ctx), host, t) // an interrupt may be what brought us here
+	if conflict.Type != cfg.ReadOnly { // readers of trees do not stand in the way of read-only
+		refusal.Open = openHandles(context.WithoutCancel(ctx), host, t) // an interrupt may have led here
 	}
 	return refusal
 }
 
-// openHandles finds who has something open in our mounts of a datastore, and in
-// those that were taken away while they were in use.
+// openHandles finds what is open in our mounts of a datastore, including mounts that
+// were taken away while they were in use.
 func openHandles(ctx context.Context, host hosts.Host, t locate.Target) []Open {
 	ours, err := mountpoint.Ours()
 	if err != nil {
@@ -101,15 +101,15 @@ func openHandles(ctx context.Context, host hosts.Host, t locate.Target) []Open {
 	return out
 }
 
-// strangers leaves out who is merely there, with a working directory: that is in
-// nobody's way but umount's.
+// strangers leaves out holders without an open file, such as a process with its working
+// directory there: they hinder an umount, and nothing else.
 func strangers(handles []Handle) []Handle {
 	return slices.DeleteFunc(handles, func(h Handle) bool {
 		return h.How == mounts.HowCwd || h.How == mounts.HowRoot || h.How == mounts.HowNested
 	})
 }
 
-// ProcessLines lists processes with what they have active.
+// ProcessLines lists processes with their active operations.
 func ProcessLines(procs []maint.ProcessCount) string {
 	var b strings.Builder
 	for _, p := range procs {

@@ -6,17 +6,16 @@ import (
 	"github.com/pbsfs/pbsfs/maint/hosts"
 )
 
-// Mode is the mode of a datastore as programs get it; Type is null without
-// a mode.
+// Mode is the mode of a datastore in JSON output. Type is null without a mode.
 type Mode struct {
 	Datastore string  `json:"datastore"`
 	Type      *string `json:"type"`
 	Message   string  `json:"message"`
-	// Via is the entry that has the mode, if that has another name.
+	// Via is the entry that has the mode, if it has another name.
 	Via string `json:"via,omitempty"`
 }
 
-// ModeOf returns the mode of a datastore for programs.
+// ModeOf returns the mode of a datastore for JSON output.
 func ModeOf(host hosts.Host, store string) (Mode, error) {
 	m, err := maint.ReadMode(host, store)
 	if err != nil {

@@ -33,8 +33,7 @@ type Store struct {
 	Device    *Device              `json:"device,omitempty"`
 }
 
-// Mount is a mount. Without a process that answers for it, PID is 0 and
-// Since is nil.
+// Mount is a mount. Without a serving process PID is 0 and Since is nil.
 type Mount struct {
 	Mountpoint string     `json:"mountpoint"`
 	PID        int        `json:"pid"`
@@ -44,11 +43,11 @@ type Mount struct {
 	// Elsewhere says that the process keeps its record in another run
 	// directory.
 	Elsewhere bool `json:"elsewhere,omitempty"`
-	// TakenAway says that it is no longer mounted there, and still in use.
+	// TakenAway says that the tree is no longer mounted there, but still in use.
 	TakenAway bool `json:"taken_away,omitempty"`
-	// Unlisted: the datastore has gone from the configuration.
+	// Unlisted says that the datastore was removed from the configuration.
 	Unlisted bool `json:"unlisted,omitempty"`
-	// Namespace is that of the PID, where it is not the one that we see.
+	// Namespace is the namespace of the PID, if it is not the one that we see.
 	Namespace string `json:"pid_namespace,omitempty"`
 }
 
@@ -63,7 +62,7 @@ type Device struct {
 // deviceStatusOf finds out where a datastore's device is.
 func deviceStatusOf(d cfg.Datastore) *Device {
 	s := &Device{UUID: d.BackingDevice, State: "unknown"}
-	if m, err := mounts.FindMount(d.Dir()); err == nil { // the device, which may hang, is not asked
+	if m, err := mounts.FindMount(d.Dir()); err == nil { // the device itself is not asked, because it may hang
 		s.Device, s.State, s.MountedAt = m.Source, "mounted", &m.Point
 		return s
 	}
@@ -80,8 +79,8 @@ func deviceStatusOf(d cfg.Datastore) *Device {
 	return s
 }
 
-// Handle is what somebody has open, and since when in seconds; Age is nil where that is
-// not known.
+// Handle is an open file or directory. Age is how long it has been open, in seconds;
+// nil if that is not known.
 type Handle struct {
 	Path string   `json:"path"`
 	PID  int      `json:"pid"`
@@ -90,15 +89,14 @@ type Handle struct {
 	Age  *float64 `json:"age_s"`
 }
 
-// Locked is a snapshot that one of the mounts keeps from being removed.
+// Locked is a snapshot that one of the mounts protects from removal.
 type Locked struct {
 	Snapshot   string    `json:"snapshot"`
 	Mountpoint string    `json:"mountpoint"`
 	Since      time.Time `json:"since"`
 }
 
-// Targets returns the datastore that was named, or all that are
-// configured or mounted.
+// Targets returns the named datastore, or all that are configured or mounted.
 func Targets(host hosts.Host, args []string, known []*served.Record) ([]locate.Target, error) {
 	if len(args) == 1 {
 		t, err := served.Resolve(host, args[0], known)
@@ -108,7 +106,7 @@ func Targets(host hosts.Host, args []string, known []*served.Record) ([]locate.T
 	if err != nil {
 		return nil, err
 	}
-	modes.Identities(context.Background(), host, configured) // all at once: some may hang
+	modes.Identities(context.Background(), host, configured) // looks at all of them at once, because some may hang
 	var out []locate.Target
 	for _, d := range configured {
 		out = append(out, locate.TargetOf(host, configured, d))
@@ -122,7 +120,7 @@ func Targets(host hosts.Host, args []string, known []*served.Record) ([]locate.T
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range ours { // without a record, perhaps
+	for _, m := range ours { // these may have no record
 		if !slices.ContainsFunc(out, func(t locate.Target) bool { return served.Shows(host, t, known, m) }) {
 			id := served.SourceOf(host, m)
 			out = append(out, locate.Target{Name: modes.UnlistedName(m.Source, id), Path: m.Source, ID: id})
@@ -131,8 +129,8 @@ func Targets(host hosts.Host, args []string, known []*served.Record) ([]locate.T
 	return out, nil
 }
 
-// Of returns what is known of datastores. What went wrong with one of them is
-// among its problems, and returned as well.
+// Of returns what is known of datastores. An error about one of them is among its
+// problems, and is returned as well.
 func Of(ctx context.Context, host hosts.Host, targets []locate.Target, known []*served.Record) ([]Store, error) {
 	answers := served.AskAll(ctx, slices.DeleteFunc(slices.Clone(known), func(r *served.Record) bool {
 		return !slices.ContainsFunc(targets, r.Serves)
@@ -183,8 +181,8 @@ func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*se
 	return s, s.addUnrecorded(ctx, host, t, known)
 }
 
-// addMount adds what is known of one mount. A process that does not answer is a
-// problem to be shown, not a reason to show nothing.
+// addMount adds what is known of one mount. If a process does not answer, that is a
+// problem to be shown; the rest is shown all the same.
 func (s *Store) addMount(ctx context.Context, r *served.Record, state served.Answer) {
 	point := r.Mountpoint
 	s.Mounts = append(s.Mounts, Mount{

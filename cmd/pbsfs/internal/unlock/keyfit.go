@@ -11,14 +11,14 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// fitGroups bounds the groups that are looked at for a key: mounting must not
-// take longer the more there are.
+// fitGroups bounds how many groups are tried with a key: a mount must not take longer
+// the more groups there are.
 const fitGroups = 1000
 
 var errEnough = errors.New("enough groups seen")
 
-// Unfit returns the keys that open none of the newest snapshots of the groups:
-// somebody gave a wrong one, perhaps.
+// Unfit returns the keys that open none of the newest snapshots of the groups. Perhaps
+// the user gave a wrong key.
 func Unfit(ctx context.Context, ref *store.Lookup, list []*keys.Key) ([]keys.Fingerprint, error) {
 	left := make(map[keys.Fingerprint]bool)
 	for _, k := range list {
@@ -35,7 +35,7 @@ func Unfit(ctx context.Context, ref *store.Lookup, list []*keys.Key) ([]keys.Fin
 			}
 			s, ok, err := store.Latest(ctx, r, g)
 			if err != nil || !ok {
-				return nil // what is damaged is reported when it is read
+				return nil // damage is reported when the file is read
 			}
 			if snap, err := store.LoadSnapshot(ctx, r, s); err == nil {
 				if fp, known := snap.Manifest().KeyFingerprint(); known {
@@ -75,7 +75,7 @@ func eachGroup(ctx context.Context, r *store.Reader, ns name.Namespace, fn func(
 	return nil
 }
 
-// UnfitWarning tells people of keys that fit nothing; "" when all do.
+// UnfitWarning returns a warning about keys that open nothing; "" if there are none.
 func UnfitWarning(list []keys.Fingerprint) string {
 	var b strings.Builder
 	for _, fp := range list {

@@ -17,14 +17,14 @@ import (
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
-// Keyring opens keys with what the process that was started has: its terminal, its
-// environment, the files of its user.
+// Keyring opens keys with the terminal and environment of this process and the files of
+// its user.
 type Keyring struct {
 	Stdin  io.Reader
 	Stderr io.Writer
 	Getenv func(name string) string
-	// ServerKeys is the directory of keys that a server keeps for its sync jobs;
-	// "" where they are not for us.
+	// ServerKeys is the directory of the keys that a server keeps for its sync jobs; ""
+	// if we must not use them.
 	ServerKeys string
 }
 
@@ -42,11 +42,11 @@ func (o *Options) Register(f *pflag.FlagSet) {
 	f.BoolVar(&o.IgnoreSignature, "ignore-signature", false, "serve snapshots although the signature of their manifest is wrong")
 }
 
-// Secrets are opened keys, as one process hands them to another.
+// Secrets are opened keys in the form in which one process passes them to another.
 type Secrets struct {
 	Keys    [][32]byte `json:"keys"`
 	Masters [][]byte   `json:"masters"` // PKCS#8
-	// Offered were named by nobody: they are for snapshots that name them.
+	// Offered are keys that no user named. They are only for snapshots that name them.
 	Offered [][32]byte `json:"offered,omitempty"`
 }
 
@@ -55,7 +55,7 @@ func (s *Secrets) Empty() bool {
 	return len(s.Keys) == 0 && len(s.Masters) == 0 && len(s.Offered) == 0
 }
 
-// Open makes keys of what was handed over.
+// Open makes keys of the secrets.
 func (s *Secrets) Open() ([]*keys.Key, []*keys.Master, error) {
 	var masters []*keys.Master
 	list, err := NewKeys(s.Keys)
@@ -72,7 +72,7 @@ func (s *Secrets) Open() ([]*keys.Key, []*keys.Master, error) {
 	return list, masters, nil
 }
 
-// NewKeys makes keys of raw ones.
+// NewKeys makes keys of raw keys.
 func NewKeys(raw [][32]byte) ([]*keys.Key, error) {
 	var list []*keys.Key
 	for _, r := range raw {
@@ -85,20 +85,20 @@ func NewKeys(raw [][32]byte) ([]*keys.Key, error) {
 	return list, nil
 }
 
-// Error is trouble with a key: exit code 6.
+// Error says that a key could not be used: exit code 6.
 type Error struct{ err error }
 
 func (e *Error) Error() string { return e.err.Error() }
 func (e *Error) Unwrap() error { return e.err }
 
-// NewError makes trouble with a key of an error.
+// NewError makes an Error of another error.
 func NewError(err error) error { return &Error{err} }
 
-// Errorf makes trouble with a key of a text.
+// Errorf makes an Error of a text.
 func Errorf(format string, args ...any) error { return &Error{fmt.Errorf(format, args...)} }
 
-// Open opens all keys that were named, and the official client's default
-// key and those of a server if they can be opened. What was named must open.
+// Open opens all named keys, and also the official client's default key and those of a
+// server if they can be opened. It is an error if a named key cannot be opened.
 func (k *Keyring) Open(ctx context.Context, o Options) (*Secrets, error) {
 	s := &Secrets{}
 	pass := &Passphrases{Keyring: k, Name: KeyPassword}
@@ -140,14 +140,14 @@ type keySpec struct {
 	passwordCmd  string
 }
 
-// What may follow the file in an argument of --keyfile.
+// The options that may follow the file in an argument of --keyfile.
 const (
 	specPasswordFile = ",password-file="
 	specPasswordCmd  = ",password-cmd="
 )
 
-// parseKeySpec reads an argument of --keyfile. Both options end the name of the
-// file, and reach to the end of the argument.
+// parseKeySpec parses an argument of --keyfile. Each option ends the name of the file,
+// and extends to the end of the argument.
 func parseKeySpec(s string) (keySpec, error) {
 	k := keySpec{file: s}
 	asked := false
@@ -189,7 +189,7 @@ func (k *Keyring) OpenFile(ctx context.Context, spec string, pass *Passphrases) 
 	return raw, nil
 }
 
-// ReadFile reads a key file, and warns when others can read it too.
+// ReadFile reads a key file. It warns if users other than the owner can read the file.
 func (k *Keyring) ReadFile(path string) (*keys.File, error) {
 	text, err := readLimited(path, keys.MaxFile)
 	if err != nil {
@@ -203,15 +203,15 @@ func (k *Keyring) ReadFile(path string) (*keys.File, error) {
 	return f, nil
 }
 
-// warnReadable warns when others than its owner can read a file with a secret.
+// warnReadable warns if users other than the owner can read a file with a secret.
 func (k *Keyring) warnReadable(path string) {
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
 		fmt.Fprintf(k.Stderr, "pbsfs: warning: %s can be read by others (mode %04o)\n", path, info.Mode().Perm())
 	}
 }
 
-// openWith opens a key file: with what was named along with it, else with the
-// passphrase in the environment, else with one from the terminal.
+// openWith opens a key file: with the passphrase that was named along with it, else
+// with the one in the environment, else with one from the terminal.
 func openWith(ctx context.Context, f *keys.File, k keySpec, pass *Passphrases) ([32]byte, error) {
 	if !f.NeedsPassphrase() {
 		return f.Open(nil)
@@ -231,7 +231,7 @@ func openWith(ctx context.Context, f *keys.File, k keySpec, pass *Passphrases) (
 	return raw, err
 }
 
-// passphrase gets the passphrase that was named along with a key.
+// passphrase reads the passphrase that was named along with a key.
 func (k keySpec) passphrase(ctx context.Context) ([]byte, error) {
 	if k.passwordCmd != "" {
 		return fromCommand(ctx, k.passwordCmd)
@@ -289,12 +289,12 @@ func (k *Keyring) DefaultFiles() []string {
 	return nil
 }
 
-// Write hands the keys to another process.
+// Write passes the keys to another process.
 func (s *Secrets) Write(f *os.File) error {
 	return errors.Join(json.NewEncoder(f).Encode(s), f.Close())
 }
 
-// ReadSecrets takes over keys that another process has opened.
+// ReadSecrets reads keys that another process has opened.
 func ReadSecrets(f *os.File) (*Secrets, error) {
 	defer f.Close()
 	s := &Secrets{}

@@ -13,21 +13,22 @@ import (
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
-// OfferedFiles returns the keys that a server keeps for its sync jobs beside its
-// configuration (reference "encryption-keys", section 5). They are for root.
+// OfferedFiles returns the files of the keys that a server keeps for its sync jobs
+// beside its configuration (reference "encryption-keys", section 5). Only root may use
+// them.
 func (k *Keyring) OfferedFiles() ([]string, error) {
 	if k.ServerKeys == "" {
 		return nil, nil
 	}
 	list, err := filepath.Glob(filepath.Join(k.ServerKeys, "*.enc"))
-	if err != nil { // of the pattern
+	if err != nil { // the pattern is malformed
 		return nil, fmt.Errorf("keys of the server: %w", err)
 	}
 	return list, nil
 }
 
-// openOffered opens the server's keys, as far as they need no passphrase: nobody
-// has named them, so that nobody is asked for one.
+// openOffered opens those of the server's keys that need no passphrase. The user did
+// not name them, so it does not ask for one.
 func (k *Keyring) openOffered() (list [][32]byte) {
 	files, err := k.OfferedFiles()
 	if err != nil {

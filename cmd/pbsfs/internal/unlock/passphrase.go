@@ -19,26 +19,26 @@ import (
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
-// A passphrase comes from a file or a program that was named with the key, from
-// the environment, or from a terminal; never from an argument, which everybody
+// A passphrase comes from a file or a program that was named with the key, from the
+// environment, or from a terminal. It never comes from an argument, which every user
 // can see.
 
 const (
-	// KeyPassword is the variable for the passphrase of data keys, as the
-	// official client has it; masterPassword that for master keys.
+	// KeyPassword is the official client's variable for the passphrase of data keys;
+	// MasterPassword is the variable for that of master keys.
 	KeyPassword    = "PBS_ENCRYPTION_PASSWORD"
 	MasterPassword = "PBSFS_MASTER_KEY_PASSWORD"
 	// keyCredential is systemd's name for the passphrase of data keys.
 	keyCredential = "proxmox-backup-client.encryption-password"
 )
 
-// maxPassphrase bounds what is read as one.
+// maxPassphrase bounds how many bytes are read as a passphrase.
 const maxPassphrase = 64 << 10
 
-// errNoPassphrase says that there is nobody to ask.
+// errNoPassphrase says that there is no terminal to ask on.
 var errNoPassphrase = errors.New("needs a passphrase, and there is no terminal to ask on")
 
-// Passphrases finds passphrases. The environment is asked once.
+// Passphrases finds passphrases. It reads the environment once.
 type Passphrases struct {
 	Keyring *Keyring
 	Name    string // of the variable
@@ -48,9 +48,9 @@ type Passphrases struct {
 	err     error
 }
 
-// fromEnv returns the passphrase in the environment, and whether one is set
-// there. The first variable that is set counts: the value, a descriptor, a
-// file, a program.
+// fromEnv returns the passphrase in the environment, and whether there is one. The
+// first variable that is set counts. The variables hold, in this order, the passphrase
+// itself, a descriptor, a file or a program.
 func (p *Passphrases) fromEnv(ctx context.Context) ([]byte, bool, error) {
 	if !p.looked {
 		p.looked = true
@@ -94,8 +94,8 @@ func named(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// try opens something that is protected: with the passphrase in the
-// environment, and if that is not the right one, with one from the terminal.
+// try opens a protected key: with the passphrase in the environment, and if that is
+// wrong, with one from the terminal.
 func (p *Passphrases) try(ctx context.Context, what string, open func(passphrase []byte) error) error {
 	value, set, err := p.fromEnv(ctx)
 	if err != nil {
@@ -116,7 +116,7 @@ func (p *Passphrases) try(ctx context.Context, what string, open func(passphrase
 	return open(asked)
 }
 
-// ask asks on the terminal, until ctx is done.
+// ask asks for a passphrase on the terminal until ctx is done.
 func (p *Passphrases) ask(ctx context.Context, what string) ([]byte, error) {
 	f, ok := p.Keyring.Stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -133,7 +133,7 @@ func (p *Passphrases) ask(ctx context.Context, what string) ([]byte, error) {
 		err   error
 	}
 	got := make(chan answer, 1)
-	go func() { // which waits for a line: the process may end before it does
+	go func() { // the read waits for a line, and the process may end first
 		value, err := term.ReadPassword(int(f.Fd()))
 		got <- answer{value, err}
 	}()
@@ -145,7 +145,7 @@ func (p *Passphrases) ask(ctx context.Context, what string) ([]byte, error) {
 	}
 }
 
-// firstLine cuts off the end of the first line and what follows.
+// firstLine returns the first line without its end.
 func firstLine(text []byte) []byte {
 	line, _, _ := bytes.Cut(text, []byte("\n"))
 	return bytes.TrimSuffix(line, []byte("\r"))
@@ -168,7 +168,7 @@ func fromDescriptor(text string) ([]byte, error) {
 	return firstLine(value), err
 }
 
-// fromCommand runs a program, without a shell, and reads what it prints.
+// fromCommand runs a program, without a shell, and returns its output.
 func fromCommand(ctx context.Context, line string) ([]byte, error) {
 	words, err := shellquote.Split(line)
 	if err != nil || len(words) == 0 {
@@ -200,8 +200,8 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// WithoutPassphrases returns an environment without any variable that says, or
-// says where to find, a passphrase.
+// WithoutPassphrases returns an environment without the variables that hold a
+// passphrase or say where to find one.
 func WithoutPassphrases(env []string) []string {
 	var out []string
 	for _, v := range env {

@@ -1,13 +1,13 @@
 // Package unmount takes trees away, and the devices under them.
 //
-// What is to be unmounted is looked at as a whole before the first of it is touched:
-// an unmount is refused and nothing has changed, or it succeeds. Who is in the way is
-// named. It returns when the processes that served the trees have ended. By force,
-// trees are taken away from under those who use them, and it says what that leaves
-// behind.
+// It examines everything that is to be unmounted before it touches any of it: either
+// the unmount is refused and nothing has changed, or it succeeds. A refusal names the
+// processes in the way. An unmount returns when the processes that served the trees
+// have ended. With force, trees are taken away while they are in use, and the package
+// reports what that leaves behind.
 //
 // While the device of a removable datastore is unmounted, the datastore's maintenance
-// mode is unmount, and the disk is in nobody's hands when that is over; a command that
-// is killed leaves a mode that the next one takes back. It refuses what is in use, and
-// what is served by a process that does not answer.
+// mode is unmount. Afterwards no program uses the disk. If a command is killed, the
+// next one takes back the mode that it left. The package refuses an unmount of what is
+// in use, or of a tree whose process does not answer.
 package unmount

@@ -15,21 +15,21 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-// retryAfter is how often what is busy is tried again.
+// retryAfter is the pause before another attempt to unmount a busy mount.
 const retryAfter = 50 * time.Millisecond
 
-// endTimeout is how long a serving process gets to end after its mount has.
+// endTimeout is how long a serving process may take to end after its mount has ended.
 const endTimeout = 5 * time.Second
 
-// leaving is one unmount of trees. All of them are looked at before the first is
-// touched, so that it is refused as a whole, or succeeds.
+// leaving is one unmount of trees. It examines all trees before it touches the first,
+// so that the unmount is refused as a whole, or succeeds.
 type leaving struct {
-	trees []tree // the last made first
+	trees []tree // the one that was made last comes first
 	o     Options
-	until time.Time // the end of the wait for who is in the way
+	until time.Time // the end of the wait for processes in the way
 }
 
-// newLeaving finds out who serves the mounts.
+// newLeaving finds out which processes serve the mounts.
 func newLeaving(ctx context.Context, mounted []mounts.Mount, known []*served.Record, o Options) *leaving {
 	var trees []tree
 	for _, t := range served.Trees(ctx, mounted, known) {
@@ -52,7 +52,8 @@ func (l *leaving) unmount(ctx context.Context) error {
 	return l.ended(ctx)
 }
 
-// ready returns when all trees can be unmounted, or says why they cannot.
+// ready returns nil when all trees can be unmounted, or an error that says why they
+// cannot.
 func (l *leaving) ready(wait context.Context) error {
 	if l.o.Force {
 		return l.nothingLost()
@@ -60,7 +61,7 @@ func (l *leaving) ready(wait context.Context) error {
 	if err := l.answering(); err != nil {
 		return err
 	}
-	for l.kernelRefuses() && pause(wait) { // which costs less than to look who it is
+	for l.kernelRefuses() && pause(wait) { // this costs less than a search for the processes
 	}
 	for {
 		err := l.busy(wait)
@@ -70,7 +71,7 @@ func (l *leaving) ready(wait context.Context) error {
 	}
 }
 
-// answering refuses the unmount while a process does not answer, unless it is forced.
+// answering refuses the unmount if a process does not answer, unless force is set.
 func (l *leaving) answering() error {
 	for _, t := range l.trees {
 		if t.Hangs != nil && !l.o.Force {
@@ -80,13 +81,13 @@ func (l *leaving) answering() error {
 	return nil
 }
 
-// kernelRefuses reports whether the kernel knows of somebody in one of the trees.
+// kernelRefuses reports whether one of the trees is in use according to the kernel.
 func (l *leaving) kernelRefuses() bool {
 	return slices.ContainsFunc(l.trees, func(t tree) bool { return !t.Dead && errors.Is(t.unused(), unix.EBUSY) })
 }
 
-// nothingLost makes sure that a forced unmount takes nothing else with it that
-// could be unmounted by itself.
+// nothingLost refuses a forced unmount that would also take away other mounts, which
+// could be unmounted by themselves.
 func (l *leaving) nothingLost() error {
 	for _, t := range l.trees {
 		if inside := t.inside(); len(inside) > 0 && !t.Dead && t.Hangs == nil {
@@ -96,7 +97,7 @@ func (l *leaving) nothingLost() error {
 	return nil
 }
 
-// nestedIn lists mounts inside of a tree.
+// nestedIn lists the mounts inside a tree.
 func nestedIn(mounted []mounts.Mount) []mounts.Holder {
 	var out []mounts.Holder
 	for _, m := range mounted {
@@ -105,7 +106,7 @@ func nestedIn(mounted []mounts.Mount) []mounts.Holder {
 	return out
 }
 
-// busy says which trees are in use, and by whom.
+// busy returns an error that says which trees are in use, and by which processes.
 func (l *leaving) busy(ctx context.Context) error {
 	var trees []mounts.Mount
 	var all []mounts.Holder
@@ -125,10 +126,10 @@ func (l *leaving) busy(ctx context.Context) error {
 	return &mountpoint.BusyError{Mounts: trees, Holders: all}
 }
 
-// holders returns who is in the way of one of the trees. Those that go with the
-// others are not.
+// holders returns what keeps one of the trees in use, except holders that end with the
+// other trees.
 func (l *leaving) holders(ctx context.Context, t tree) ([]mounts.Holder, error) {
-	if t.Dead { // nobody waits for what is still open there: it only gives errors
+	if t.Dead { // files that are still open there only give errors, so they do not count
 		return nestedIn(t.inside()), nil
 	}
 	holders, err := t.inTheWay(ctx)
@@ -137,7 +138,7 @@ func (l *leaving) holders(ctx context.Context, t tree) ([]mounts.Holder, error) 
 	}), err
 }
 
-// take takes one of the trees away. Meanwhile somebody may have begun to use it.
+// take takes one of the trees away. A process may have begun to use it meanwhile.
 func (l *leaving) take(ctx, wait context.Context, t tree) error {
 	switch {
 	case t.Dead:
@@ -168,7 +169,7 @@ func (l *leaving) take(ctx, wait context.Context, t tree) error {
 	}
 }
 
-// refused says who has come in between.
+// refused names the processes that have begun to use the tree meanwhile.
 func (l *leaving) refused(ctx context.Context, t tree, cause error) error {
 	holders, err := mounts.HoldersOf(context.WithoutCancel(ctx), t.Mount)
 	if err != nil || len(holders) == 0 {
@@ -177,8 +178,7 @@ func (l *leaving) refused(ctx context.Context, t tree, cause error) error {
 	return &mountpoint.BusyError{Mounts: []mounts.Mount{t.Mount}, Holders: holders}
 }
 
-// detach takes a mount away from under those who use it, and says what that leaves
-// behind.
+// detach takes a mount away while it is in use, and reports what that leaves behind.
 func (l *leaving) detach(ctx context.Context, t tree) error {
 	holders, err := mounts.HoldersOf(ctx, t.Mount)
 	if err != nil {
@@ -195,12 +195,12 @@ func (l *leaving) detach(ctx context.Context, t tree) error {
 	for _, h := range append(holders, copies...) {
 		fmt.Fprintf(l.o.Stderr, "  %s\n", h)
 	}
-	t.Server = nil // it stays
+	t.Server = nil // the process goes on
 	return nil
 }
 
-// abort takes away a mount whose process does not answer: those who wait for it
-// get an error.
+// abort takes away a mount whose process does not answer. Programs that wait for the
+// mount get an error.
 func (l *leaving) abort(ctx context.Context, t tree) error {
 	err := mounts.AbortConnection(t.Mount)
 	inside := t.inside()
@@ -211,20 +211,21 @@ func (l *leaving) abort(ctx context.Context, t tree) error {
 	if err != nil {
 		fmt.Fprintf(l.o.Stderr, "pbsfs: warning: who waits for it goes on waiting: %v\n", err)
 	}
-	t.Server.Remove() // of no use any more, and another mount may get its numbers
+	t.Server.Remove() // the record is of no use any more, and another mount may get its numbers
 	l.lost(inside)
 	t.Server = nil
 	return nil
 }
 
-// lost says what went with a tree that nobody could look into any more.
+// lost reports the mounts that went away with a tree that could no longer be looked
+// into.
 func (l *leaving) lost(inside []mounts.Mount) {
 	for _, h := range nestedIn(inside) {
 		fmt.Fprintf(l.o.Stderr, "pbsfs: warning: what was mounted inside of the tree went with it: %s\n", h)
 	}
 }
 
-// ended waits until the processes that served the trees have ended. One that
+// ended waits until the processes that served the trees have ended. A process that also
 // serves its tree elsewhere goes on.
 func (l *leaving) ended(ctx context.Context) error {
 	for _, t := range l.trees {
@@ -260,8 +261,8 @@ func (t tree) servedOn() (string, bool) {
 	return "", false
 }
 
-// waitEnd waits until the process that served a mount has ended. One that answers
-// after all that time serves somebody who cannot be found.
+// waitEnd waits until the process that served a mount has ended. If it still answers
+// after that time, it serves a user that cannot be found.
 func (t tree) waitEnd(ctx context.Context) error {
 	r := t.Server
 	wait, cancel := context.WithTimeout(ctx, endTimeout)
@@ -282,7 +283,7 @@ func (t tree) waitEnd(ctx context.Context) error {
 	return nil
 }
 
-// pause waits a little, and returns false when there is no more time.
+// pause waits a little. It returns false when no time is left.
 func pause(ctx context.Context) bool {
 	select {
 	case <-time.After(retryAfter):

@@ -13,21 +13,21 @@ import (
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
-// Options are the choices of who unmounts.
+// Options are the options of an unmount.
 type Options struct {
-	// Wait is how long to wait for who is in the way.
+	// Wait is how long to wait for processes in the way.
 	Wait time.Duration
-	// Force takes trees away from under those who use them.
+	// Force takes trees away while they are in use.
 	Force bool
-	// Stderr is told what became of the trees, where that is not what was asked for.
+	// Stderr gets a message if the result for a tree is not what was asked for.
 	Stderr io.Writer
-	// Allow asks for time to put things in order, should the command be interrupted,
-	// and returns what ends that.
+	// Allow asks for time to clean up in case the command is interrupted. It returns a
+	// function that ends that time.
 	Allow func(time.Duration) (back func())
 }
 
-// Named unmounts what arg names: the tree on a mount point, or the trees of a
-// datastore, and for a removable one its device.
+// Named unmounts what arg names: the tree on a mount point, or all trees of a
+// datastore. For a removable datastore it unmounts the device as well.
 func Named(ctx context.Context, host hosts.Host, arg string, o Options) error {
 	known, err := served.Records(host)
 	if err != nil {

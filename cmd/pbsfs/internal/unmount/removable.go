@@ -22,13 +22,12 @@ import (
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
-// Unmounting a removable datastore takes its device away from under the trees,
-// which are idle, and then the trees. While that goes on the mode is unmount, so
-// that nobody begins to read; whatever goes wrong, it is taken back. A command
-// that is killed leaves a mode that the next one takes back: device and trees are
-// consistent after each step.
+// The unmount of a removable datastore first takes its device away from under the idle
+// trees, and then the trees. Meanwhile the mode is unmount, so that no process begins
+// to read. After an error the mode is taken back. If a command is killed, the next one
+// takes back the mode: device and trees are consistent after each step.
 
-// modeMoment is how long it may take to take the mode back, under the server's lock.
+// modeMoment bounds the time to take the mode back, under the server's lock.
 const modeMoment = 15 * time.Second
 
 // removal is one unmount of a removable datastore.
@@ -36,7 +35,7 @@ type removal struct {
 	*leaving
 	host hosts.Host
 	t    locate.Target
-	// device is the mount of the device; its Point is "" where there is none.
+	// device is the mount of the device; its Point is "" if it is not mounted.
 	device mounts.Mount
 }
 
@@ -61,7 +60,7 @@ func removable(ctx context.Context, host hosts.Host, t locate.Target, o Options)
 	return errors.Join(err, mode.End(context.WithoutCancel(ctx)))
 }
 
-// find finds what is mounted, and who serves the trees.
+// find finds the mounts, and the processes that serve the trees.
 func (r *removal) find(ctx context.Context, o Options) error {
 	until := time.Now().Add(o.Wait)
 	known, err := served.Records(r.host)
@@ -77,7 +76,7 @@ func (r *removal) find(ctx context.Context, o Options) error {
 	}
 	switch {
 	case filepath.Dir(r.device.Point) == locate.DisksDir(r.host):
-		r.device = mounts.Mount{} // a rescue: the last of its trees unmounts it
+		r.device = mounts.Mount{} // it is mounted for a rescue: the last of its trees unmounts it
 	case r.device.Point == "":
 		if err := r.unseen(ctx); err != nil {
 			return err
@@ -98,8 +97,8 @@ func (r *removal) find(ctx context.Context, o Options) error {
 	return nil
 }
 
-// clearHung takes care of trees whose process does not answer, before anything else
-// waits for it: with --force they are taken away.
+// clearHung handles trees whose process does not answer, before any other step waits
+// for that process. With --force it takes them away.
 func (r *removal) clearHung(ctx context.Context) error {
 	if err := r.answering(); err != nil {
 		return err
@@ -116,8 +115,8 @@ func (r *removal) clearHung(ctx context.Context) error {
 	return nil
 }
 
-// unseen refuses the unmount where the device is in use although no mount of it can
-// be seen: it was unmounted lazily, perhaps.
+// unseen refuses the unmount if the device is in use although no mount of it can be
+// seen: perhaps it was unmounted lazily.
 func (r *removal) unseen(ctx context.Context) error {
 	dev, err := device.FindDevice("UUID=" + r.t.Removable.BackingDevice)
 	if err != nil || len(dev.Mounts) > 0 {
@@ -133,7 +132,7 @@ func (r *removal) unseen(ctx context.Context) error {
 	return usedBy(ctx, m)
 }
 
-// usedBy says that a device is in use, and by whom.
+// usedBy returns an error that says what uses a device.
 func usedBy(ctx context.Context, m mounts.Mount) error {
 	holders, err := mounts.HoldersOf(context.WithoutCancel(ctx), m)
 	if err != nil || len(holders) == 0 {
@@ -142,15 +141,15 @@ func usedBy(ctx context.Context, m mounts.Mount) error {
 	return &mountpoint.BusyError{Mounts: []mounts.Mount{m}, Holders: holders}
 }
 
-// deviceMount returns the mount of a datastore's device: the one where it is
-// configured to be, else the one that shows it. A device that is not there has
-// none.
+// deviceMount returns the mount of a datastore's device: the one at the configured
+// place, or else another one that shows the device. It returns none if the device is
+// not there.
 func deviceMount(d cfg.Datastore) (mounts.Mount, error) {
 	table, err := mounts.Mounts()
 	if err != nil {
 		return mounts.Mount{}, fmt.Errorf("reading the mount table: %w", err)
 	}
-	// Whatever lies upon it: the device is one that has a source in /dev.
+	// Other mounts may lie upon it. The mount of the device has a source in /dev.
 	place := filepath.Clean(d.Dir())
 	for _, m := range slices.Backward(table) {
 		if m.Point == place && filepath.Dir(m.Source) == "/dev" {
@@ -197,8 +196,8 @@ func (r *removal) unmount(ctx context.Context) error {
 	return r.ended(ctx)
 }
 
-// unmountDevice unmounts the device so that nobody has it any more: where a copy
-// of the mount in another namespace would keep it busy, it stays mounted here too.
+// unmountDevice unmounts the device so that nothing uses it any more. If a copy of the
+// mount in another namespace would keep the device busy, it stays mounted here too.
 func (r *removal) unmountDevice(ctx, wait context.Context) error {
 	for {
 		holders, err := deviceUsers(ctx, r.host, r.device)
@@ -228,7 +227,7 @@ func (r *removal) unmountDevice(ctx, wait context.Context) error {
 	return r.free(ctx)
 }
 
-// deviceUsers returns who would go on using a device when one mount of it is gone:
+// deviceUsers returns what would go on using a device when one mount of it is gone:
 // other mounts of it, here and in other namespaces, and overlays.
 func deviceUsers(ctx context.Context, host hosts.Host, m mounts.Mount) ([]mounts.Holder, error) {
 	ctx = context.WithoutCancel(ctx)
@@ -241,7 +240,7 @@ func deviceUsers(ctx context.Context, host hosts.Host, m mounts.Mount) ([]mounts
 		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
 	for _, o := range table.OfDevice(m) {
-		// What is mounted for a rescue goes with the last of its trees.
+		// A mount for a rescue goes away with the last of its trees.
 		if o.ID != m.ID && filepath.Dir(o.Point) != locate.DisksDir(host) {
 			users = append(users, mounts.Holder{Name: o.FSType, Path: o.Point, How: mounts.HowMounted})
 		}
@@ -249,8 +248,8 @@ func deviceUsers(ctx context.Context, host hosts.Host, m mounts.Mount) ([]mounts
 	return users, nil
 }
 
-// free makes sure that the device is free: what the kernel lets nobody else have
-// is had by nobody. Otherwise it is mounted again as it was.
+// free makes sure that the device is free: if the kernel would give it to us
+// exclusively, nothing uses it. Otherwise the device is mounted again as it was.
 func (r *removal) free(ctx context.Context) error {
 	err := device.AwaitFree(ctx, r.device)
 	if !errors.Is(err, device.ErrInUse) {

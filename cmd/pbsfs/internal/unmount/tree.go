@@ -15,7 +15,7 @@ import (
 // tree is a mount that is to be taken away.
 type tree struct{ *served.Tree }
 
-// inTheWay returns who keeps the mount from being taken away, or would keep the tree
+// inTheWay returns what keeps the mount from being taken away, or would keep the tree
 // in use after that.
 func (t tree) inTheWay(ctx context.Context) ([]mounts.Holder, error) {
 	ctx = context.WithoutCancel(ctx)
@@ -47,12 +47,12 @@ func (t tree) unused() error {
 	}
 	err := mounts.Unused(t.Mount)
 	if errors.Is(err, mounts.ErrNotMounted) {
-		return nil // somebody was faster
+		return nil // another command has taken it away meanwhile
 	}
 	return err
 }
 
-// copies returns what would go on using the tree when the last mount of it here is
+// copies returns what would go on using the tree after the last mount of it here is
 // gone.
 func (t tree) copies(ctx context.Context) ([]mounts.Holder, error) {
 	if t.Elsewhere || os.Geteuid() != 0 {
@@ -71,7 +71,7 @@ func (t tree) covered() bool {
 	return ok && len(table.Upon(now)) > 0
 }
 
-// inside returns what is mounted inside of the tree.
+// inside returns the mounts inside the tree.
 func (t tree) inside() []mounts.Mount {
 	table, err := mounts.Mounts()
 	if err != nil {
@@ -88,7 +88,7 @@ func (t tree) inside() []mounts.Mount {
 func (t tree) take(ctx context.Context, lazily bool) error {
 	err := fs.Unmount(ctx, t.Mount, lazily)
 	if errors.Is(err, mounts.ErrNotMounted) {
-		return nil // somebody was faster
+		return nil // another command has taken it away meanwhile
 	}
 	return err
 }

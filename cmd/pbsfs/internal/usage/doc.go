@@ -1,3 +1,2 @@
-// Package usage has the error of what is wrong on the command line alone, which
-// ends a command with an exit code of its own.
+// Package usage has the error for a wrong command line. It has an exit code of its own.
 package usage
