@@ -2,8 +2,8 @@ package fs
 
 import gofs "github.com/hanwen/go-fuse/v2/fs"
 
-// go-fuse finds methods by their signatures: one that is spelled wrongly would
-// be dropped in silence. A type that must not have a method is in the test.
+// go-fuse finds methods by their signatures, and would silently ignore a method with a
+// wrong one. The test names the types that must not have a method.
 var (
 	_ gofs.InodeEmbedder = (*inode)(nil)
 

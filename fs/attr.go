@@ -8,14 +8,14 @@ import (
 	"github.com/pbsfs/pbsfs/store/tree"
 )
 
-// ownership is what the options uid=, gid= and umask= put in place of what is
-// stored. Negative values leave what is stored.
+// ownership holds the values of the options uid=, gid= and umask=, which replace the
+// stored ones. A negative value keeps what is stored.
 type ownership struct {
 	uid, gid, umask int64
 }
 
-// replaced reports whether anything is not as it is stored. Then stored ACLs
-// would contradict what is shown, and are hidden.
+// replaced reports whether anything stored is replaced. Stored ACLs would then
+// contradict the shown attributes, and are hidden.
 func (o ownership) replaced() bool { return o.uid >= 0 || o.gid >= 0 || o.umask >= 0 }
 
 // attr fills out with the attributes of n.
@@ -43,11 +43,11 @@ func (o ownership) attr(n *tree.Node, out *fuse.Attr) {
 	}
 }
 
-// blockSize is what programs are advised to read at once.
+// blockSize is the size of reads that programs are advised to use.
 const blockSize = 128 << 10
 
-// visible reports whether a caller sees an extended attribute in a list.
-// trusted.* is for those who can read it.
+// visible reports whether a caller sees an extended attribute in a list. Only a
+// privileged caller, which can read them, sees trusted.*.
 func (o ownership) visible(a tree.Attribute, privileged bool) bool {
 	switch {
 	case strings.HasPrefix(a.Name, "trusted."):

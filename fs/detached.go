@@ -10,19 +10,19 @@ import (
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
-// A mount that was taken away can live on: lazily unmounted, for those who have
-// something open, in an overlay that shows it, or as a copy in a mount namespace
-// that somebody made before. The kernel ends the connection when the last of them
-// goes, and until then the tree is served.
+// A mount that was taken away can live on: after a lazy unmount for programs that have
+// something open, in an overlay that shows it, or as a copy in a mount namespace that
+// was made before. The kernel ends the connection when the last of these goes away, and
+// until then the tree is served.
 
 // fsType is the type of our mounts in the mount table.
 const fsType = "fuse." + TypeName
 
-// place is the directory that a tree is mounted on.
+// place is the directory on which a tree is mounted.
 type place struct {
 	*mounts.HeldPoint
 	before      mounts.MountTable // what was mounted before
-	connections map[int]bool      // that this process had before
+	connections map[int]bool      // the connections that this process had before
 }
 
 func openPlace(point string) (*place, error) {
@@ -42,8 +42,8 @@ func openPlace(point string) (*place, error) {
 	return &place{HeldPoint: held, before: before, connections: connections}, nil
 }
 
-// find finds the mount that was made, and what it lies upon. It is the only new
-// one of its kind there: others are locked out, or withdraw.
+// find finds the new mount and the mount below it. It is the only new one of its kind
+// there: other commands are locked out, or withdraw.
 func (p *place) find(source string) (at, under mounts.Mount, err error) {
 	table, err := mounts.Mounts()
 	if err != nil {
@@ -62,7 +62,7 @@ func (p *place) find(source string) (at, under mounts.Mount, err error) {
 	return at, under, nil
 }
 
-// withdraw takes away what may have been mounted before something went wrong.
+// withdraw removes a mount that may have been made before an error.
 func (p *place) withdraw(source string) error {
 	defer p.Close()
 	at, _, err := p.find(source)
@@ -72,7 +72,7 @@ func (p *place) withdraw(source string) error {
 	return Unmount(context.Background(), at, true)
 }
 
-// watchPlace gives up the directory when nothing of the mount is left there.
+// watchPlace closes the directory when no mount of the tree is left there.
 func (m *Mount) watchPlace() {
 	defer m.place.Close()
 	table, err := mounts.WatchMounts()
@@ -92,7 +92,7 @@ func (m *Mount) watchPlace() {
 			return
 		default:
 		}
-		// The kernel's news is often late and at times does not come (seen on
+		// The kernel often reports a change late, and sometimes not at all (seen on
 		// Linux 6.18, with a copy of the mount in another namespace).
 		if _, err := table.Wait(tablePoll); err != nil {
 			m.fsys.problems.log.Warn("mount table cannot be watched", "error", err)
@@ -101,7 +101,7 @@ func (m *Mount) watchPlace() {
 	}
 }
 
-// logUsers says why the process goes on, where it does.
+// logUsers logs why the process goes on, if it does.
 func (m *Mount) logUsers() {
 	select {
 	case <-m.ended:
@@ -110,17 +110,17 @@ func (m *Mount) logUsers() {
 	}
 }
 
-// tablePoll bounds how long it goes unnoticed that the mount was taken away.
+// tablePoll bounds how late it is noticed that the mount was taken away.
 const tablePoll = time.Second
 
-// left returns the mounts of the tree that this process sees, the last made
-// first: wherever they were moved, and those that somebody has bound.
+// left returns the mounts of the tree that this process sees, including moved and bound
+// ones. The one that was made last comes first.
 func (m *Mount) left() ([]mounts.Mount, error) {
 	table, err := mounts.Mounts()
 	if err != nil {
 		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
-	if !m.conn.Lives() { // afterwards: then its device number was ours
+	if !m.conn.Lives() { // asked afterwards: the device number was still ours when the table was read
 		return nil, nil
 	}
 	left := slices.DeleteFunc(table.OfDevice(m.at), func(e mounts.Mount) bool { return e.FSType != fsType })

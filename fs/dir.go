@@ -13,21 +13,21 @@ import (
 
 // dirHandle is an open directory. go-fuse calls it for one request at a time.
 //
-// A position in the directory, which is also the offset that the kernel knows
-// it by, is 0 before ".", 1 before "..", and 2+i before the i-th entry.
+// A position in the directory is also the offset by which the kernel knows it. It is 0
+// before ".", 1 before "..", and 2+i before the i-th entry.
 type dirHandle struct {
 	inode   *inode
 	node    *tree.Node
-	handle  *handle // nil above the snapshots, where an open directory is no operation
+	handle  *handle // nil above the snapshots, where an open directory does not count as an operation
 	listing tree.Listing
 	pos     uint64
-	last    tree.Entry // what Readdirent returned last
-	// damage is the first thing that kept the listing from being complete.
+	last    tree.Entry // the last entry that Readdirent returned
+	// damage is the first error that kept the listing from being complete.
 	damage error
 }
 
-// right returns the right of the handle; the zero Reader, which can do
-// nothing, where the listing needs none.
+// right returns the right of the handle, or the zero Reader, which can do nothing, if
+// the listing needs none.
 func (d *dirHandle) right() *store.Reader {
 	if d.handle == nil {
 		return nil
@@ -35,12 +35,11 @@ func (d *dirHandle) right() *store.Reader {
 	return d.handle.right
 }
 
-// dots is how many entries come before those of the listing.
+// dots is the number of entries before those of the listing.
 const dots = 2
 
-// Readdirent returns the next entry. Entries that cannot be shown are passed
-// over; a listing that lacks some ends with EIO, so that nobody takes it for
-// complete.
+// Readdirent returns the next entry. It skips entries that cannot be shown. A listing
+// without them ends with EIO, so that no program takes it for complete.
 func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
 	if d.pos == nowhere {
 		return nil, 0
@@ -61,7 +60,7 @@ func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Err
 		}
 		d.pos++
 		if e.Err != nil {
-			_ = d.inode.fsys.fail(e.Err) // reported; the listing goes on
+			_ = d.inode.fsys.fail(e.Err) // the error is reported, and the listing goes on
 			d.damage = e.Err
 		}
 		if e.Name == "" {
@@ -100,7 +99,7 @@ func (d *dirHandle) end() syscall.Errno {
 	return syscall.EIO
 }
 
-// Seekdir goes to a position that an entry was returned with.
+// Seekdir goes to the position of an entry that was returned before.
 func (d *dirHandle) Seekdir(_ context.Context, off uint64) syscall.Errno {
 	if off > uint64(d.listing.Len())+dots && off != nowhere {
 		return syscall.EINVAL
@@ -109,9 +108,9 @@ func (d *dirHandle) Seekdir(_ context.Context, off uint64) syscall.Errno {
 	return 0
 }
 
-// Lookup answers for an entry that READDIRPLUS has just listed, where reading
-// the listing has shown its attributes. Others are left without: the kernel
-// asks when somebody wants to know.
+// Lookup answers for an entry that READDIRPLUS has just listed, if reading the listing
+// has shown its attributes. Other entries stay without: the kernel asks when a program
+// needs them.
 func (d *dirHandle) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
 	if d.last.Node == nil || d.last.Name != name {
 		return nil, syscall.ENOENT
@@ -119,7 +118,7 @@ func (d *dirHandle) Lookup(ctx context.Context, name string, out *fuse.EntryOut)
 	return d.inode.attach(ctx, d.node, name, d.last.Node, out)
 }
 
-// Releasedir ends the operation, if the handle is one.
+// Releasedir ends the operation, if the handle counts as one.
 func (d *dirHandle) Releasedir(context.Context, uint32) {
 	if d.handle != nil {
 		d.handle.release()

@@ -4,34 +4,34 @@
 //
 // # Inodes and handles
 //
-// An inode says where: it holds a [store.Lookup] and a [tree.Node], and nothing
-// open. A handle says may: it holds the [store.Reader] that was acquired when
-// it was opened, until it is released. Only handles have Read, so that nothing
-// is read that is not counted.
+// An inode names a place: it holds a [store.Lookup] and a [tree.Node], and nothing
+// open. A handle gives a right: it holds the [store.Reader] that was acquired when it
+// was opened, until it is released. Only handles have Read, so every read belongs to a
+// counted operation.
 //
 //   - LOOKUP takes a View for its own duration, unless memory can answer.
 //   - GETATTR, READLINK and small extended attributes come from the inode.
 //   - OPEN, and OPENDIR inside a snapshot, acquire a Reader and keep it.
-//     OPENDIR above the snapshots reads its listing under View and keeps no
-//     count.
+//     OPENDIR above the snapshots reads its listing under a View, and counts as an
+//     operation only for that time.
 //
 // # Identity
 //
-// Inode number and generation are 128 bits of [tree.ID]. go-fuse takes equal
-// ones for the same file: of several inodes that we give it, it uses the first,
-// and does not say so. So the inodes of one identity share one object, in which
-// each lookup leaves what it found; the full ID is compared there, and whatever
-// comes out equal to a different object in use gets EIO.
+// Inode number and generation are 128 bits of [tree.ID]. go-fuse takes inodes with
+// equal numbers for the same file: of several such inodes it silently uses the first.
+// So the inodes of one identity share one object, and each lookup stores its result
+// there. The object compares the full ID. If an ID comes out equal to that of a
+// different object in use, the answer is EIO.
 //
 // # Caching
 //
-// What lies inside an archive never changes and is remembered by the kernel
-// for ever, as are images. Everything above changes: it is remembered for half
-// a second, and the few files there are read directly.
+// The contents of archives and images never change, so the kernel may cache them for
+// ever. Everything above them changes: the kernel caches it for half a second, and
+// reads the few files there directly.
 //
 // # Locks
 //
-// filesystem.mu guards the table of open handles and the last known figures; it
-// is a leaf, never held across a call out of this package. dirHandle is called
-// by go-fuse under a lock of its own, one request at a time.
+// filesystem.mu guards the table of open handles and the figures of the last statfs. It
+// is a leaf, never held across a call out of this package. go-fuse calls dirHandle
+// under a lock of its own, one request at a time.
 package fs

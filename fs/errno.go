@@ -11,8 +11,8 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// errnos is the one table from what went wrong to what a user is told; the
-// first line that matches counts. What matches none is EIO.
+// errnos is the only table from errors to errnos. The first line that matches counts.
+// An error without a match is EIO.
 var errnos = []struct {
 	err   error
 	errno syscall.Errno
@@ -46,8 +46,8 @@ func errnoOf(err error) syscall.Errno {
 			return line.errno
 		}
 	}
-	// A file of the datastore that is missing is damage: *store.Error says
-	// so. Only what is not there in the tree does not exist.
+	// A missing file of the datastore is damage, which *store.Error reports. Only a
+	// name that is not in the tree does not exist.
 	var own *store.Error
 	if errors.Is(err, fs.ErrNotExist) && !errors.As(err, &own) {
 		return syscall.ENOENT
@@ -55,11 +55,11 @@ func errnoOf(err error) syscall.Errno {
 	return syscall.EIO
 }
 
-// errStopping is the answer to opening anything while the mount is ending.
+// errStopping is the answer to every open while the mount is ending.
 var errStopping = errors.New("mount is ending")
 
-// memoryMayAnswer reports whether err is about reading as such, not about the
-// thing that was asked for: then what was seen before still holds.
+// memoryMayAnswer reports whether err concerns reading as such, and not the requested
+// object. In that case earlier results still hold.
 func memoryMayAnswer(err error) bool {
 	for _, e := range []error{cfg.ErrUnmounting, cfg.ErrOffline, maint.ErrUncounted, errStopping, store.ErrGone} {
 		if errors.Is(err, e) {

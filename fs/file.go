@@ -11,14 +11,14 @@ import (
 	"github.com/pbsfs/pbsfs/store/tree"
 )
 
-// fileHandle is an open file: the only thing that content is read through.
+// fileHandle is an open file. Content is read only through it.
 type fileHandle struct {
 	*handle
 	file tree.File
 }
 
-// Read fills dest, less only at the end of the file. A read that could not be
-// filled for any other reason is an error: the kernel would take the rest for
+// Read fills dest; it reads less only at the end of the file. A read that cannot be
+// filled for any other reason is an error, because the kernel would take the rest for
 // zeros.
 func (h *fileHandle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	ctx, answered := patient(ctx)
@@ -30,14 +30,14 @@ func (h *fileHandle) Read(ctx context.Context, dest []byte, off int64) (fuse.Rea
 	return fuse.ReadResultData(dest[:n]), 0
 }
 
-// The whence values of LSEEK that reach a file system.
+// The whence values of LSEEK that reach a file system:
 const (
 	seekData = 3
 	seekHole = 4
 )
 
-// Lseek finds data and holes. Files that do not know their holes are data up
-// to their end.
+// Lseek finds data and holes. A file without information on holes counts as data up to
+// its end.
 func (h *fileHandle) Lseek(ctx context.Context, uoff uint64, whence uint32) (uint64, syscall.Errno) {
 	size := h.file.Size()
 	off := int64(uoff)

@@ -18,17 +18,17 @@ import (
 )
 
 const (
-	// shortly is how long the kernel remembers what can change.
+	// shortly is how long the kernel may cache what can change.
 	shortly = 500 * time.Millisecond
-	// fresh is how old an answer from our own memory may be while the disk
-	// could be asked. With shortly it stays below the second within which
-	// changes must show.
+	// fresh is how old an answer from our own memory may be while the disk could be
+	// asked. The sum of fresh and shortly is less than the second within which changes
+	// must show.
 	fresh = 250 * time.Millisecond
-	// forever is how long the kernel remembers what cannot change.
+	// forever is how long the kernel may cache what cannot change.
 	forever = 10 * 365 * 24 * time.Hour
 )
 
-// filesystem is what the inodes and handles of one mount share.
+// filesystem is the state that the inodes and handles of one mount share.
 type filesystem struct {
 	ref      *store.Lookup
 	tree     *tree.Tree
@@ -36,8 +36,8 @@ type filesystem struct {
 	problems problems
 	openers  openers
 	objects  objects
-	pruner   *pruner // nil when any number may be known
-	// identify makes the numbers that go-fuse knows an object by.
+	pruner   *pruner // nil if the number of objects is not limited
+	// identify makes the numbers by which go-fuse knows an object.
 	identify func(*tree.Node) gofs.StableAttr
 
 	// mu is a leaf lock and guards the fields below.
@@ -67,8 +67,8 @@ type handle struct {
 	since  time.Time
 }
 
-// open begins the operation of a new handle, and locks the snapshot it is in.
-// The caller must release it.
+// open begins the operation of a new handle, and locks the snapshot in which it lies.
+// The caller must release the handle.
 func (f *filesystem) open(ctx context.Context, i *inode) (*handle, error) {
 	if f.isStopping() {
 		return nil, errStopping
@@ -84,7 +84,7 @@ func (f *filesystem) open(ctx context.Context, i *inode) (*handle, error) {
 	return h, nil
 }
 
-// release gives the right of a handle back.
+// release releases the right of a handle.
 func (h *handle) release() {
 	h.fsys.mu.Lock()
 	delete(h.fsys.handles, h)
@@ -92,7 +92,7 @@ func (h *handle) release() {
 	h.right.Release()
 }
 
-// openInodes returns what is open.
+// openInodes returns the inodes that are open.
 func (f *filesystem) openInodes() map[*inode]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -109,8 +109,8 @@ func (f *filesystem) isStopping() bool {
 	return f.stopping
 }
 
-// releaseAll releases what is open after the last request was answered: the
-// kernel sends no RELEASE for what it drops with a mount.
+// releaseAll releases all open handles after the last request was answered: when a
+// mount ends, the kernel sends no RELEASE for them.
 func (f *filesystem) releaseAll() {
 	f.mu.Lock()
 	open := slices.Collect(maps.Keys(f.handles))
@@ -135,7 +135,7 @@ type Handle struct {
 	Since  time.Time
 }
 
-// openHandles returns what is open, by path.
+// openHandles returns the open handles, sorted by path.
 func (f *filesystem) openHandles() []Handle {
 	f.mu.Lock()
 	open := slices.Collect(maps.Keys(f.handles))
@@ -155,8 +155,8 @@ func (f *filesystem) fail(err error) syscall.Errno {
 	return errno
 }
 
-// statfs returns the figures of the datastore's file system, those last known
-// when it cannot be asked.
+// statfs returns the figures of the datastore's file system, or the last known figures
+// if the file system cannot be asked.
 func (f *filesystem) statfs(ctx context.Context) unix.Statfs_t {
 	var now unix.Statfs_t
 	ctx, answered := patient(ctx)

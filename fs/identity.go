@@ -9,8 +9,8 @@ import (
 	"github.com/pbsfs/pbsfs/store/tree"
 )
 
-// inodeNumber makes the inode number of an ID. 0 and 1 mean "none" and "root"
-// to go-fuse and the kernel, and all ones is a number go-fuse keeps.
+// inodeNumber makes the inode number of an ID. To go-fuse and the kernel, 0 and 1 mean
+// "none" and "root", and go-fuse reserves the number with all bits set.
 func inodeNumber(id tree.ID) uint64 {
 	switch n := binary.LittleEndian.Uint64(id[:]); n {
 	case 0, 1, ^uint64(0):
@@ -20,7 +20,7 @@ func inodeNumber(id tree.ID) uint64 {
 	}
 }
 
-// stableAttr makes the 128 bits, and the type, that go-fuse knows a node by.
+// stableAttr makes the 128 bits and the type by which go-fuse knows a node.
 func stableAttr(n *tree.Node) gofs.StableAttr {
 	id := n.ID()
 	return gofs.StableAttr{
@@ -30,7 +30,7 @@ func stableAttr(n *tree.Node) gofs.StableAttr {
 	}
 }
 
-// collision is two objects that go-fuse could not tell apart.
+// collision says that go-fuse cannot tell two objects apart.
 type collision struct {
 	path string
 	name string

@@ -12,15 +12,16 @@ import (
 	"github.com/pbsfs/pbsfs/store/tree"
 )
 
-// inode is an object the kernel knows. Idle, it holds names and values only.
+// inode is an object that the kernel knows. While it is not in use, it holds only names
+// and values.
 type inode struct {
 	gofs.Inode
 	*object
 	fsys *filesystem
 }
 
-// newInode returns an inode for n; nil when another object that is in use comes
-// out equal.
+// newInode returns an inode for n, or nil if its numbers equal those of a different
+// object in use.
 func (f *filesystem) newInode(n *tree.Node) *inode {
 	i := &inode{fsys: f}
 	if !f.objects.share(i, f.identify(n), n) {
@@ -60,7 +61,7 @@ func (i *inode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*g
 	return i.attach(ctx, parent, name, n, out)
 }
 
-// child returns what the kernel knows under that name, nil if nothing.
+// child returns the inode that the kernel knows under that name, nil if there is none.
 func (i *inode) child(name string) *inode {
 	if c := i.GetChild(name); c != nil {
 		known, _ := c.Operations().(*inode)
@@ -69,8 +70,8 @@ func (i *inode) child(name string) *inode {
 	return nil
 }
 
-// attach makes n the child called name. go-fuse takes the inode that the kernel
-// knows it by, if there is one already; that one has the same object.
+// attach makes n the child called name. If the kernel already has an inode for it,
+// go-fuse uses that one, which has the same object.
 func (i *inode) attach(ctx context.Context, parent *tree.Node, name string, n *tree.Node, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
 	child := i.fsys.newInode(n)
 	if child == nil {
@@ -88,7 +89,7 @@ func (i *inode) entry(parent *tree.Node, out *fuse.EntryOut) {
 	out.SetEntryTimeout(timeout(parent))
 }
 
-// timeout returns how long the kernel may remember what belongs to n.
+// timeout returns how long the kernel may cache the answers about n.
 func timeout(n *tree.Node) time.Duration {
 	if n.Frozen() {
 		return forever
@@ -112,9 +113,9 @@ func (i *inode) Readlink(context.Context) ([]byte, syscall.Errno) {
 	return []byte(i.node.Load().Target()), 0
 }
 
-// Access is asked only of mounts whose permissions the kernel does not check:
-// private ones, whose user may read the chunks. What nobody may do is write,
-// or run a file that nobody may run.
+// Access is called only for mounts whose permissions the kernel does not check: private
+// ones, whose user may read the chunks anyway. It forbids only to write, and to run a
+// file that nobody may execute.
 func (i *inode) Access(_ context.Context, mask uint32) syscall.Errno {
 	var a fuse.Attr
 	i.fsys.owner.attr(i.node.Load(), &a)
@@ -142,8 +143,8 @@ func (i *inode) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
 	return 0
 }
 
-// mended returns the node of the inode. One that could not be opened when it was
-// looked up is looked up again: the key may have come, or the chunk.
+// mended returns the node of the inode. A node that could not be opened at its last
+// lookup is looked up anew: the missing key or chunk may be there by now.
 func (i *inode) mended(ctx context.Context, right *store.Reader) *tree.Node {
 	n := i.node.Load()
 	name, p := i.Parent()
@@ -179,7 +180,7 @@ func (i *inode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32
 		h.release()
 		return nil, 0, i.fsys.fail(err)
 	}
-	flags = fuse.FOPEN_NOFLUSH // nothing is written: close(2) need not ask
+	flags = fuse.FOPEN_NOFLUSH // nothing is written, so close(2) need not ask
 	if n.Frozen() {
 		flags |= fuse.FOPEN_KEEP_CACHE
 	} else {
@@ -213,8 +214,8 @@ func (i *inode) OpendirHandle(ctx context.Context, _ uint32) (gofs.FileHandle, u
 	return &dirHandle{inode: i, node: n, handle: h, listing: l}, flags, 0
 }
 
-// opendirAbove opens a directory above the snapshots, whose listing is read
-// whole and needs no right afterwards.
+// opendirAbove opens a directory above the snapshots. It reads the whole listing at
+// once, so the handle needs no right afterwards.
 func (i *inode) opendirAbove(ctx context.Context, n *tree.Node) (gofs.FileHandle, uint32, syscall.Errno) {
 	if i.fsys.isStopping() {
 		return nil, 0, i.fsys.fail(errStopping)
@@ -230,5 +231,5 @@ func (i *inode) opendirAbove(ctx context.Context, n *tree.Node) (gofs.FileHandle
 	return &dirHandle{inode: i, node: n, listing: l}, 0, 0
 }
 
-// maxName is the longest name the tree has.
+// maxName is the longest possible name in the tree.
 const maxName = 255

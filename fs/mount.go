@@ -15,21 +15,20 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// TypeName is what mounts of this package are called in the mount table, after
-// "fuse.".
+// TypeName is the type of this package's mounts in the mount table, after "fuse.".
 const TypeName = "pbsfs"
 
 // Options say how a tree is mounted.
 type Options struct {
 	// AllowOther lets other users use the mount.
 	AllowOther bool
-	// UID, GID and Umask replace what is stored; negative values do not.
+	// UID, GID and Umask replace the stored values, unless they are negative.
 	UID, GID, Umask int64
 	// Extra are mount options for the kernel, as given to -o.
 	Extra []string
-	// MaxInodes is how many objects the kernel may know: from three quarters of
-	// them on it is asked to forget some. 0 is any number. Each takes less than
-	// 1 KiB of memory.
+	// MaxInodes is how many objects the kernel may know. At three quarters of that
+	// number, pbsfs begins to ask the kernel to forget some. 0 means no limit. Each
+	// object takes less than 1 KiB of memory.
 	MaxInodes int
 	// Log gets the problems, each cause once.
 	Log *slog.Logger
@@ -37,38 +36,38 @@ type Options struct {
 	Debug bool
 }
 
-// NoReplacement is the value of [Options.UID], GID and Umask that leaves what
-// is stored.
+// NoReplacement is the value of [Options.UID], GID and Umask that keeps the stored
+// values.
 const NoReplacement = -1
 
-// Mount is a mounted tree. It ends by [Mount.Stop], or by somebody's umount.
+// Mount is a mounted tree. [Mount.Stop] or an umount ends it.
 type Mount struct {
 	server *fuse.Server
 	fsys   *filesystem
 	root   *inode
 	ended  chan struct{} // closed when the mount has ended
 	place  *place
-	at     mounts.Mount // as it was when it was made
+	at     mounts.Mount // the mount as it was when it was made
 	conn   *mounts.Connection
 }
 
-// maxBackground is how many requests the kernel has under way that nobody
-// waits for: read-ahead, with a buffer of up to maxRequest each, and RELEASE,
-// behind it: with go-fuse's default of 12, a few slow reads kept files counted
-// as open for seconds.
+// maxBackground is how many requests that no program waits for may be under way:
+// read-ahead, with a buffer of up to maxRequest each, and RELEASE, which queues behind
+// it. With go-fuse's default of 12, a few slow reads kept files counted as open for
+// seconds.
 const maxBackground = 256
 
 const (
-	// maxRequest is the largest read the kernel asks for at once: many of them
-	// may be under way, and their memory is none of the caches'.
+	// maxRequest is the largest read that the kernel sends at once. Many such reads may
+	// be under way, and their memory is not part of any cache.
 	maxRequest = 256 << 10
 	// maxReadAhead is how far the kernel reads ahead.
 	maxReadAhead = 1 << 20
 )
 
-// New mounts the tree of a datastore at mountpoint and serves it. It returns
-// when the kernel has the mount. When the mount has ended, see [Mount.Ended], ref
-// may be closed.
+// New mounts the tree of a datastore at mountpoint and serves it. It returns when the
+// kernel has the mount. The caller may close ref when the mount has ended, see
+// [Mount.Ended].
 func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -115,8 +114,8 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 	return m, nil
 }
 
-// locate waits until the kernel has the mount, and finds it in the mount table. A
-// mount that lies upon another tree is withdrawn: two commands mounted at once.
+// locate waits until the kernel has the mount, and finds it in the mount table. If two
+// commands have mounted at once, the mount that lies upon the other tree is withdrawn.
 func (m *Mount) locate(source string) error {
 	if err := m.server.WaitMount(); err != nil {
 		return errors.Join(err, m.place.withdraw(source))
@@ -137,15 +136,15 @@ func (m *Mount) locate(source string) error {
 	return nil
 }
 
-// ErrMounted says that a tree is mounted at a place, where another one was to be.
+// ErrMounted says that a tree is already mounted at the place of a new one.
 var ErrMounted = errors.New("is mounted there already")
 
 // At returns the mount as it was when it was made.
 func (m *Mount) At() mounts.Mount { return m.at }
 
-// readFurtherAhead has the kernel read further ahead of who reads a file from its
-// beginning to its end: by its default, 128 KiB, it asks eight times as often.
-// Only root can say so.
+// readFurtherAhead makes the kernel read further ahead in a file that is read from its
+// beginning to its end. With its default of 128 KiB, the kernel sends eight times as
+// many requests. Only root can change it.
 func (m *Mount) readFurtherAhead(log *slog.Logger) {
 	if os.Geteuid() != 0 {
 		return
@@ -155,9 +154,10 @@ func (m *Mount) readFurtherAhead(log *slog.Logger) {
 	}
 }
 
-// mountOptions are those of every mount, and the permission checks: by the
-// kernel, with ACLs, for root and with allow_other; none for a private mount of
-// a user, who may read the chunks that everything is made of.
+// mountOptions returns the options of every mount and those for permission checks. For
+// root and with allow_other, the kernel checks permissions, with ACLs. A private mount
+// of a user has no checks, because its user may read the chunks of which everything
+// consists.
 func mountOptions(ref *store.Lookup, opts Options) *fuse.MountOptions {
 	root := os.Geteuid() == 0
 	m := &fuse.MountOptions{
@@ -175,7 +175,7 @@ func mountOptions(ref *store.Lookup, opts Options) *fuse.MountOptions {
 		Debug:                opts.Debug,
 		Options:              append([]string{}, opts.Extra...),
 	}
-	if !root { // fusermount3 takes them as options; it forbids suid and dev itself
+	if !root { // fusermount3 takes them as options, and sets nosuid and nodev itself
 		m.Options = append(m.Options, "ro", "nosuid", "nodev")
 	}
 	if root || opts.AllowOther {
@@ -185,11 +185,10 @@ func mountOptions(ref *store.Lookup, opts Options) *fuse.MountOptions {
 	return m
 }
 
-// Ended returns a channel that is closed when the mount has ended, whoever
-// ended it.
+// Ended returns a channel that is closed when the mount has ended for any reason.
 func (m *Mount) Ended() <-chan struct{} { return m.ended }
 
-// Handles returns what is open, by path.
+// Handles returns the open handles, sorted by path.
 func (m *Mount) Handles() []Handle { return m.fsys.openHandles() }
 
 // Problems returns the last problems, oldest first.

@@ -11,19 +11,19 @@ import (
 	"github.com/pbsfs/pbsfs/store/tree"
 )
 
-// object is what is known of something the kernel knows. All inodes that
-// go-fuse takes for the same share it.
+// object is what is known of an object of the kernel. All inodes that are the same to
+// go-fuse share it.
 type object struct {
-	node atomic.Pointer[tree.Node] // replaced when looked up again
-	seen atomic.Int64              // when it was last looked up; since start, in ns
+	node atomic.Pointer[tree.Node] // replaced by each lookup
+	seen atomic.Int64              // the time of the last lookup, in ns since start
 
-	inodes int // that share it; guarded by objects.mu
+	inodes int // the number of inodes that share it; guarded by objects.mu
 }
 
-// start is what object.seen counts from. A monotonic clock has no other zero.
+// start is the zero of object.seen, because a monotonic clock has no zero of its own.
 var start = time.Now()
 
-// remember makes n what is known of the object.
+// remember stores n as the object's node.
 func (o *object) remember(n *tree.Node) {
 	o.node.Store(n)
 	o.seen.Store(int64(time.Since(start)))
@@ -34,15 +34,15 @@ func (o *object) isFresh() bool {
 	return time.Since(start)-time.Duration(o.seen.Load()) < fresh
 }
 
-// objects finds objects by what go-fuse knows them by. An object goes with the
-// last inode that has it, when that is collected. It is safe for concurrent use.
+// objects finds objects by the numbers that go-fuse uses. An object is removed when its
+// last inode is collected. objects is safe for concurrent use.
 type objects struct {
 	mu    sync.Mutex // a leaf lock
 	known map[gofs.StableAttr]*object
 }
 
-// share gives i the object known as attr, which from now on is known to be n. It
-// reports whether there is no different one of that name.
+// share gives i the object known as attr, and stores n as its node. It reports false if
+// that name belongs to a different object.
 func (t *objects) share(i *inode, attr gofs.StableAttr, n *tree.Node) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -64,14 +64,15 @@ func (t *objects) share(i *inode, attr gofs.StableAttr, n *tree.Node) bool {
 	return true
 }
 
-// count returns how many objects are known, those that are about to go included.
+// count returns how many objects are known, including those that are about to be
+// collected.
 func (t *objects) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.known)
 }
 
-// leave takes an inode that was collected off the object known as attr.
+// leave removes a collected inode from the object known as attr.
 func (t *objects) leave(attr gofs.StableAttr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -10,26 +10,26 @@ import (
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
 
-// Opener is who opened a handle, as far as the kernel says: a thread, which may
-// be gone while the handle is open.
+// Opener is the thread that opened a handle, as far as the kernel tells. The thread may
+// have ended while the handle is open.
 type Opener struct {
-	// PID is the process of the thread if that could be told, else the thread
+	// PID is the process of the thread if it could be found, otherwise the thread
 	// itself; 0 when unknown.
 	PID  int
 	Name string
 }
 
 const (
-	// openerAge is how long a thread is taken for the process it was: too
-	// short for its number to be given out again.
+	// openerAge is how long a thread is assumed to belong to the same process. It is
+	// too short for the kernel to use the thread's number again.
 	openerAge = time.Second
 	// openersKept bounds the threads that are remembered.
 	openersKept = 256
 )
 
-// openers remembers for a moment who the threads are that open files: a program
-// that opens a hundred thousand is looked up in /proc once a second. It is safe
-// for concurrent use.
+// openers remembers for a moment which processes the threads that open files belong to:
+// a program that opens a hundred thousand files is looked up in /proc once a second. It
+// is safe for concurrent use.
 type openers struct {
 	mu    sync.Mutex // a leaf lock
 	known map[uint32]knownOpener
@@ -40,7 +40,7 @@ type knownOpener struct {
 	at time.Time
 }
 
-// of returns who sent the request that ctx belongs to.
+// of returns the sender of the request that ctx belongs to.
 func (o *openers) of(ctx context.Context) Opener {
 	caller, ok := fuse.FromContext(ctx)
 	if !ok || caller.Pid == 0 {
@@ -64,7 +64,7 @@ func (o *openers) of(ctx context.Context) Opener {
 
 func lookOpener(tid int) Opener {
 	if !procfs.OwnNumbers() {
-		return Opener{} // in /proc another process may have that number
+		return Opener{} // in /proc that number may belong to another process
 	}
 	if p, ok := procfs.LookProcess(procfs.ProcessOf(tid)); ok {
 		return Opener{PID: p.PID, Name: p.Name}

@@ -6,26 +6,26 @@ import (
 	"time"
 )
 
-// patience is how long a request goes on although it was interrupted. The
-// kernel interrupts requests for every signal, harmless ones too, and programs
-// do not expect EINTR from stat(2). Who waits longer is waiting for something
-// that hangs, and has to get away.
+// patience is how long a request goes on after an interrupt. The kernel interrupts
+// requests for every signal, even a harmless one, and programs do not expect EINTR from
+// stat(2). A request that takes longer waits for something that hangs, and its program
+// must be able to end.
 const patience = time.Second
 
-// request is the context of a request of the kernel's, cancelled patience after
-// it was interrupted.
+// request is the context of a request from the kernel. It is cancelled when patience
+// has passed since an interrupt.
 type request struct {
 	context.Context
 	start time.Time
 
 	mu       sync.Mutex // a leaf lock
 	answered bool
-	done     chan struct{} // nil until somebody waits
+	done     chan struct{} // nil until a caller waits
 	end      chan struct{} // closed when the request was answered
 }
 
-// patient returns the context of a request, and what must be called when it was
-// answered.
+// patient returns the context of a request, and a function that must be called when the
+// request was answered.
 func patient(ctx context.Context) (context.Context, func()) {
 	r := &request{Context: ctx, start: time.Now()}
 	return r, r.answer
@@ -41,7 +41,7 @@ func (r *request) answer() {
 	r.answered = true
 }
 
-// Done starts to watch when somebody waits, which few requests do.
+// Done starts the watch when a caller waits, which happens in few requests.
 func (r *request) Done() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -55,8 +55,8 @@ func (r *request) Done() <-chan struct{} {
 	return r.done
 }
 
-// watch closes done when the request has been interrupted for long enough, if it
-// does not end before.
+// watch closes done when the request was interrupted long enough ago, unless the
+// request ends before.
 func (r *request) watch(done chan<- struct{}, end <-chan struct{}) {
 	select {
 	case <-r.Context.Done():
@@ -78,7 +78,7 @@ func (r *request) Err() error {
 	done := r.done
 	r.mu.Unlock()
 	select {
-	case <-done: // never, while nobody has waited
+	case <-done: // is never closed as long as no caller has waited
 		return context.Canceled
 	default:
 		return nil

@@ -11,13 +11,13 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// Problem is something that went wrong while serving the tree.
+// Problem is an error that occurred while serving the tree.
 type Problem struct {
 	Time time.Time
 	Text string
 }
 
-// Bounds of what is remembered of problems.
+// The bounds on the memory for problems:
 const (
 	problemsKept   = 20
 	causesReported = 10_000
@@ -32,9 +32,9 @@ type problems struct {
 	last   []Problem
 }
 
-// report logs err unless its cause was reported before. Answers that are no
-// problem are left out: something that is not there, a request that was given
-// up, a refusal by the maintenance mode.
+// report logs err unless its cause was reported before. It leaves out answers that are
+// no problem: a name that does not exist, a request that was given up, a refusal by the
+// maintenance mode.
 func (p *problems) report(err error, errno syscall.Errno) {
 	switch errno {
 	case syscall.EIO, syscall.EACCES, syscall.ENOMEDIUM, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE:
@@ -58,8 +58,8 @@ func (p *problems) report(err error, errno syscall.Errno) {
 	}
 }
 
-// first reports whether cause is new, and remembers it. When too many are
-// remembered, they are forgotten: better twice than never.
+// first reports whether cause is new, and remembers it. When there are too many, all
+// are forgotten: it is better to report a cause twice than never.
 func (p *problems) first(cause, text string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 )
 
-// DefaultMaxInodes is how many objects the kernel may know of a mount, about:
-// see [Options].
+// DefaultMaxInodes is about how many objects of a mount the kernel may know: see
+// [Options].
 const DefaultMaxInodes = 250_000
 
 const (
@@ -21,25 +21,25 @@ const (
 	// pauseFactor times as long as the request took.
 	minPause    = 100 * time.Millisecond
 	pauseFactor = 2
-	// retryPause is the pause after the kernel has kept what it was asked to
-	// forget: it is in use.
+	// retryPause is the pause after the kernel has kept all objects that it was asked
+	// to forget, because they are in use.
 	retryPause = time.Second
-	// maxFutile is how many requests in a row may leave as many objects as before.
+	// maxFutile is how many requests in a row may fail to reduce the number of objects.
 	maxFutile = 3
 )
 
-// pruner asks the kernel to forget objects when it knows too many: each takes
-// memory here, and there is no other way to have it back. What is open stays, and
-// of the rest what was looked up last.
+// pruner asks the kernel to forget objects when it knows too many. Each object takes
+// memory in this process, and there is no other way to free it. Open objects stay, and
+// of the others those that were looked up last.
 //
-// It works in a goroutine that no request waits for: the kernel may ask
-// something before it has forgotten.
+// The pruner works in a goroutine of its own, for which no request waits, because the
+// kernel may send requests before it has forgotten the objects.
 type pruner struct {
 	fsys *filesystem
-	// above is how many objects there are when it begins, less than the limit:
-	// while it works, there come more.
+	// above is the number of objects at which the pruner begins. It is less than the
+	// limit, because new objects come while the pruner works.
 	above int
-	// keep is how many it leaves alone, half of those.
+	// keep is how many objects the pruner leaves alone: half of above.
 	keep int
 	wake chan struct{} // holds one token when there are too many
 }
@@ -71,7 +71,7 @@ func (p *pruner) run(root *gofs.Inode, ended <-chan struct{}, log *slog.Logger) 
 		}
 		began := time.Now()
 		asked, err := p.prune(root, ended)
-		// An object goes, and is counted off, when it is collected.
+		// An object is freed, and no longer counted, when it is collected.
 		runtime.GC()
 		log.Debug("asked the kernel to forget objects", "objects", asked, "error", err)
 		pause := max(minPause, pauseFactor*time.Since(began))
@@ -90,14 +90,14 @@ func (p *pruner) run(root *gofs.Inode, ended <-chan struct{}, log *slog.Logger) 
 			vain = 0
 		}
 		last = n
-		if vain < maxFutile { // else when there is one more
+		if vain < maxFutile { // otherwise the next try comes with one more object
 			p.known(n)
 		}
 	}
 }
 
-// prune asks the kernel to forget what was looked up longest ago, what lies
-// deepest first: a directory is kept for what it has.
+// prune asks the kernel to forget the objects that were looked up longest ago. The
+// deepest come first: the kernel keeps a directory as long as it knows something in it.
 func (p *pruner) prune(root *gofs.Inode, ended <-chan struct{}) (asked int, err error) {
 	all := appendKnown(nil, root)
 	old := p.newest(all)
@@ -117,7 +117,7 @@ func (p *pruner) prune(root *gofs.Inode, ended <-chan struct{}) (asked int, err 
 	return asked, nil
 }
 
-// appendKnown appends what lies below n, each directory behind what it has.
+// appendKnown appends the inodes below n, each directory after its contents.
 func appendKnown(all []*inode, n *gofs.Inode) []*inode {
 	for _, c := range n.Children() {
 		if c.IsDir() {
@@ -130,7 +130,8 @@ func appendKnown(all []*inode, n *gofs.Inode) []*inode {
 	return all
 }
 
-// newest returns when the oldest of those was looked up that are left alone.
+// newest returns the time of the newest lookup among the objects that are not to be
+// kept, -1 if there are none.
 func (p *pruner) newest(all []*inode) int64 {
 	seen := make([]int64, len(all))
 	for k, i := range all {
@@ -155,15 +156,15 @@ func forget(root *gofs.Inode, batch []*inode) error {
 	return forgetFiles(nodes)
 }
 
-// forgetFiles is for kernels that know no such request: they are told that names
-// of files are no longer what they were. Directories they keep.
+// forgetFiles is for kernels without that request. It tells them that the names of
+// files have changed. Such kernels keep directories.
 func forgetFiles(nodes []*gofs.Inode) error {
 	for _, n := range nodes {
 		name, parent := n.Parent()
 		if n.IsDir() || parent == nil {
 			continue
 		}
-		// ENOENT: it has forgotten already.
+		// ENOENT means that the kernel has forgotten the name already.
 		if errno := parent.NotifyEntry(name); errno != 0 && errno != syscall.ENOENT {
 			return errno
 		}

@@ -13,17 +13,17 @@ const nowhere = 1 << 62
 // rawFileSystem stands between the kernel and go-fuse, for directory listings
 // only.
 //
-// When the kernel asks for an offset other than the one that follows the last
-// reply, and it lies in that reply (after a seek, or after a signal made it
-// take a part only), go-fuse gives the reply once more from memory. It loses
-// entries when they do not fit as they did the first time: a listing that looks
-// complete and is not. So such a request is preceded by one for nowhere, which
-// leaves go-fuse nothing to repeat, and it seeks.
+// The kernel may ask for an offset that lies within the last reply and is not the one
+// after its end: after a seek, or when a signal made the kernel take only a part of the
+// reply. go-fuse then repeats the reply from memory. It loses entries that do not fit
+// as they did the first time, so the listing looks complete and is not. To prevent
+// this, rawFileSystem first sends go-fuse a request for nowhere. After that go-fuse has
+// nothing to repeat, and seeks.
 type rawFileSystem struct {
 	fuse.RawFileSystem
 
 	mu   sync.Mutex        // a leaf lock
-	next map[uint64]uint64 // by handle: the offset that follows the last reply
+	next map[uint64]uint64 // by handle: the offset after the last reply
 }
 
 func newRaw(inner fuse.RawFileSystem) *rawFileSystem {
@@ -57,7 +57,7 @@ func (f *rawFileSystem) ReleaseDir(in *fuse.ReleaseIn) {
 	f.RawFileSystem.ReleaseDir(in)
 }
 
-// settle makes go-fuse seek if the request does not go on where the last reply
+// settle makes go-fuse seek if the request does not continue where the last reply
 // ended. The kernel sends one request for a handle at a time.
 func (f *rawFileSystem) settle(cancel <-chan struct{}, in *fuse.ReadIn) {
 	f.mu.Lock()

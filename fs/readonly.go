@@ -8,9 +8,9 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// The tree is read-only twice: the mount is, and so is every method that would
-// change something. Root can remount a mount rw, and go-fuse answers success
-// to an Unlink or Rmdir that nobody implements.
+// The tree is read-only twice: the mount is read-only, and so is every method that
+// would change something. Root can remount a mount rw, and go-fuse reports success for
+// an Unlink or Rmdir that is not implemented.
 
 // Setattr refuses to change attributes.
 func (i *inode) Setattr(context.Context, gofs.FileHandle, *fuse.SetAttrIn, *fuse.AttrOut) syscall.Errno {

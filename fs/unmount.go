@@ -17,15 +17,15 @@ import (
 // drainPoll is how often Stop looks whether the last handle was closed.
 const drainPoll = 20 * time.Millisecond
 
-// endPatience is how long the kernel gets to end the connection of a mount that
-// was taken away. Then something still uses it, an overlay for one; Stop cuts it
-// off.
+// endPatience is how long the kernel may take to end the connection of a mount that was
+// taken away. After that time something, such as an overlay, still uses the mount, and
+// Stop cuts it off.
 const endPatience = time.Second
 
-// Stop ends the mount: it refuses to open anything more, waits until ctx ends
-// for what is open to be closed, and unmounts. What is still open then is cut
-// off: the mount is taken away under it, requests for it fail, and Stop returns
-// what it was. Nothing that somebody else has mounted upon the tree is touched.
+// Stop ends the mount. It refuses new opens, waits until ctx ends for the open handles
+// to be closed, and unmounts. Handles that are still open then are cut off: the mount
+// is taken away, requests for them fail, and Stop returns them. Stop touches no mount
+// that another program has made upon the tree.
 func (m *Mount) Stop(ctx context.Context) ([]Handle, error) {
 	m.fsys.stop()
 	tick := time.NewTicker(drainPoll)
@@ -53,8 +53,8 @@ func (m *Mount) awaitEnd() {
 	}
 }
 
-// takeAway unmounts the tree wherever it is. Lazily, it leaves what has something
-// of somebody else's mounted inside, which would go with it.
+// takeAway unmounts the tree everywhere. Lazily, it leaves a mount with another
+// program's mount inside, which would go away with it.
 func (m *Mount) takeAway(ctx context.Context, lazily bool) error {
 	left, err := m.left()
 	if err != nil {
@@ -71,7 +71,7 @@ func (m *Mount) takeAway(ctx context.Context, lazily bool) error {
 	return errs
 }
 
-// detach unmounts lazily, unless that would take something else away.
+// detach unmounts lazily, unless that would take another mount away as well.
 func detach(ctx context.Context, m mounts.Mount) error {
 	table, err := mounts.Mounts()
 	if err != nil {
@@ -83,10 +83,9 @@ func detach(ctx context.Context, m mounts.Mount) error {
 	return Unmount(ctx, m, true)
 }
 
-// Unmount takes one mount of a tree away, and nothing else that may be mounted
-// there. An error that matches EBUSY says that somebody uses it; lazily, it is
-// taken away all the same. The mount is not looked into: its process may be dead
-// or hang.
+// Unmount takes away one mount of a tree, and no other mount there. An error that
+// matches EBUSY says that a program uses the mount; lazily, it is taken away all the
+// same. Unmount does not look into the mount, because its process may be dead or hang.
 func Unmount(ctx context.Context, m mounts.Mount, lazily bool) error {
 	if os.Geteuid() == 0 {
 		return mounts.UnmountOnly(m, lazily)
@@ -99,7 +98,7 @@ func Unmount(ctx context.Context, m mounts.Mount, lazily bool) error {
 		args = []string{"-u", "-z", m.Point}
 	}
 	cmd := exec.CommandContext(ctx, "fusermount3", args...)
-	cmd.Dir = "/" // which must not be the tree
+	cmd.Dir = "/" // the working directory must not be in the tree
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return nil
@@ -111,8 +110,8 @@ func Unmount(ctx context.Context, m mounts.Mount, lazily bool) error {
 	return fmt.Errorf("unmounting %s: %s: %w", m.Point, text, err)
 }
 
-// onTop makes sure that fusermount3, which takes what is on top, takes the right
-// mount.
+// onTop makes sure that fusermount3 takes the right mount away: it takes the topmost
+// one.
 func onTop(m mounts.Mount) error {
 	table, err := mounts.Mounts()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/pbsfs/pbsfs/store/tree"
 )
 
-// xattrs returns the extended attributes of the inode: from memory, unless
+// xattrs returns the extended attributes of the inode. They come from memory, unless
 // they are too large to be kept there.
 func (i *inode) xattrs(ctx context.Context) (all []tree.Attribute, err error) {
 	n := i.node.Load()
@@ -64,9 +64,9 @@ const (
 	maxXattrList  = 64 << 10
 )
 
-// listed returns the names that a caller can read the values of. What is listed
-// and cannot be read makes programs that copy attributes fail, and a list that is
-// too long hides all attributes.
+// listed returns the names of the attributes whose values a caller can read. A name
+// without a readable value would make programs that copy attributes fail, and a list
+// that is too long would hide all attributes.
 func (i *inode) listed(all []tree.Attribute, privileged bool) (names []byte) {
 	fileType := i.node.Load().Type()
 	for _, a := range all {
@@ -78,16 +78,16 @@ func (i *inode) listed(all []tree.Attribute, privileged bool) (names []byte) {
 	return names
 }
 
-// handedOut reports whether the kernel hands out an attribute of a file of that
-// type (S_IFMT) at all.
+// handedOut reports whether the kernel passes on an attribute of a file of that type
+// (S_IFMT) at all.
 func handedOut(a tree.Attribute, fileType uint32) bool {
 	ofUser := strings.HasPrefix(a.Name, "user.")
 	return len(a.Name) <= maxXattrName && len(a.Value) <= maxXattrValue &&
 		(!ofUser || fileType == syscall.S_IFREG || fileType == syscall.S_IFDIR)
 }
 
-// fill writes size bytes to dest. What does not fit is ERANGE with the size,
-// which is also how an empty dest asks for it.
+// fill writes size bytes to dest. If they do not fit, it returns ERANGE with the size.
+// An empty dest asks for the size in the same way.
 func fill(dest []byte, size int, write func([]byte) []byte) (uint32, syscall.Errno) {
 	if size > len(dest) {
 		return uint32(size), syscall.ERANGE
