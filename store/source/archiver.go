@@ -98,7 +98,7 @@ func (a *archiver) look(fd int, want uint32) (*unix.Stat_t, error) {
 		return nil, describe("look at it", err)
 	}
 	if typeOf(st) != want {
-		return nil, fmt.Errorf("left out: it became something else: its mode is %#o now", st.Mode)
+		return nil, incomplete("left out: it became something else: its mode is %#o now", st.Mode)
 	}
 	return st, nil
 }

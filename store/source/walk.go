@@ -310,7 +310,7 @@ func describe(what string, err error) error {
 	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("left out: it vanished: %w", err)
 	case changed(err):
-		return fmt.Errorf("left out: it became something else: %w", err)
+		return incomplete("left out: it became something else: %w", err)
 	}
 	return incomplete("left out: cannot %s: %w", what, err)
 }
