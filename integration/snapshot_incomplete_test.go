@@ -88,3 +88,20 @@ func giveBack(files []*os.File) {
 		}
 	}
 }
+
+// Whoever is to be told the snapshot's name and was not must not think that all is well.
+func TestNameOfASnapshotThatCannotBePrinted(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	must(t, err)
+	defer full.Close()
+	h := newHost(t)
+	store := filepath.Join(t.TempDir(), "store")
+	cmd := h.command("snapshot", "create", "a.pxar:"+subdir(t, t.TempDir(), "src"), store, "--init", "--id", "x")
+	cmd.Stdout = full
+	if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("got %v, want exit code 1", err)
+	}
+	if got := h.run("ls", store, "host/x"); !strings.Contains(got.stdout, "latest") {
+		t.Errorf("the snapshot is not there: %q", got.stdout)
+	}
+}

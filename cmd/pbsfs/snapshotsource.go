@@ -180,8 +180,8 @@ func (a *app) fillSnapshot(ctx context.Context, s *store.SnapshotWriter, sources
 	if err := s.Finish(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.out(), at)
-	return f.incomplete()
+	_, err := fmt.Fprintln(a.out(), at)
+	return errors.Join(err, f.incomplete())
 }
 
 // incomplete returns an error if the snapshot lacks files that exist: the exit code is
