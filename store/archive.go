@@ -13,26 +13,26 @@ import (
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
 
-// Archive is a pxar archive of a snapshot, stored as one file or split into
-// metadata and payload. It is in memory and holds nothing open: every method
-// that reads takes a right. It is safe for concurrent use.
+// Archive is a pxar archive of a snapshot, stored as one file or split into metadata
+// and payload. It is in memory and holds nothing open: every method that reads takes a
+// right. It is safe for concurrent use.
 type Archive struct {
 	meta *Stream
-	// payload is where the contents of a split archive lie; payloadErr is
-	// why they cannot be had.
+	// payload holds the contents of the files of a split archive; payloadErr says why
+	// they cannot be read.
 	payload    *Stream
 	payloadErr error
-	// payloadOK is set once the payload stream was seen to be one.
+	// payloadOK is set once the payload stream was checked to be one.
 	payloadOK atomic.Bool
 	format    *pxar.Archive
 	links     linkTable
 	skimmed   skimmed
 	catalog   catalogState
-	unread    sync.Once // the log tells of names that were not stored
+	unread    sync.Once // the log reports names that were not stored only once
 }
 
-// Archive opens the pxar archive whose stored file is f: a .pxar, or the
-// metadata half of a split one.
+// Archive opens the pxar archive with the stored file f: a .pxar, or the metadata half
+// of a split archive.
 func (s *Snapshot) Archive(ctx context.Context, right CanRead, f manifest.File) (*Archive, error) {
 	if _, err := held(right); err != nil {
 		return nil, err
@@ -77,8 +77,8 @@ func (s *Snapshot) payloadOf(f manifest.File) (*Stream, error) {
 // Snapshot returns the snapshot the archive belongs to.
 func (a *Archive) Snapshot() *Snapshot { return a.meta.snap }
 
-// Wrap adds the archive to an error about its bytes. Other errors, above all
-// that there is no such entry, are answers.
+// Wrap adds the archive to an error about its bytes. It leaves other errors alone,
+// above all the answer that there is no such entry.
 func (a *Archive) Wrap(err error) error { return a.meta.wrap(err) }
 
 // Root returns the entry of the archive's top directory.
@@ -87,7 +87,7 @@ func (a *Archive) Root(ctx context.Context, right CanRead) (*pxar.Entry, error) 
 	return e, a.Wrap(err)
 }
 
-// Table returns the children of a directory, from memory where they are there.
+// Table returns the children of a directory, from memory if they are there.
 func (a *Archive) Table(ctx context.Context, right CanRead, dir pxar.Dir) (*pxar.Table, error) {
 	if _, err := held(right); err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func (a *Archive) Table(ctx context.Context, right CanRead, dir pxar.Dir) (*pxar
 	return t, nil
 }
 
-// warnUnread tells of names that are not in the archive although it lists them.
+// warnUnread warns of names that the archive lists but does not contain.
 func (a *Archive) warnUnread(n int) {
 	snap := a.meta.snap
 	snap.ds.log.Debug("archive lists names that its client could not read; nothing is stored of them",
@@ -121,14 +121,14 @@ func (a *Archive) tables(ctx context.Context, right CanRead) pxar.Tables {
 	return func(d pxar.Dir) (*pxar.Table, error) { return a.Table(ctx, right, d) }
 }
 
-// What a table of children takes in memory, roughly.
+// The approximate memory that a table of children takes.
 const (
 	tableWeight      = 256
 	tableEntryWeight = 32
 )
 
-// Lookup returns the entry called name in a directory; [fs.ErrNotExist] when
-// there is none.
+// Lookup returns the entry called name in a directory; [fs.ErrNotExist] if there is
+// none.
 func (a *Archive) Lookup(ctx context.Context, right CanRead, dir pxar.Dir, name string) (*pxar.Entry, error) {
 	t, err := a.Table(ctx, right, dir)
 	if err != nil {
@@ -144,8 +144,8 @@ func (a *Archive) Lookup(ctx context.Context, right CanRead, dir pxar.Dir, name 
 	return e, a.Wrap(err)
 }
 
-// Child returns the i-th child of a directory in the order they are stored.
-// When only its entry is damaged, the name comes with the error.
+// Child returns the i-th child of a directory in the order in which the children are
+// stored. If only its entry is damaged, the name comes with the error.
 func (a *Archive) Child(ctx context.Context, right CanRead, t *pxar.Table, i int) (string, *pxar.Entry, error) {
 	r := a.meta.metadata(ctx, right)
 	c, err := t.Child(r, i)
@@ -157,7 +157,8 @@ func (a *Archive) Child(ctx context.Context, right CanRead, t *pxar.Table, i int
 	return c.Name, e, a.Wrap(err)
 }
 
-// PathOf returns the names from the root to the entry whose name lies at pos.
+// PathOf returns the names on the path from the root to the entry whose name lies at
+// pos.
 func (a *Archive) PathOf(ctx context.Context, right CanRead, pos int64) ([]string, error) {
 	path, err := a.format.PathOf(a.meta.metadata(ctx, right), pos, a.tables(ctx, right))
 	return path, a.Wrap(err)
@@ -170,8 +171,8 @@ type Extent struct {
 	size   int64
 }
 
-// Content finds the content of a regular file, after checking that what is
-// stored there is what the file refers to.
+// Content finds the content of a regular file. It first checks that the file refers to
+// the content that is stored there.
 func (a *Archive) Content(ctx context.Context, right CanRead, p pxar.Payload) (Extent, error) {
 	if _, err := held(right); err != nil {
 		return Extent{}, err
@@ -202,8 +203,8 @@ func (a *Archive) Content(ctx context.Context, right CanRead, p pxar.Payload) (E
 // Size returns the length of the content.
 func (x Extent) Size() int64 { return x.size }
 
-// ReadAt reads len(p) bytes from offset off of the content, less only at its
-// end, where it returns [io.EOF].
+// ReadAt reads len(p) bytes from offset off of the content. It reads less only at the
+// end of the content, where it returns [io.EOF].
 func (x Extent) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) (int, error) {
 	if x.stream == nil || off < 0 {
 		return 0, fmt.Errorf("read at %d: %w", off, fs.ErrInvalid)

@@ -10,8 +10,8 @@ import (
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
 
-// Bounds of what is remembered, so that memory does not grow with what a
-// datastore holds. Chunks have a cache of their own.
+// The bounds of the caches, so that memory does not grow with the size of a datastore.
+// Chunks have a cache of their own.
 const (
 	indexBytes    = 24 << 20
 	tableBytes    = 8 << 20
@@ -20,34 +20,34 @@ const (
 	archiveCount  = 256
 )
 
-// indexKey names an index by what is in it.
+// indexKey identifies an index by its content.
 type indexKey struct {
 	csum   [32]byte
 	format name.Format
 	size   int64
 }
 
-// tableKey names a directory of an archive by what is in the archive.
+// tableKey identifies a directory of an archive by the archive's content.
 type tableKey struct {
 	archive [32]byte
 	dir     pxar.Dir
 }
 
-// catalogKey names a directory of a catalog by what is in the catalog.
+// catalogKey identifies a directory of a catalog by the catalog's content.
 type catalogKey struct {
 	csum  [32]byte
 	place catalog.Place
 }
 
-// archiveKey names an archive by all that its snapshot's manifest says of it: a
-// snapshot can be removed and written again under the same time, and then any
-// part of an archive may be another.
+// archiveKey identifies an archive by everything in its snapshot's manifest. A snapshot
+// can be removed and written again with the same time, and any part of an archive may
+// then be different.
 type archiveKey struct {
 	snap          name.Snapshot
-	meta, payload manifest.File // payload is zero unless it is split
+	meta, payload manifest.File // payload is zero unless the archive is split
 }
 
-// memory is everything a datastore remembers besides chunks.
+// memory holds everything that a datastore caches besides chunks.
 type memory struct {
 	indexes   *lru.Cache[indexKey, *index.Index]
 	tables    *lru.Cache[tableKey, *pxar.Table]

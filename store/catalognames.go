@@ -14,38 +14,38 @@ import (
 )
 
 const (
-	// maxNamed bounds a directory whose names are taken from a catalog, and
-	// each of those above it, in bytes of the catalog.
+	// maxNamed bounds the size, in bytes of the catalog, of a directory whose names are
+	// taken from the catalog, and of each directory above it.
 	maxNamed = 2 << 20
-	// maxNamedPath bounds what one listing reads of a catalog.
+	// maxNamedPath bounds how many bytes of a catalog one listing reads.
 	maxNamedPath = 16 << 20
 )
 
-// ErrNotInMemory is the answer of [Archive.ChildInMemory] where a chunk would
-// have to be read.
+// ErrNotInMemory is the answer of [Archive.ChildInMemory] if a chunk would have to be
+// read.
 var ErrNotInMemory = errors.New("not in memory")
 
 // catalogState is what an archive knows of its snapshot's catalog.
 type catalogState struct {
 	frame  atomic.Pointer[catalog.Catalog]
-	broken atomic.Bool // the frame is
+	broken atomic.Bool // the frame of the catalog is broken
 }
 
-// Names are the children of a directory by name and type, as the snapshot's
-// catalog has them. The names are those of the archive, as far as hashes tell;
-// a type is the catalog's word, until the child is looked up.
+// Names are the children of a directory by name and type, from the snapshot's catalog.
+// The names are those of the archive, as far as hashes tell. The type is what the
+// catalog says, until the child is looked up.
 type Names struct {
 	dir   *catalog.Directory
-	entry []uint32 // by child of the table: the entry of the directory
+	entry []uint32 // for each child of the table, its entry in dir
 }
 
 // At returns name and type of the i-th child of the table.
 func (n *Names) At(i int) (string, catalog.Kind) { return n.dir.At(int(n.entry[i])) }
 
-// Names returns the names of the children of the directory at path, whose table
-// is t, without reading a child: from the catalog, where that agrees with the
-// table name by name. It returns nil where the catalog is of no use, and always
-// for split archives, whose children are cheaper to read.
+// Names returns the names of the children of the directory at path, which has the table
+// t, without reading a child. They come from the catalog, if it agrees with the table
+// name by name. Names returns nil if the catalog is of no use, and always for split
+// archives, whose children cost less to read.
 func (a *Archive) Names(ctx context.Context, right CanRead, t *pxar.Table, path []string) (*Names, error) {
 	if a.format.Split() || t.Err() != nil {
 		return nil, nil
@@ -60,8 +60,8 @@ func (a *Archive) Names(ctx context.Context, right CanRead, t *pxar.Table, path 
 	return matched(dir, t), nil
 }
 
-// matched returns the names of a table's children, nil unless each name of dir
-// is that of one child and each child has one.
+// matched returns the names of a table's children. It returns nil unless each name of
+// dir belongs to exactly one child, and each child has a name.
 func matched(dir *catalog.Directory, t *pxar.Table) *Names {
 	if dir.Len() != t.Len() {
 		return nil
@@ -82,7 +82,7 @@ func matched(dir *catalog.Directory, t *pxar.Table) *Names {
 	return &Names{dir: dir, entry: entry}
 }
 
-// catalogued returns what the catalog has of the directory at path.
+// catalogued returns the catalog's directory at path.
 func (a *Archive) catalogued(ctx context.Context, right CanRead, path []string) (*catalog.Directory, error) {
 	stream, err := a.meta.snap.catalogStream()
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *Snapshot) catalogStream() (*Stream, error) {
 	return s.Stream(line)
 }
 
-// catalogFrame returns the catalog, which is opened once for each archive.
+// catalogFrame returns the catalog. It is opened once for each archive.
 func (a *Archive) catalogFrame(r io.ReaderAt, size int64) (*catalog.Catalog, error) {
 	if c := a.catalog.frame.Load(); c != nil {
 		return c, nil
@@ -145,8 +145,8 @@ func (s *Stream) enter(ctx context.Context, c *catalog.Catalog, r io.ReaderAt, d
 	return s.catalogDir(ctx, c, r, p, budget)
 }
 
-// catalogDir returns the directory at p of the catalog s, from memory where it
-// is there. What is read is taken from budget.
+// catalogDir returns the directory at p of the catalog s, from memory if it is there.
+// The bytes that it reads are subtracted from budget.
 func (s *Stream) catalogDir(ctx context.Context, c *catalog.Catalog, r io.ReaderAt, p catalog.Place, budget *int64) (*catalog.Directory, error) {
 	dirs := s.snap.ds.memory.catalogs
 	key := catalogKey{csum: s.file.Csum, place: p}
@@ -162,7 +162,7 @@ func (s *Stream) catalogDir(ctx context.Context, c *catalog.Catalog, r io.Reader
 	return d, nil
 }
 
-// ChildInMemory is [Archive.Child] where nothing has to be read for it; else its
+// ChildInMemory is [Archive.Child] if nothing has to be read for it. Otherwise its
 // error matches [ErrNotInMemory].
 func (a *Archive) ChildInMemory(ctx context.Context, right CanRead, t *pxar.Table, i int) (string, *pxar.Entry, error) {
 	x, err := a.meta.index(ctx, right)
@@ -181,7 +181,7 @@ func (a *Archive) ChildInMemory(ctx context.Context, right CanRead, t *pxar.Tabl
 	return c.Name, e, a.Wrap(err)
 }
 
-// resident is what of a stream is in memory.
+// resident is the part of a stream that is in memory.
 type resident struct {
 	s *Stream
 	x *index.Index
@@ -190,7 +190,7 @@ type resident struct {
 // ReadAt reads len(p) bytes or fails with ErrNotInMemory.
 func (r resident) ReadAt(p []byte, off int64) (int, error) { return r.ReadSome(p, len(p), off) }
 
-// ReadSome reads n bytes, and as many more up to len(p) as are at hand.
+// ReadSome reads at least n bytes, and up to len(p) if they are in memory.
 func (r resident) ReadSome(p []byte, n int, off int64) (int, error) {
 	got := r.s.remembered(r.x, p, off)
 	for got < n {

@@ -19,8 +19,8 @@ func checkBlob(raw []byte, f manifest.File) error {
 	return nil
 }
 
-// checkIndex compares an index with its line in the manifest. The checksum is
-// the one computed over its entries, not the one in its header.
+// checkIndex compares an index with its line in the manifest. It uses the checksum
+// computed over the index's entries, not the one in its header.
 func checkIndex(x *index.Index, f manifest.File) error {
 	if x.Size() != f.Size {
 		return corrupt.New("index of %d bytes, the manifest says %d", x.Size(), f.Size)

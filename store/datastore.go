@@ -19,50 +19,47 @@ import (
 	"github.com/pbsfs/pbsfs/store/keys"
 )
 
-// DefaultCacheSize is how many bytes of decoded chunks are kept unless asked
-// otherwise.
+// DefaultCacheSize is the default for the number of bytes of decoded chunks to keep.
 const DefaultCacheSize = 512 << 20
 
 // Options say how a datastore is opened.
 type Options struct {
-	// Name is what the datastore is called in messages and in the operations
-	// file.
+	// Name is the name of the datastore in messages and in the operations file.
 	Name string
 	// Path is its directory.
 	Path string
-	// CacheSize bounds the memory for decoded chunks, in bytes, those that are
-	// being loaded included unless it is small; 0 means DefaultCacheSize.
+	// CacheSize bounds the memory for decoded chunks, in bytes. Chunks that are being
+	// loaded are included, unless the size is small. 0 means DefaultCacheSize.
 	CacheSize int64
-	// Keys open encrypted snapshots; Masters recover the keys of others.
+	// Keys open encrypted snapshots; Masters recover the keys of other snapshots.
 	Keys    []*keys.Key
 	Masters []*keys.Master
-	// OfferedKeys open those snapshots that name them, and are not tried on others.
+	// OfferedKeys open the snapshots that name them, and are not tried on others.
 	OfferedKeys []*keys.Key
 	// IgnoreSignature serves snapshots whose manifest has a wrong signature.
 	IgnoreSignature bool
-	// Device is the UUID of the file system that a removable datastore lies on;
-	// "" where it is not known, and then the first one seen is the one.
+	// Device is the UUID of the file system with a removable datastore. If it is "",
+	// the first file system seen at the path is taken for the right one.
 	Device string
-	// Standby opens a datastore that is not there, or may not be read, yet:
-	// it is looked for when somebody wants to read.
+	// Standby opens a datastore that is missing, or that may not be read yet. It is
+	// looked for when an operation needs it.
 	Standby bool
-	// CachedOnly serves the local cache of an S3 datastore as far as it goes.
+	// CachedOnly serves those parts of an S3 datastore that are in its local cache.
 	CachedOnly bool
-	// MetadataDir is a directory where the metadata of archives is remembered
-	// from one process to the next; it is made when it is needed. With "" none
-	// is. CacheEncrypted remembers that of encrypted archives, too: as it was
-	// decrypted.
+	// MetadataDir is a directory in which the metadata of archives is kept from one
+	// process to the next. It is made when needed. With "" no metadata is kept. With
+	// CacheEncrypted the metadata of encrypted archives is kept too, in decrypted form.
 	MetadataDir    string
 	CacheEncrypted bool
-	// Host is where operations are registered and maintenance modes read.
+	// Host says where operations are registered and maintenance modes are read.
 	Host hosts.Host
-	// Untracked registers no operations, for hosts where that cannot be done.
+	// Untracked registers no operations, for hosts on which that is not possible.
 	Untracked bool
-	// Log gets what is no answer to anybody; nil discards it.
+	// Log gets messages that are not part of an answer; nil discards them.
 	Log *slog.Logger
 }
 
-// datastore is what all references to one datastore share.
+// datastore is the state that all references to one datastore share.
 type datastore struct {
 	*medium
 	host hosts.Host
@@ -86,8 +83,8 @@ type Attr struct {
 	Size     int64
 }
 
-// Open returns a reference to the datastore in the directory opts.Path, after
-// a look at whether there is one. The caller must Close it.
+// Open returns a reference to the datastore in the directory opts.Path, after checking
+// that there is one. The caller must Close it.
 func Open(ctx context.Context, opts Options) (*Lookup, error) {
 	path, err := filepath.Abs(opts.Path)
 	if err != nil {
@@ -132,8 +129,8 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 	return &Lookup{ds: lookupOnly{d}}, nil
 }
 
-// close ends the counting, which closes what lingers. Loads that a reader has
-// given up on count until they end.
+// close ends the counting, which closes the descriptors that linger. A load that a
+// reader has given up on counts until it ends.
 func (d *datastore) close() error {
 	d.chunks.Wait()
 	if err := d.ops.Close(); err != nil {
@@ -145,8 +142,8 @@ func (d *datastore) close() error {
 	return nil
 }
 
-// dropCaches gives back the memory that chunks take. What is known by name
-// stays: it answers lookups while nothing may be read.
+// dropCaches frees the memory of chunks. Cached names stay: they answer lookups while
+// nothing may be read.
 func (d *datastore) dropCaches() { d.chunks.Drop() }
 
 // acquire begins an operation.
@@ -158,8 +155,8 @@ func (d *datastore) acquire(ctx context.Context, op cfg.Operation) (*right, erro
 	return d.begun(guard)
 }
 
-// join begins a read operation beside others, for what is loaded ahead of a
-// reader who has let go of one thing and will take up the next.
+// join begins a read operation beside others, to load chunks ahead for a reader that
+// has closed one file and will open the next.
 func (d *datastore) join() (*right, error) {
 	guard, err := d.ops.Join(cfg.Read)
 	if err != nil {
@@ -168,7 +165,7 @@ func (d *datastore) join() (*right, error) {
 	return d.begun(guard)
 }
 
-// begun returns the right that goes with an operation that was counted.
+// begun returns the right for an operation that was counted.
 func (d *datastore) begun(guard *maint.Guard) (*right, error) {
 	if err := d.follow(); err != nil {
 		guard.Release()
@@ -179,8 +176,8 @@ func (d *datastore) begun(guard *maint.Guard) (*right, error) {
 	return &right{ds: d, op: o}, nil
 }
 
-// drop closes what is open. maint calls it when no operation is active, before
-// it says so to anybody.
+// drop closes what is open. maint calls it when no operation is active, before it
+// publishes that.
 func (d *datastore) drop() {
 	d.locks.drop()
 	d.medium.drop()

@@ -14,21 +14,22 @@ import (
 )
 
 var (
-	// ErrReleased is the answer to using a reference that was released, or
-	// was never acquired.
+	// ErrReleased is the answer to using a reference that was released or was never
+	// acquired.
 	ErrReleased = errors.New("reference to the datastore is not held")
 	// ErrCorrupt matches every error that reports wrong or missing bytes.
 	ErrCorrupt = corrupt.Err
-	// ErrKeyNeeded matches errors of what only a key would open.
+	// ErrKeyNeeded matches errors about content that only a key can open.
 	ErrKeyNeeded = errors.New("key needed")
-	// ErrGone is a datastore whose directory or device is no longer there.
+	// ErrGone says that a datastore's directory or device is no longer there.
 	ErrGone = errors.New("datastore is not there")
-	// ErrReplaced is a snapshot that was removed and written again under the same
-	// time since it was looked up.
+	// ErrReplaced says that a snapshot was removed and written again with the same time
+	// since it was looked up.
 	ErrReplaced = errors.New("snapshot was replaced")
-	// ErrNotDatastore is a directory that holds no datastore.
+	// ErrNotDatastore says that a directory holds no datastore.
 	ErrNotDatastore = errors.New("not a datastore")
-	// ErrS3Cache is the local cache of a datastore whose data is in a bucket.
+	// ErrS3Cache says that a directory is the local cache of a datastore whose data is
+	// in a bucket.
 	ErrS3Cache = errors.New("local cache of an S3 datastore")
 )
 
@@ -36,9 +37,9 @@ var (
 type Error struct {
 	Datastore string
 	Snapshot  name.Snapshot
-	// File is the stored file; its zero value where no single file is meant.
+	// File is the stored file; its zero value if no single file is meant.
 	File name.File
-	// Off is the offset in the file's content, -1 where none is meant.
+	// Off is the offset in the file's content, -1 if none is meant.
 	Off int64
 	Err error
 }
@@ -60,8 +61,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Cause identifies what is wrong, for those who report a cause once: a bad
-// chunk is one cause, whichever files show it.
+// Cause identifies the fault, for callers that report each cause once: a bad chunk is
+// one cause, whichever files it is in.
 func (e *Error) Cause() string {
 	var c *chunk.Error
 	if errors.As(e.Err, &c) {
@@ -70,10 +71,10 @@ func (e *Error) Cause() string {
 	return e.Snapshot.String() + " " + e.File.String() + ": " + e.Err.Error()
 }
 
-// KeyError is content that is encrypted, without the key for it.
+// KeyError says that content is encrypted and that its key is missing.
 type KeyError struct {
-	// Fingerprint is the key's, as the manifest has it; Known reports whether
-	// it has one.
+	// Fingerprint is the key's fingerprint in the manifest; Known reports whether the
+	// manifest has one.
 	Fingerprint keys.Fingerprint
 	Known       bool
 }
@@ -89,9 +90,9 @@ func (e *KeyError) Error() string {
 // Is makes errors.Is(e, ErrKeyNeeded) true.
 func (e *KeyError) Is(target error) bool { return target == ErrKeyNeeded }
 
-// at says which file of a snapshot an error is about, and where in it; off is -1
-// where no offset is meant. A file that is missing although
-// the manifest lists it is damage, not absence.
+// at adds to an error the file of a snapshot and the offset in it; off is -1 if no
+// offset is meant. A file that is missing although the manifest lists it is damage, not
+// absence.
 func (d *datastore) at(s name.Snapshot, f name.File, off int64, err error) error {
 	if err == nil {
 		return nil

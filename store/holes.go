@@ -10,8 +10,8 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// zeroChunks remembers the digests of chunks that hold only zeros. A chunk of
-// that digest needs no reading: its name says what is in it.
+// zeroChunks remembers the digests of chunks that hold only zeros. A chunk with such a
+// digest need not be read: the digest tells its content.
 type zeroChunks struct {
 	mu    sync.Mutex
 	known map[zeroKey]name.Digest
@@ -19,7 +19,7 @@ type zeroChunks struct {
 
 type zeroKey struct {
 	size int64
-	key  keys.Fingerprint // zero for what is not encrypted
+	key  keys.Fingerprint // zero for data that is not encrypted
 }
 
 // digest returns the digest of size zero bytes under key, which may be nil.
@@ -47,8 +47,8 @@ func (z *zeroChunks) digest(size int64, key *keys.Key) name.Digest {
 	return d
 }
 
-// hole returns the digest that stands for a hole in the stream, and whether
-// there is one: only images have chunks of one size.
+// hole returns the digest of a hole in the stream, and whether there can be holes: only
+// the chunks of images all have one size.
 func (s *Stream) hole(x *index.Index) (name.Digest, bool) {
 	if x.ChunkSize() == 0 {
 		return name.Digest{}, false
@@ -61,8 +61,7 @@ func isHole(span index.Span, zero name.Digest, chunkSize int64) bool {
 	return span.Digest == zero && span.End-span.Off == chunkSize
 }
 
-// Allocated returns how many bytes of the stream lie in chunks that are not
-// zero throughout.
+// Allocated returns how many bytes of the stream lie in chunks that are not all zeros.
 func (s *Stream) Allocated(ctx context.Context, right CanRead) (int64, error) {
 	x, err := s.index(ctx, right)
 	if err != nil {
@@ -81,14 +80,14 @@ func (s *Stream) Allocated(ctx context.Context, right CanRead) (int64, error) {
 	return n, nil
 }
 
-// NextData returns the first offset at or after off that does not lie in a
-// hole, and the stream's size when there is none.
+// NextData returns the first offset at or after off that does not lie in a hole, or the
+// stream's size if there is none.
 func (s *Stream) NextData(ctx context.Context, right CanRead, off int64) (int64, error) {
 	return s.next(ctx, right, off, false)
 }
 
-// NextHole returns the first offset at or after off that lies in a hole; the
-// end of the stream is one.
+// NextHole returns the first offset at or after off that lies in a hole. The end of the
+// stream counts as a hole.
 func (s *Stream) NextHole(ctx context.Context, right CanRead, off int64) (int64, error) {
 	return s.next(ctx, right, off, true)
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// keyring holds the keys that snapshots are opened with. Keys are added, never
-// taken away. It is safe for concurrent use.
+// keyring holds the keys with which snapshots are opened. Keys are added, and never
+// removed. It is safe for concurrent use.
 type keyring struct {
 	masters []*keys.Master
 	offered map[keys.Fingerprint]*keys.Key // for snapshots that name them; never changed
 
 	mu         sync.RWMutex // a leaf lock
 	keys       map[keys.Fingerprint]*keys.Key
-	generation int // counts additions: what was found locked before may open now
+	generation int // counts additions: a snapshot that could not be opened before may open now
 }
 
 func newKeyring(list, offered []*keys.Key, masters []*keys.Master) *keyring {
@@ -51,9 +51,9 @@ func (r *keyring) state() int {
 	return r.generation
 }
 
-// find returns the key with that fingerprint, nil when there is none. A
-// manifest that names no key is served by the only one, if there is one: what
-// it does not fit fails its digests.
+// find returns the key with that fingerprint, nil if there is none. For a manifest that
+// names no key it returns the only data key, if there is exactly one: if that key is
+// wrong, the digests do not match.
 func (r *keyring) find(fp keys.Fingerprint, known bool) *keys.Key {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -71,8 +71,7 @@ func (r *keyring) find(fp keys.Fingerprint, known bool) *keys.Key {
 	return nil
 }
 
-// AddKey makes a key known. Snapshots that it opens can be read from their next
-// lookup on.
+// AddKey adds a key. Snapshots that it opens can be read from their next lookup on.
 func (l *Lookup) AddKey(k *keys.Key) error {
 	if l.isZero() {
 		return ErrReleased
@@ -81,8 +80,8 @@ func (l *Lookup) AddKey(k *keys.Key) error {
 	return nil
 }
 
-// keyOf returns the key of a snapshot, nil when it is not known. A master key,
-// if there is one, recovers it from the copy that the client left.
+// keyOf returns the key of a snapshot, nil if it is not known. A master key, if there
+// is one, recovers it from the copy that the client stored.
 func (d *datastore) keyOf(ctx context.Context, right CanRead, s *Snapshot) *keys.Key {
 	fp, known := s.manifest.KeyFingerprint()
 	k := d.keys.find(fp, known)
@@ -108,7 +107,7 @@ func (d *datastore) keyOf(ctx context.Context, right CanRead, s *Snapshot) *keys
 	return k
 }
 
-// recoverKey unwraps the key that the client left with the snapshot.
+// recoverKey decrypts the key that the client stored with the snapshot.
 func (s *Snapshot) recoverKey(ctx context.Context, right CanRead, masters []*keys.Master) (*keys.File, error) {
 	text, err := s.RecoverKey(ctx, right, masters)
 	if err != nil {
@@ -117,8 +116,8 @@ func (s *Snapshot) recoverKey(ctx context.Context, right CanRead, masters []*key
 	return keys.ParseFile(text)
 }
 
-// RecoverKey returns the text of the key file that the client has wrapped with
-// the public half of one of the master keys. It is secret.
+// RecoverKey returns the text of the key file that the client has encrypted with the
+// public half of one of the master keys. The text is secret.
 func (s *Snapshot) RecoverKey(ctx context.Context, right CanRead, masters []*keys.Master) ([]byte, error) {
 	line, ok := s.manifest.Lookup(name.EncryptedKey)
 	if !ok {
@@ -138,8 +137,8 @@ func (s *Snapshot) RecoverKey(ctx context.Context, right CanRead, masters []*key
 	return nil, fmt.Errorf("datastore %s: snapshot %s: %s: %w", s.ds.name, s.name, name.EncryptedKey, err)
 }
 
-// checkSignature says what is known of the manifest's signature. A wrong one
-// under a key that only might be the snapshot's proves nothing.
+// checkSignature returns what is known of the manifest's signature. If it is not
+// certain that the key is the snapshot's, a wrong signature proves nothing.
 func checkSignature(m *manifest.Manifest, key *keys.Key) manifest.SignatureState {
 	state := m.CheckSignature(key)
 	if _, known := m.KeyFingerprint(); state == manifest.Invalid && !known {
@@ -148,5 +147,5 @@ func checkSignature(m *manifest.Manifest, key *keys.Key) manifest.SignatureState
 	return state
 }
 
-// needsKey reports whether a file can be read with a key only.
+// needsKey reports whether a file can be read only with a key.
 func needsKey(f manifest.File) bool { return f.BlobMode() == blob.MustEncrypted }

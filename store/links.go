@@ -9,18 +9,18 @@ import (
 	"github.com/pbsfs/pbsfs/store/catalog"
 )
 
-// maxLinkScan is the size up to which a unified archive without a usable
-// catalog is read through for its hard links. Beyond it, that would read more
-// than the user asked for.
+// maxLinkScan is the largest unified archive without a usable catalog that is read
+// through for its hard links. For a larger one, that would read more than the user
+// asked for.
 const maxLinkScan = 256 << 20
 
-// linkTable holds the hard links of an archive: for each file that has some,
-// how many. It is settled once, before the first attribute of a regular file is
-// given out: a count that changed later would tear links apart.
+// linkTable holds the hard links of an archive: for each file that has some, their
+// number. It is settled once, before the first attributes of a regular file are
+// returned: if a count changed later, programs would not recognize the links.
 type linkTable struct {
-	settling chan struct{} // a lock that a waiter can leave; holds one token
-	// extra is by position of the file's name; nil until it is settled, with
-	// settling held.
+	settling chan struct{} // a lock for which a waiter need not wait to the end; holds one token
+	// extra is indexed by the position of the file's name. It is nil until it is
+	// settled, with settling held.
 	extra atomic.Pointer[map[int64]int]
 }
 
@@ -28,9 +28,8 @@ func newLinkTable() linkTable {
 	return linkTable{settling: make(chan struct{}, 1)}
 }
 
-// LinkCount returns the number of names of the file whose name lies at pos.
-// Where the archive's links cannot be known, that is logged and every count is
-// 1.
+// LinkCount returns the number of names of the file whose name lies at pos. If the
+// archive's links cannot be found, that is logged and every count is 1.
 func (a *Archive) LinkCount(ctx context.Context, right CanRead, pos int64) (uint32, error) {
 	if _, err := held(right); err != nil {
 		return 0, err
@@ -45,7 +44,7 @@ func (a *Archive) LinkCount(ctx context.Context, right CanRead, pos int64) (uint
 	return uint32(1 + (*extra)[pos]), nil
 }
 
-// settleLinks finds the hard links, unless somebody else has done so meanwhile.
+// settleLinks finds the hard links, unless another caller has done so meanwhile.
 func (a *Archive) settleLinks(ctx context.Context, right CanRead) (*map[int64]int, error) {
 	select {
 	case a.links.settling <- struct{}{}:
@@ -89,8 +88,8 @@ func (a *Archive) countLinks(ctx context.Context, right CanRead) (map[int64]int,
 	return a.format.CountLinks(ctx, a.meta.metadata(ctx, right))
 }
 
-// cataloguedLinks looks up the paths that the snapshot's catalog lists as hard
-// links. The catalog is the client's word: a path that is none is ignored.
+// cataloguedLinks looks up the paths that the snapshot's catalog lists as hard links.
+// The catalog may be wrong: a path that is no hard link is ignored.
 func (a *Archive) cataloguedLinks(ctx context.Context, right CanRead) (map[int64]int, error) {
 	stream, err := a.meta.snap.catalogStream()
 	if err != nil {

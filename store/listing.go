@@ -17,11 +17,11 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// A listing that breaks off is returned as far as it came, with the error: who
-// shows it must not let it look complete.
+// A listing that ends early is returned as far as it came, with the error. Its caller
+// must not let it look complete.
 
-// list reads a directory below the datastore. A directory that is not there is
-// reported as [fs.ErrNotExist], unless the datastore itself is gone.
+// list reads a directory below the datastore. A missing directory is [fs.ErrNotExist],
+// unless the datastore itself is gone.
 func list(ctx context.Context, right CanRead, dir string) (*disk.Root, []disk.Entry, error) {
 	r, root, err := begin(ctx, right)
 	if err != nil {
@@ -31,8 +31,8 @@ func list(ctx context.Context, right CanRead, dir string) (*disk.Root, []disk.En
 	return root, entries, r.ds.blame(root, err)
 }
 
-// Stat returns the attributes of a directory above the snapshots. dir is one
-// that a method Dir of package name gave.
+// Stat returns the attributes of a directory above the snapshots. dir comes from a
+// method Dir of package name.
 func Stat(ctx context.Context, right CanRead, dir string) (Attr, error) {
 	r, root, err := begin(ctx, right)
 	if err != nil {
@@ -48,7 +48,7 @@ func Stat(ctx context.Context, right CanRead, dir string) (Attr, error) {
 	return attrOf(info), nil
 }
 
-// Namespaces returns the namespaces directly below ns, by name.
+// Namespaces returns the namespaces directly below ns, sorted by name.
 func Namespaces(ctx context.Context, right CanRead, ns name.Namespace) ([]name.Namespace, error) {
 	_, entries, err := list(ctx, right, ns.Dir()+"/ns")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -67,7 +67,7 @@ func Namespaces(ctx context.Context, right CanRead, ns name.Namespace) ([]name.N
 	return out, err
 }
 
-// Types returns the backup types that ns has a directory for.
+// Types returns the backup types for which ns has a directory.
 func Types(ctx context.Context, right CanRead, ns name.Namespace) ([]name.Type, error) {
 	_, entries, err := list(ctx, right, ns.Dir())
 	var out []name.Type
@@ -79,8 +79,8 @@ func Types(ctx context.Context, right CanRead, ns name.Namespace) ([]name.Type, 
 	return out, err
 }
 
-// Groups returns the groups of one type in ns: numeric ids by number, then the
-// others by name.
+// Groups returns the groups of one type in ns: numeric ids first, sorted by number,
+// then the others, sorted by name.
 func Groups(ctx context.Context, right CanRead, ns name.Namespace, t name.Type) ([]name.Group, error) {
 	_, entries, err := list(ctx, right, ns.Dir()+"/"+string(t))
 	var out []name.Group
@@ -160,7 +160,7 @@ func Latest(ctx context.Context, right CanRead, g name.Group) (name.Snapshot, bo
 	return name.Snapshot{}, false, nil
 }
 
-// snapshotDirs returns the snapshots g has directories for, oldest first,
+// snapshotDirs returns the snapshots for which g has directories, oldest first,
 // finished or not.
 func snapshotDirs(ctx context.Context, right CanRead, g name.Group) ([]name.Snapshot, error) {
 	_, entries, err := list(ctx, right, g.Dir())
@@ -206,13 +206,13 @@ func finished(group *disk.Dir, s name.Snapshot) (bool, error) {
 	return false, err
 }
 
-// maxGroupFile bounds a group's owner and notes.
+// maxGroupFile bounds the size of a group's owner and notes.
 const maxGroupFile = 1 << 20
 
 // GroupFile is a text file of a group.
 type GroupFile string
 
-// The files a group may have.
+// The files that a group may have.
 const (
 	Owner GroupFile = "owner"
 	Notes GroupFile = "notes"
@@ -251,7 +251,7 @@ func GroupFiles(ctx context.Context, right CanRead, g name.Group) ([]GroupFile, 
 	var out []GroupFile
 	for _, f := range []GroupFile{Notes, Owner} {
 		switch _, err := root.Stat(g.Dir() + "/" + string(f)); {
-		case err == nil: // what is no regular file is there, and cannot be read
+		case err == nil: // an entry that is no regular file exists, and cannot be read
 			out = append(out, f)
 		case !absent(err):
 			return out, r.ds.blame(root, err)

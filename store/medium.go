@@ -18,30 +18,30 @@ import (
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 )
 
-// medium is the directory of a datastore, on a disk that may go, with notice or
-// without, and come back. What is mounted at the path then is the datastore only
-// if its file system is the one that was there before.
+// medium is the directory of a datastore. Its disk may be removed, with or without an
+// unmount, and come back. What is mounted at the path then is the datastore only if it
+// is the same file system as before.
 //
 // While an operation is active, the directory is open; without one, nothing is.
 type medium struct {
 	name, path string
 	log        *slog.Logger
-	// another is called when there is another directory than before at the path.
+	// another is called when the directory at the path is another one than before.
 	another func()
 
 	// mu guards the fields below. It is a leaf lock.
 	mu         sync.Mutex
 	root       *disk.Root      // nil while nothing is open
-	left       []*disk.Root    // of mounts that were taken away while they were in use
-	mount      uint64          // that root was last opened on
-	chunkDir   disk.Identity   // .chunks, when it was last seen
-	filesystem disk.Filesystem // that the datastore lies on; no other one is read
-	base       Attr            // of the datastore's directory, when it was last seen
-	away       error           // why the datastore is not there, when it was last looked for
+	left       []*disk.Root    // on mounts that were taken away while they were in use
+	mount      uint64          // the mount on which root was last opened
+	chunkDir   disk.Identity   // .chunks, as last seen
+	filesystem disk.Filesystem // of the datastore; no other one is read
+	base       Attr            // of the datastore's directory, as last seen
+	away       error           // why the datastore was not there at the last look
 }
 
-// filesystemOf returns what is known of a file system by its UUID. Serial numbers, as
-// FAT has them, are nothing that the kernel tells.
+// filesystemOf returns the identity of a file system by its UUID. The kernel does not
+// tell serial numbers, which FAT has instead.
 func filesystemOf(uuid string) disk.Filesystem {
 	const uuidLen = 36
 	if len(uuid) != uuidLen {
@@ -50,7 +50,7 @@ func filesystemOf(uuid string) disk.Filesystem {
 	return disk.Filesystem{UUID: strings.ToLower(uuid)}
 }
 
-// comesBack reports whether what keeps a datastore from being read may pass.
+// comesBack reports whether the reason why a datastore cannot be read may pass.
 func comesBack(err error) bool {
 	for _, e := range []error{ErrGone, ErrNotDatastore, cfg.ErrOffline, cfg.ErrUnmounting} {
 		if errors.Is(err, e) {
@@ -60,7 +60,7 @@ func comesBack(err error) bool {
 	return false
 }
 
-// open returns the open directory, opening it when this is the first
+// open returns the open directory. It opens the directory if this is the first
 // operation that needs it. Only holders of a right call it; see drop.
 func (m *medium) open() (*disk.Root, error) {
 	m.mu.Lock()
@@ -72,9 +72,9 @@ func (m *medium) open() (*disk.Root, error) {
 	return m.enter(nil)
 }
 
-// follow makes sure that what is open is what is mounted. A mount can be taken
-// away under open files, when its device has gone; who opens a file after the
-// device has come back is not to meet the dead one.
+// follow makes sure that the open directory is the mounted one. A mount can be taken
+// away under open files when its device has gone. A program that opens a file after the
+// device has come back must not get the dead mount.
 func (m *medium) follow() error {
 	m.mu.Lock()
 	root := m.root
@@ -87,7 +87,7 @@ func (m *medium) follow() error {
 	case err == nil && mount == root.Mount():
 		return nil
 	case err != nil && errors.Is(err, fs.ErrPermission):
-		return nil // whoever was let in before is read to the end
+		return nil // operations that began before may read to their end
 	case err != nil:
 		return m.gone(err)
 	}
@@ -95,8 +95,8 @@ func (m *medium) follow() error {
 	return err
 }
 
-// enter opens the directory, in the place of old, and makes sure that it is the
-// one of this datastore. old stays open for those who use it.
+// enter opens the directory, in the place of old, and checks that it is the directory
+// of this datastore. old stays open for the operations that use it.
 func (m *medium) enter(old *disk.Root) (*disk.Root, error) {
 	root, err := disk.Open(m.path)
 	if err != nil {
@@ -117,14 +117,14 @@ func (m *medium) enter(old *disk.Root) (*disk.Root, error) {
 	m.back()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.root != old { // somebody else was faster
+	if m.root != old { // another goroutine has opened it meanwhile
 		return m.root, root.Close()
 	}
 	if old != nil {
 		m.left = append(m.left, old)
 	}
 	if m.chunkDir != (disk.Identity{}) && m.chunkDir != chunks.Identity {
-		// The same file system by another number, or another directory.
+		// It is the same file system with another number, or another directory.
 		m.another()
 	}
 	m.filesystem = disk.Filesystem{UUID: cmp.Or(m.filesystem.UUID, found.UUID), ID: cmp.Or(m.filesystem.ID, found.ID)}
@@ -132,7 +132,7 @@ func (m *medium) enter(old *disk.Root) (*disk.Root, error) {
 	return root, nil
 }
 
-// check refuses a file system that is not the one that the datastore lies on.
+// check refuses a file system that is not the datastore's.
 func (m *medium) check(found disk.Filesystem) error {
 	m.mu.Lock()
 	want := m.filesystem
@@ -143,7 +143,7 @@ func (m *medium) check(found disk.Filesystem) error {
 	return m.leave(fmt.Errorf("datastore %s: %s: %w: another disk is there, with the file system %s instead of %s", m.name, m.path, ErrGone, found, want))
 }
 
-// gone tells a datastore that is not there from one that cannot be read.
+// gone tells a missing datastore from one that cannot be read.
 func (m *medium) gone(err error) error {
 	if m.isGone(err) {
 		return m.leave(fmt.Errorf("datastore %s: %s: %w", m.name, m.path, ErrGone))
@@ -160,8 +160,8 @@ func (m *medium) isGone(err error) bool {
 	return errors.Is(err, unix.EIO) && mounts.MediumGone(m.path)
 }
 
-// blame looks behind an error of the disk: when the datastore itself has
-// gone, that is the answer.
+// blame looks for the reason behind an error of the disk: if the datastore itself has
+// gone, that is the error.
 func (m *medium) blame(root *disk.Root, err error) error {
 	if err == nil {
 		return nil
@@ -173,15 +173,15 @@ func (m *medium) blame(root *disk.Root, err error) error {
 		return m.gone(err)
 	}
 	if disk.NoFile(err) {
-		// What is no directory, or is reached through a link, does not
-		// belong to the datastore. The cause is not to be matched: a name
-		// that leads to it does not exist.
+		// A file in the place of a directory, or a link on the way, does not belong to
+		// the datastore. The cause must not be matched: a name that leads there does
+		// not exist.
 		return fmt.Errorf("datastore %s: %w: %v", m.name, fs.ErrNotExist, err) //nolint:errorlint // see above
 	}
 	return fmt.Errorf("datastore %s: %w", m.name, err)
 }
 
-// leave notes that the datastore is not there, and says so once.
+// leave notes that the datastore is not there, and logs that once.
 func (m *medium) leave(err error) error {
 	m.mu.Lock()
 	known := m.away != nil && m.away.Error() == err.Error()
@@ -220,8 +220,7 @@ func (m *medium) drop() {
 	}
 }
 
-// Away returns why the datastore was not there when it was last looked for, nil
-// if it was.
+// Away returns why the datastore was not there at the last look, nil if it was there.
 func (l *Lookup) Away() error {
 	if l.isZero() {
 		return ErrReleased
@@ -231,8 +230,8 @@ func (l *Lookup) Away() error {
 	return l.ds.away
 }
 
-// Look finds out whether the datastore is there, for [Lookup.Away], if something
-// has happened to its mount since it was last read. It reads nothing otherwise.
+// Look finds out whether the datastore is there, for [Lookup.Away], if its mount has
+// changed since it was last read. Otherwise it reads nothing.
 func (l *Lookup) Look(ctx context.Context) {
 	if l.isZero() {
 		return
@@ -241,15 +240,15 @@ func (l *Lookup) Look(ctx context.Context) {
 	case l.ds.sameMount():
 		l.ds.lookAtDevice()
 	default:
-		_ = l.View(ctx, func(r *Reader) error { // the mode may refuse; then nobody knows
+		_ = l.View(ctx, func(r *Reader) error { // the mode may forbid the look; then it is not known
 			_, err := r.r.Root()
 			return err
 		})
 	}
 }
 
-// sameMount reports whether the datastore was there when it was last looked for,
-// and nothing has been mounted at its path since.
+// sameMount reports whether the datastore was there at the last look, and nothing has
+// been mounted at its path since.
 func (m *medium) sameMount() bool {
 	mount, err := disk.MountOf(m.path)
 	m.mu.Lock()
@@ -257,7 +256,7 @@ func (m *medium) sameMount() bool {
 	return err == nil && m.away == nil && mount == m.mount
 }
 
-// lookAtDevice notes if the device was unplugged under its mount.
+// lookAtDevice notes whether the device was unplugged under its mount.
 func (m *medium) lookAtDevice() {
 	if mounts.MediumGone(m.path) {
 		_ = m.leave(fmt.Errorf("datastore %s: %s: %w: its device was unplugged", m.name, m.path, ErrGone))

@@ -12,20 +12,20 @@ import (
 )
 
 const (
-	// metadataBytes bounds the metadata of archives that is kept in memory.
+	// metadataBytes bounds the memory for the metadata of archives.
 	metadataBytes = 32 << 20
-	// skimBytes is about how much is remembered at once: what comes first is to
-	// be there still when it is asked for.
+	// skimBytes is about how much one skim remembers: the first part of it must still
+	// be in memory when it is needed.
 	skimBytes = metadataBytes / 8
-	// metadataDisk bounds what is kept in files.
+	// metadataDisk bounds the size of the files that keep metadata.
 	metadataDisk = 1 << 30
-	// maxHead is more than what a chunk can have of a header that the next one
-	// has the rest of.
+	// maxHead is larger than any part of a header that can end a chunk when the next
+	// chunk has the rest.
 	maxHead = 16
 )
 
-// skimmed is how far a unified archive was looked through for what is not
-// content. It is a hint: without it, more chunks are read than would have to be.
+// skimmed says how far the metadata of a unified archive was collected. It is a hint:
+// without it, more chunks are read than necessary.
 type skimmed struct {
 	mu    sync.Mutex        // a leaf lock
 	marks map[int]pxar.Mark // how chunks begin
@@ -47,19 +47,19 @@ func (s *skimmed) set(i int, m pxar.Mark) {
 	s.marks[i] = m
 }
 
-// metadata returns the archive's own stream for one call of the decoder. What
-// is remembered of it needs no chunk.
+// metadata returns the archive's own stream for one call of the decoder. The parts that
+// are in memory need no chunk.
 func (s *Stream) metadata(ctx context.Context, right CanRead) io.ReaderAt {
 	return sparse{bound{ctx: ctx, right: right, s: s}}
 }
 
-// sparse is a stream of which some parts are remembered.
+// sparse is a stream with some parts in memory.
 type sparse struct{ bound }
 
 // ReadAt reads len(p) bytes, less only at the end.
 func (r sparse) ReadAt(p []byte, off int64) (int, error) { return r.ReadSome(p, len(p), off) }
 
-// ReadSome reads n bytes, and as many more up to len(p) as are at hand.
+// ReadSome reads at least n bytes, and up to len(p) if they are at hand.
 func (r sparse) ReadSome(p []byte, n int, off int64) (int, error) {
 	x, err := r.s.index(r.ctx, r.right)
 	if err != nil {
@@ -71,8 +71,8 @@ func (r sparse) ReadSome(p []byte, n int, off int64) (int, error) {
 	return r.s.ReadAt(r.ctx, r.right, p, off)
 }
 
-// remembered copies what is remembered from off on, without a gap, and returns
-// how much.
+// remembered copies the data that is in memory from off on, up to the first gap. It
+// returns the number of bytes.
 func (s *Stream) remembered(x *index.Index, p []byte, off int64) int {
 	got := 0
 	for got < len(p) {
@@ -93,9 +93,9 @@ func (s *Stream) remembered(x *index.Index, p []byte, off int64) int {
 	return got
 }
 
-// skim remembers what is not content in the chunk that has the header at pos, and
-// in those after it that are in memory. It does nothing when that was done before,
-// and when something is in the way: then the chunk is read again.
+// skim collects the metadata in the chunk that has the header at pos, and in the chunks
+// after it that are in memory. It does nothing if that was done before. On any error it
+// does nothing either, and the chunk is read when it is needed.
 func (a *Archive) skim(ctx context.Context, right CanRead, pos int64) {
 	if a.format.Split() {
 		return
@@ -134,10 +134,10 @@ func (a *Archive) knows(i int, pos int64) bool {
 	return p != nil && p.From <= pos
 }
 
-// skimChunk remembers what is not content in chunk i, whose data is b, from its
-// beginning where that can be told, else from the header at pos. It returns a
-// position in the next chunk of which something could be told, if that is to be
-// looked at: not when no room is left.
+// skimChunk collects the metadata in chunk i, whose data is b: from its beginning if
+// that can be parsed, otherwise from the header at pos. It returns a position in the
+// next chunk from which the skim can go on. ok is false if it should not, because no
+// room is left.
 func (a *Archive) skimChunk(x *index.Index, i int, b []byte, pos int64, room *int) (next int64, ok bool) {
 	span := x.Span(i)
 	mark, head, known := a.beginning(x, i)
@@ -155,7 +155,7 @@ func (a *Archive) skimChunk(x *index.Index, i int, b []byte, pos int64, room *in
 		return 0, false
 	}
 	next = span.End
-	if mark.Content { // what lies in between is of no interest
+	if mark.Content { // the bytes in between are content, which is not kept
 		next = max(next, mark.Next)
 	}
 	if j, ok := x.Find(next); ok {
@@ -165,8 +165,8 @@ func (a *Archive) skimChunk(x *index.Index, i int, b []byte, pos int64, room *in
 	return 0, false
 }
 
-// beginning returns how chunk i begins, with the bytes of a header that the chunk
-// before has the beginning of.
+// beginning returns how chunk i begins, with the bytes of a header whose beginning is
+// in the chunk before.
 func (a *Archive) beginning(x *index.Index, i int) (m pxar.Mark, head []byte, known bool) {
 	m, known = a.skimmed.mark(i)
 	n := x.Span(i).Off - m.Next
@@ -180,7 +180,7 @@ func (a *Archive) beginning(x *index.Index, i int) (m pxar.Mark, head []byte, kn
 	return m, head, a.meta.remembered(x, head, m.Next) == len(head)
 }
 
-// rememberedLinks returns the hard links that were counted by an earlier mount.
+// rememberedLinks returns the hard links that an earlier mount has counted.
 func (a *Archive) rememberedLinks() (map[int64]int, bool) {
 	b := a.meta.snap.ds.memory.metadata.Note(a.meta.file.Csum)
 	if b == nil || len(b)%linkNote != 0 {
@@ -193,10 +193,10 @@ func (a *Archive) rememberedLinks() (map[int64]int, bool) {
 	return extra, true
 }
 
-// linkNote is the length of what is remembered of one file with hard links.
+// linkNote is the length of the note on one file with hard links.
 const linkNote = 12
 
-// rememberLinks has later mounts know the hard links.
+// rememberLinks stores the hard links for later mounts.
 func (a *Archive) rememberLinks(extra map[int64]int) {
 	d := a.meta.snap.ds
 	if a.format.Split() || a.meta.key != nil && !d.cacheEncrypted {

@@ -13,16 +13,15 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// To recognise the local cache of an S3 datastore, chunk directories are looked at
-// until so many with chunks were seen, and never more than so many in all: a
-// datastore has 65,536 of them, and mounting must not take longer on a slow disk.
+// To recognize the local cache of an S3 datastore, chunk directories are looked at
+// until enough of them with chunks were seen, and no more than a fixed number in all. A
+// datastore has 65,536 of them, and a mount must not take longer on a slow disk.
 const (
 	sampledPrefixes = 64
 	listedPrefixes  = 256
 )
 
-// probe checks that there is a datastore that we can read, and keeps its
-// attributes.
+// probe checks that there is a datastore that we can read, and stores its attributes.
 func (d *datastore) probe(ctx context.Context, cachedOnly bool) error {
 	r, err := d.acquire(ctx, cfg.Read)
 	if err != nil {
@@ -52,11 +51,11 @@ func (d *datastore) probe(ctx context.Context, cachedOnly bool) error {
 	return nil
 }
 
-// looksLikeS3Cache tells the local cache of an S3 datastore by what a
-// datastore on disk does not have: markers of the garbage collection for
-// buckets, and chunk files that were emptied when they were evicted.
+// looksLikeS3Cache recognizes the local cache of an S3 datastore by files that a
+// datastore on disk does not have: markers of the garbage collection for buckets, and
+// chunk files that were emptied when they were evicted.
 func looksLikeS3Cache(root *disk.Root, prefixes []disk.Entry) bool {
-	// Those whose names are neighbours were made one after the other.
+	// Directories with neighbouring names were made one after the other.
 	slices.SortFunc(prefixes, func(a, b disk.Entry) int { return strings.Compare(a.Name, b.Name) })
 	chunks, empty, seen := 0, 0, 0
 	for _, p := range prefixes[:min(len(prefixes), listedPrefixes)] {

@@ -10,47 +10,47 @@ import (
 )
 
 const (
-	// maxFollowed is how many readers of one stream are followed at once.
+	// maxFollowed is how many readers of one stream are tracked at once.
 	maxFollowed = 16
-	// maxHoles is how many chunks without data may lie before each one that is
-	// loaded ahead: a hole costs nothing, but a walk through a large one does.
+	// maxHoles is how many chunks without data may lie before each chunk that is loaded
+	// ahead. A hole costs nothing, but a walk through a large one does.
 	maxHoles = 3
-	// maxGap is how many chunks a reader may leave out and still be the same
-	// one: between the metadata of two files lies content that nobody may want.
+	// maxGap is how many chunks a reader may skip and still count as the same reader:
+	// between the metadata of two files there is content that the reader may not need.
 	maxGap = 2
-	// crossingsToFollow is how many times a reader must go on from the end of one
-	// file to the beginning of the next before the file after that is loaded, too.
+	// crossingsToFollow is how many times a reader must go from the end of one file to
+	// the beginning of the next before the file after that is loaded, too.
 	crossingsToFollow = 2
-	// handleGap is how long a reader may take from closing one file to reading the
+	// handleGap is how long a reader may take between closing one file and reading the
 	// next.
 	handleGap = 100 * time.Millisecond
 )
 
-// readers follows those who read a stream from chunk to chunk. They are told by
-// where they read, not by their handles: a program that copies an archive opens
-// one file after the other. Each time a reader goes on to the next chunk, twice as
-// many chunks are loaded ahead of it as before, so that no more is loaded in vain
-// than was read.
+// readers tracks the readers that read a stream from chunk to chunk. A reader is
+// identified by its position, not by its handles, because a program that copies an
+// archive opens one file after the other. Each time a reader reaches the next chunk,
+// twice as many chunks are loaded ahead of it as before. So at most as many are loaded
+// in vain as were read.
 type readers struct {
 	mu    sync.Mutex // a leaf lock
 	runs  []run
 	clock uint64
-	seen  time.Time // when somebody read last
+	seen  time.Time // the time of the last read
 }
 
-// run is one reader's way.
+// run is the progress of one reader.
 type run struct {
 	at      int    // the chunk that was read last
 	window  int    // how many to load ahead
-	end     int64  // of the content that was read last
-	crossed int    // contents that were read on into the next one
-	used    uint64 // when
+	end     int64  // the end of the content that was read last
+	crossed int    // how often the reader went from one content to the next
+	used    uint64 // the clock at the last read
 }
 
-// visit notes that chunk i is read, for a file whose content ends at end. start
-// says that the content begins in this chunk. sameUse reports whether the same
-// reader read this chunk just before. If not, window is how many chunks to load
-// ahead, maxWindow at most; none of them may begin at limit or behind it.
+// visit notes that chunk i is read, for a file whose content ends at end. start says
+// that the content begins in this chunk. sameUse reports whether the same reader has
+// just read this chunk. If it has not, window is how many chunks to load ahead, at most
+// maxWindow; all of them must begin before limit.
 func (r *readers) visit(i int, start bool, end int64, maxWindow int) (sameUse bool, window int, limit int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -80,15 +80,15 @@ func (r *readers) visit(i int, start bool, end int64, maxWindow int) (sameUse bo
 	return false, w.window, end
 }
 
-// recent reports whether somebody was reading a moment ago.
+// recent reports whether any reader was reading a moment ago.
 func (r *readers) recent() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return time.Since(r.seen) < handleGap
 }
 
-// find returns the run that chunk i belongs to, nil if none. The one that was
-// there wins over one that comes near.
+// find returns the run to which chunk i belongs, nil if there is none. A run at exactly
+// this chunk wins over one shortly before it.
 func (r *readers) find(i int) *run {
 	var near *run
 	for k := range r.runs {
@@ -103,7 +103,7 @@ func (r *readers) find(i int) *run {
 	return near
 }
 
-// begin follows a new reader, in place of the one that was seen longest ago.
+// begin tracks a new reader, in the place of the one that was seen longest ago.
 func (r *readers) begin(w run) *run {
 	w.used = r.clock
 	if len(r.runs) < maxFollowed {
@@ -123,10 +123,10 @@ func (r *readers) begin(w run) *run {
 // content is the part of a stream that a reader is at.
 type content struct{ begin, end int64 }
 
-// readAhead has the chunks after the i-th loaded if somebody reads the stream from
-// one chunk to the next. It reports whether the same reader read the i-th chunk
-// just before. When the reader stops, this stops as well: nobody asks for the next
-// chunk, and a chunk whose turn comes later is not loaded.
+// readAhead loads the chunks after the i-th if a reader reads the stream from one chunk
+// to the next. It reports whether the same reader has just read the i-th chunk. When
+// the reader stops, this stops as well: the reader asks for no further chunk, and
+// chunks that are still waiting are not loaded.
 func (s *Stream) readAhead(right CanRead, x *index.Index, i int, c content) bool {
 	sameUse, window, limit := s.readers.visit(i, x.Span(i).Off <= c.begin, c.end, s.snap.ds.chunks.Window())
 	if window == 0 {
@@ -155,9 +155,10 @@ func (s *Stream) readAhead(right CanRead, x *index.Index, i int, c content) bool
 	return sameUse
 }
 
-// rightAhead returns the right to load ahead of a reader who had the right had.
-// A program that reads many files has each of them open for a moment only. When
-// the turn of a chunk comes, it may have closed one and not yet opened the next.
+// rightAhead returns the right to load chunks ahead of a reader that had the right had.
+// A program that reads many files has each of them open for a moment only. When the
+// turn of a chunk comes, the program may have closed one file and not yet opened the
+// next.
 func (s *Stream) rightAhead(had *right) (*right, error) {
 	own, err := had.share()
 	if err != nil && s.readers.recent() {

@@ -17,14 +17,14 @@ import (
 // Lookup is a reference to a datastore that can do no I/O. It is safe for
 // concurrent use. Its owner must Close it.
 type Lookup struct {
-	// ds is behind a type of its own so that no reference has the shape of
-	// another: structs of one shape convert into each other.
+	// ds has a type of its own, so that each kind of reference has other fields:
+	// structs with the same fields could be converted into each other.
 	ds lookupOnly
 }
 
 type lookupOnly struct{ *datastore }
 
-// CanRead is the right to read. Only references of this package have it.
+// CanRead is the right to read. Only references of this package implement it.
 type CanRead interface {
 	reading() (*right, error)
 }
@@ -35,7 +35,7 @@ type CanWrite interface {
 	writing() (*right, error)
 }
 
-// held returns the right that was handed in, if it is one that is held.
+// held returns the right behind r, or an error if it is not held.
 func held(r CanRead) (*right, error) {
 	if r == nil {
 		return nil, ErrReleased
@@ -43,8 +43,8 @@ func held(r CanRead) (*right, error) {
 	return r.reading()
 }
 
-// begin is the beginning of whatever reads from disk: it returns the right that
-// was handed in and the open datastore, unless nobody waits any more.
+// begin is the first step of every read from disk: it returns the right behind r and
+// the open datastore, or an error if ctx has ended.
 func begin(ctx context.Context, r CanRead) (*right, *disk.Root, error) {
 	right, err := held(r)
 	if err != nil {
@@ -57,18 +57,18 @@ func begin(ctx context.Context, r CanRead) (*right, *disk.Root, error) {
 	return right, root, err
 }
 
-// right is what a Reader and a Writer have in common: a share in an operation,
-// and the datastore it is for.
+// right is the common part of a Reader and a Writer: a share in an operation, and the
+// datastore of the operation.
 type right struct {
 	ds       *datastore
 	op       *operation
 	released atomic.Bool
 
 	mu     sync.Mutex      // a leaf lock
-	locked []name.Snapshot // whose locks go with this right; guarded by mu
+	locked []name.Snapshot // snapshots whose locks are released with this right; guarded by mu
 }
 
-// operation is a guard of maint that several rights share. It ends with the
+// operation is a guard of package maint that several rights share. It ends with the
 // last of them.
 type operation struct {
 	guard  *maint.Guard
@@ -109,9 +109,9 @@ func (r *right) Release() {
 	}
 }
 
-// share returns a right that shares the operation of r, for work that may
-// outlive r. It begins no operation, which a maintenance mode could refuse: what
-// is open can be read to its end.
+// share returns a right that shares the operation of r, for work that may outlive r. It
+// begins no new operation, which a maintenance mode could refuse: an open file can be
+// read to its end.
 func (r *right) share() (*right, error) {
 	if _, err := r.checked(); err != nil {
 		return nil, err
@@ -162,8 +162,8 @@ func (r *right) checked() (*right, error) {
 	return r, nil
 }
 
-// Release ends the read operation. Everything that was got through r must no
-// longer be used. Release may be called more than once.
+// Release ends the read operation. Objects that were got through r must no longer be
+// used. Release may be called more than once.
 func (r *Reader) Release() {
 	if r != nil {
 		r.r.Release()
@@ -177,9 +177,9 @@ func (w *Writer) Release() {
 	}
 }
 
-// Acquire begins a read operation, for a handle that stays open. It fails with
-// an error of package maint when the maintenance mode forbids reading or the
-// operation cannot be counted. The caller must Release the reader.
+// Acquire begins a read operation, for a handle that stays open. It fails with an error
+// of package maint if the maintenance mode forbids reading or the operation cannot be
+// counted. The caller must Release the reader.
 func (l *Lookup) Acquire(ctx context.Context) (*Reader, error) {
 	r, err := l.acquire(ctx, cfg.Read)
 	if err != nil {
@@ -197,8 +197,8 @@ func (l *Lookup) AcquireWriter(ctx context.Context) (*Writer, error) {
 	return &Writer{w: w}, nil
 }
 
-// View begins a read operation, calls fn with it and ends it, also when fn
-// panics. The reader must not be used after fn has returned.
+// View begins a read operation, calls fn with it and ends it, even if fn panics. The
+// reader must not be used after fn has returned.
 func (l *Lookup) View(ctx context.Context, fn func(*Reader) error) error {
 	r, err := l.Acquire(ctx)
 	if err != nil {
@@ -215,8 +215,7 @@ func (l *Lookup) acquire(ctx context.Context, op cfg.Operation) (*right, error) 
 	return l.ds.acquire(ctx, op)
 }
 
-// Name returns the datastore's name: that of its configuration, or one made
-// from its path.
+// Name returns the datastore's name: the configured one, or one made from its path.
 func (l *Lookup) Name() string {
 	if l.isZero() {
 		return ""
@@ -232,7 +231,7 @@ func (l *Lookup) Path() string {
 	return l.ds.path
 }
 
-// Operations returns what this process has open on the datastore now.
+// Operations returns how many operations of this process on the datastore are active.
 func (l *Lookup) Operations() opsfile.Counts {
 	if l.isZero() {
 		return opsfile.Counts{}
@@ -247,13 +246,13 @@ func (l *Lookup) isZero() bool { return l == nil || l.ds.datastore == nil }
 // maintenance does not see them.
 func (l *Lookup) Untracked() bool { return !l.isZero() && l.ds.ops.Untracked() }
 
-// Identity returns what the datastore was told by when it was last seen.
+// Identity returns the identity of the datastore when it was last seen.
 func (l *Lookup) Identity() identity.ID { return l.ds.ops.Identity() }
 
 // Mode returns the maintenance mode last seen.
 func (l *Lookup) Mode() cfg.Mode { return l.ds.ops.Mode() }
 
-// Close gives the datastore up. It fails while operations are active.
+// Close releases the datastore. It fails while operations are active.
 func (l *Lookup) Close() error {
 	if l.isZero() {
 		return ErrReleased

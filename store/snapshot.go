@@ -17,11 +17,11 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// maxManifest bounds the encoded manifest.
+// maxManifest bounds the size of the encoded manifest.
 const maxManifest = 16 << 20
 
-// Snapshot is what the manifest of a snapshot says. It is a value in memory,
-// immutable, and gives no right to read.
+// Snapshot is the content of a snapshot's manifest. It is a value in memory, immutable,
+// and gives no right to read.
 type Snapshot struct {
 	ds       *datastore
 	name     name.Snapshot
@@ -31,10 +31,10 @@ type Snapshot struct {
 	clientLog,
 	protected bool
 
-	// key opens the snapshot; nil when it is not known.
+	// key opens the snapshot; nil if it is not known.
 	key       *keys.Key
 	signature manifest.SignatureState
-	keyring   int // state of the keyring when this was found out
+	keyring   int // the state of the keyring when the key was looked for
 }
 
 // stamp tells one state of a snapshot directory from the next.
@@ -45,9 +45,9 @@ type stamp struct {
 	protected bool
 }
 
-// LoadSnapshot returns the snapshot called s. It reads the manifest unless the
-// one in memory is still the one on disk. A snapshot that does not exist, or
-// is not finished, is [fs.ErrNotExist].
+// LoadSnapshot returns the snapshot called s. It reads the manifest unless the one in
+// memory is still the one on disk. A snapshot that does not exist, or is not finished,
+// is [fs.ErrNotExist].
 func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapshot, error) {
 	r, root, err := begin(ctx, right)
 	if err != nil {
@@ -90,8 +90,8 @@ func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapsho
 	return snap, nil
 }
 
-// authenticate finds the key of the snapshot and checks the signature of its
-// manifest. A wrong one is damage, unless the user wants it served.
+// authenticate finds the key of the snapshot and checks the signature of its manifest.
+// A wrong signature is damage, unless the user wants such snapshots served.
 func (s *Snapshot) authenticate(ctx context.Context, right CanRead) error {
 	s.key = s.ds.keyOf(ctx, right, s)
 	s.signature = checkSignature(s.manifest, s.key)
@@ -104,10 +104,10 @@ func (s *Snapshot) authenticate(ctx context.Context, right CanRead) error {
 	return nil
 }
 
-// Signature says what is known of the manifest's signature.
+// Signature returns what is known of the manifest's signature.
 func (s *Snapshot) Signature() manifest.SignatureState { return s.signature }
 
-// stampOf looks at the files of a snapshot that can change.
+// stampOf looks at those files of a snapshot that can change.
 func (d *datastore) stampOf(root *disk.Root, s name.Snapshot) (stamp, error) {
 	dir, err := root.OpenDir(s.Dir())
 	if err != nil {
@@ -118,7 +118,7 @@ func (d *datastore) stampOf(root *disk.Root, s name.Snapshot) (stamp, error) {
 	if st.manifest, err = dir.Stat(name.Manifest.String()); err != nil {
 		return stamp{}, d.blame(root, err)
 	}
-	if !st.manifest.IsRegular() { // for the server, too, it then has none
+	if !st.manifest.IsRegular() { // to the server, too, the snapshot then has none
 		return stamp{}, fmt.Errorf("datastore %s: snapshot %s: manifest is no regular file: %w", d.name, s, fs.ErrNotExist)
 	}
 	if st.log, err = dir.Stat(name.ClientLog.String()); err != nil && !absent(err) {
@@ -146,11 +146,11 @@ func (s *Snapshot) Manifest() *manifest.Manifest { return s.manifest }
 // Protected reports whether the snapshot is protected from removal.
 func (s *Snapshot) Protected() bool { return s.protected }
 
-// HasClientLog reports whether the client left its log.
+// HasClientLog reports whether the client has stored its log.
 func (s *Snapshot) HasClientLog() bool { return s.clientLog }
 
-// keyFor returns the key that opens a file of the snapshot: nil without error
-// for what is not encrypted.
+// keyFor returns the key that opens a file of the snapshot; for a file that is not
+// encrypted, it returns nil without an error.
 func (s *Snapshot) keyFor(f manifest.File) (*keys.Key, error) {
 	if !needsKey(f) {
 		return nil, nil
@@ -162,8 +162,8 @@ func (s *Snapshot) keyFor(f manifest.File) (*keys.Key, error) {
 	return s.key, nil
 }
 
-// Wrap adds the snapshot and file to an error that was found in content of
-// theirs; off is the offset in the file, or -1.
+// Wrap adds the snapshot and file to an error about their content; off is the offset in
+// the file, or -1.
 func (s *Snapshot) Wrap(f name.File, off int64, err error) error {
 	return s.ds.at(s.name, f, off, err)
 }
@@ -186,11 +186,11 @@ func (s *Snapshot) ReadBlob(ctx context.Context, right CanRead, f manifest.File)
 	return data, s.ds.at(s.name, f.Name, -1, err)
 }
 
-// blobOverhead is more than any header of a blob.
+// blobOverhead is larger than any header of a blob.
 const blobOverhead = 4096
 
-// ReadClientLog returns the decoded log of the client. The manifest does not
-// list it: whether it is encrypted is told by its own header.
+// ReadClientLog returns the decoded log of the client. The manifest does not list the
+// log; its own header says whether it is encrypted.
 func (s *Snapshot) ReadClientLog(ctx context.Context, right CanRead) ([]byte, error) {
 	raw, err := s.readFile(ctx, right, name.ClientLog, blob.MaxSize+blobOverhead)
 	if err != nil {
@@ -217,8 +217,8 @@ func (s *Snapshot) readFile(ctx context.Context, right CanRead, f name.File, lim
 	return nil, s.lost(root, f, -1, err)
 }
 
-// lost decides what an error about a file of s means, found at off of it or at
-// -1. When the whole snapshot was removed or replaced meanwhile, that is no damage.
+// lost decides what an error about a file of s means; off is the offset in the file, or
+// -1. If the whole snapshot was removed or replaced meanwhile, the error is no damage.
 func (s *Snapshot) lost(root *disk.Root, f name.File, off int64, err error) error {
 	now, serr := s.ds.stampOf(root, s.name)
 	switch {
@@ -230,7 +230,7 @@ func (s *Snapshot) lost(root *disk.Root, f name.File, off int64, err error) erro
 	return s.ds.at(s.name, f, off, err)
 }
 
-// replaced reports whether the manifest lists other files now. That it was
+// replaced reports whether the manifest lists other files now. A manifest that was only
 // written anew tells nothing: servers do so to note a verification.
 func (s *Snapshot) replaced(root *disk.Root) bool {
 	raw, _, err := root.ReadFile(s.name.Dir()+"/"+name.Manifest.String(), maxManifest, nil)
@@ -241,7 +241,7 @@ func (s *Snapshot) replaced(root *disk.Root) bool {
 	return err == nil && !slices.Equal(m.Files, s.manifest.Files)
 }
 
-// unlike is [Snapshot.lost] for what does not hold what the manifest says.
+// unlike is [Snapshot.lost] for a file whose content is not what the manifest says.
 func (s *Snapshot) unlike(right CanRead, f name.File, off int64, err error) error {
 	if err == nil {
 		return nil

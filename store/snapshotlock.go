@@ -18,21 +18,22 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// ErrBusy is a snapshot that somebody has locked for changing it.
+// ErrBusy says that a snapshot is locked by a process that changes it.
 var ErrBusy = errors.New("snapshot is locked by the server")
 
 const (
-	// lockWait is how long a snapshot that is locked exclusively is waited for.
+	// lockWait bounds the wait for a snapshot that is locked exclusively.
 	lockWait = time.Second
-	// lockPoll is how often it is tried meanwhile.
+	// lockPoll is the pause between two attempts to take such a lock.
 	lockPoll = 20 * time.Millisecond
-	// lockLinger is how long the locks of a snapshot outlive its last handle,
-	// so that reading many small files does not take them for each.
+	// lockLinger is how long the locks of a snapshot stay after its last handle is
+	// closed, so that a program that reads many small files does not take them for each
+	// file.
 	lockLinger = 100 * time.Millisecond
 )
 
-// snapshotLocks are the shared locks this process has on snapshots that are
-// being read. They keep an old and a new PBS from removing them.
+// snapshotLocks are this process's shared locks on snapshots that are being read. They
+// keep an old and a new PBS from removing these snapshots.
 type snapshotLocks struct {
 	mu   sync.Mutex // a leaf lock; guards what follows, and the fields of each lock but its files
 	held map[name.Snapshot]*snapshotLock
@@ -41,7 +42,7 @@ type snapshotLocks struct {
 // snapshotLock is the lock of one snapshot.
 type snapshotLock struct {
 	ready chan struct{} // closed when the locks were taken, or could not be
-	err   error         // why not; set before ready is closed
+	err   error         // why they could not; set before ready is closed
 	dir   *disk.Lock
 	file  *maint.SnapshotLock
 
@@ -57,13 +58,13 @@ func (l *snapshotLock) release() {
 	l.file.Release()
 }
 
-// LockedSnapshot is a snapshot that this process keeps from being removed.
+// LockedSnapshot is a snapshot that this process protects from removal.
 type LockedSnapshot struct {
 	Snapshot name.Snapshot
 	Since    time.Time
 }
 
-// Locked returns the snapshots that are locked now, by name.
+// Locked returns the snapshots that are locked now, sorted by name.
 func (l *Lookup) Locked() []LockedSnapshot {
 	if l.isZero() {
 		return nil
@@ -81,10 +82,10 @@ func (l *Lookup) Locked() []LockedSnapshot {
 	return out
 }
 
-// Lock keeps the server from removing s, until the reader is released. It takes
-// the shared lock that the server's own readers take, in the way of old and new
-// servers, and fails with [ErrBusy] when the snapshot is locked exclusively for
-// more than a second, with [fs.ErrNotExist] when it has been removed.
+// Lock keeps the server from removing s until the reader is released. It takes the same
+// shared locks as the server's own readers, those of old and of new servers. It fails
+// with [ErrBusy] if the snapshot is locked exclusively for more than a second, and with
+// [fs.ErrNotExist] if the snapshot has been removed.
 func (r *Reader) Lock(ctx context.Context, s name.Snapshot) error {
 	right, err := r.reading()
 	if err != nil {
@@ -104,7 +105,7 @@ func (r *right) lock(ctx context.Context, s name.Snapshot) error {
 	return nil
 }
 
-// takeLocks takes both locks of s, waiting a second for who has them.
+// takeLocks takes both locks of s. It waits up to a second for their holders.
 func (r *right) takeLocks(ctx context.Context, s name.Snapshot, l *snapshotLock) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, lockWait, ErrBusy)
 	defer cancel()
@@ -124,8 +125,8 @@ func (r *right) takeLocks(ctx context.Context, s name.Snapshot, l *snapshotLock)
 	}
 }
 
-// tryLocks takes both locks of s, the directory's first, and looks whether the
-// snapshot is still there.
+// tryLocks takes both locks of s, the directory's first, and checks that the snapshot
+// is still there.
 func (r *right) tryLocks(s name.Snapshot, l *snapshotLock) (err error) {
 	root, err := r.Root()
 	if err != nil {
@@ -163,8 +164,9 @@ func (r *right) tryLocks(s name.Snapshot, l *snapshotLock) (err error) {
 	return err
 }
 
-// take adds a user to the lock of s, calling fill when it is to be taken. When
-// somebody else's try fails, it is tried again: each has a second of its own.
+// take adds a user to the lock of s, and calls fill if the lock has to be taken. If the
+// attempt of another user fails, take tries anew, so that each user waits for up to a
+// second.
 func (k *snapshotLocks) take(ctx context.Context, s name.Snapshot, fill func(*snapshotLock) error) error {
 	for begin := time.Now(); ; {
 		mine, err := k.takeOnce(ctx, s, fill)
@@ -174,7 +176,7 @@ func (k *snapshotLocks) take(ctx context.Context, s name.Snapshot, fill func(*sn
 	}
 }
 
-// takeOnce is one try, and says whether it was ours.
+// takeOnce is one attempt. mine says whether this caller made it.
 func (k *snapshotLocks) takeOnce(ctx context.Context, s name.Snapshot, fill func(*snapshotLock) error) (mine bool, err error) {
 	k.mu.Lock()
 	l, ok := k.held[s]
@@ -202,8 +204,8 @@ func (k *snapshotLocks) takeOnce(ctx context.Context, s name.Snapshot, fill func
 	return mine, err
 }
 
-// wait returns when the lock was taken, or could not be. A lock that is held costs
-// no look at ctx.
+// wait returns when the lock was taken, or could not be taken. If the lock is held
+// already, wait does not look at ctx.
 func (l *snapshotLock) wait(ctx context.Context) error {
 	select {
 	case <-l.ready:
@@ -218,7 +220,7 @@ func (l *snapshotLock) wait(ctx context.Context) error {
 	}
 }
 
-// give takes a user off the lock of s.
+// give removes a user from the lock of s.
 func (k *snapshotLocks) give(s name.Snapshot) {
 	k.mu.Lock()
 	l := k.held[s]
@@ -228,8 +230,8 @@ func (k *snapshotLocks) give(s name.Snapshot) {
 	}
 }
 
-// leave takes a user off a lock. With the last one a failed lock is forgotten,
-// and a good one given back after the linger.
+// leave removes a user from a lock. With the last user a failed lock is forgotten, and
+// a held one is released after the linger.
 func (k *snapshotLocks) leave(s name.Snapshot, l *snapshotLock) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -254,7 +256,7 @@ func (l *snapshotLock) failed() bool {
 	}
 }
 
-// expire gives back a lock that nobody has used since the linger began.
+// expire releases a lock that was not used since the linger began.
 func (k *snapshotLocks) expire(s name.Snapshot, l *snapshotLock) {
 	k.mu.Lock()
 	mine := l.users == 0 && k.held[s] == l
@@ -268,7 +270,7 @@ func (k *snapshotLocks) expire(s name.Snapshot, l *snapshotLock) {
 	}
 }
 
-// drop gives back all locks that nobody uses.
+// drop releases all locks that are not in use.
 func (k *snapshotLocks) drop() {
 	k.mu.Lock()
 	var unused []*snapshotLock

@@ -14,11 +14,11 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// maxIndex bounds an index file: 32 million chunks, 128 TiB of image.
+// maxIndex bounds the size of an index file: 32 million chunks, 128 TiB of image.
 const maxIndex = 1 << 30
 
-// Stream says where the content behind an index lies. It is a value in memory
-// and holds nothing open: every method that reads takes a right.
+// Stream is the content behind an index. It is a value in memory and holds nothing
+// open: every method that reads takes a right.
 type Stream struct {
 	snap *Snapshot
 	file manifest.File
@@ -28,8 +28,8 @@ type Stream struct {
 	readers readers
 }
 
-// Stream returns the content of an index that the manifest lists. It fails,
-// with an error that matches ErrKeyNeeded, when the key for it is missing.
+// Stream returns the content of an index that the manifest lists. It fails, with an
+// error that matches ErrKeyNeeded, if the key for it is missing.
 func (s *Snapshot) Stream(f manifest.File) (*Stream, error) {
 	key, err := s.keyFor(f)
 	if err != nil {
@@ -47,14 +47,14 @@ func (s *Stream) Size() int64 { return s.file.Size }
 // Snapshot returns the snapshot the stream belongs to.
 func (s *Stream) Snapshot() *Snapshot { return s.snap }
 
-// Check loads the index, so that what is wrong with it is known.
+// Check loads the index, so that errors in it are found.
 func (s *Stream) Check(ctx context.Context, right CanRead) error {
 	_, err := s.index(ctx, right)
 	return err
 }
 
-// index returns the checked index, from memory where it is there. The cache is
-// keyed by checksum: what is in it is right whatever has happened to the file.
+// index returns the checked index, from memory if it is there. The key of the cache is
+// the checksum, so its entries stay right whatever happens to the file.
 func (s *Stream) index(ctx context.Context, right CanRead) (*index.Index, error) {
 	if _, err := held(right); err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func (s *Stream) index(ctx context.Context, right CanRead) (*index.Index, error)
 	if x, ok := d.memory.indexes.Get(key); ok {
 		return x, nil
 	}
-	// One at a time: a large one takes long to read, and some memory.
+	// Only one is read at a time, because a large one takes long and needs memory.
 	select {
 	case d.memory.indexing <- struct{}{}:
 		defer func() { <-d.memory.indexing }()
@@ -102,13 +102,13 @@ func (s *Stream) readIndex(ctx context.Context, right CanRead) (*index.Index, er
 	return x, nil
 }
 
-// ReadAt reads len(p) bytes from offset off, less only at the end, where it
-// returns [io.EOF]. Every byte comes from a chunk that was verified.
+// ReadAt reads len(p) bytes from offset off. It reads less only at the end, where it
+// returns [io.EOF]. Every byte comes from a verified chunk.
 func (s *Stream) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) (int, error) {
 	return s.readAt(ctx, right, p, off, content{0, s.Size()})
 }
 
-// readAt is ReadAt for a reader that is at c.
+// readAt is ReadAt for a reader at the content c.
 func (s *Stream) readAt(ctx context.Context, right CanRead, p []byte, off int64, c content) (int, error) {
 	if off < 0 {
 		return 0, corrupt.New("negative offset %d", off)
@@ -133,12 +133,12 @@ func (s *Stream) readAt(ctx context.Context, right CanRead, p []byte, off int64,
 	return n, nil
 }
 
-// want says what the chunk of a span must be.
+// want describes what the chunk of a span must be.
 func (s *Stream) want(span index.Span) chunk.Want {
 	return chunk.Want{Digest: span.Digest, Size: int(span.End - span.Off), Mode: s.mode, Key: s.key}
 }
 
-// readSpan copies what one span holds from offset off on.
+// readSpan copies the data of one span from offset off on.
 func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, span index.Span, sameUse bool, p []byte, off int64) (int, error) {
 	if zero, ok := s.hole(x); ok && isHole(span, zero, x.ChunkSize()) {
 		n := int(min(int64(len(p)), span.End-off))
@@ -153,8 +153,8 @@ func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, sp
 	return copy(p, b.Bytes()[off-span.Off:]), nil
 }
 
-// block gets a chunk. The loader that may be needed shares the operation of the
-// caller, and so can end after it.
+// block gets a chunk. If a loader is needed, it shares the operation of the caller, so
+// it may end later than the caller.
 func (s *Stream) block(ctx context.Context, right CanRead, want chunk.Want, sameUse bool) (*chunk.Block, error) {
 	r, err := held(right)
 	if err != nil {
@@ -163,8 +163,8 @@ func (s *Stream) block(ctx context.Context, right CanRead, want chunk.Want, same
 	return s.snap.ds.chunks.Get(ctx, want, sameUse, func() (chunk.Hold, error) { return r.share() })
 }
 
-// explain adds the place to an error of a chunk. When the snapshot has been
-// removed or replaced, its chunks may go too, and that is the answer.
+// explain adds the place to an error of a chunk. If the snapshot was removed or
+// replaced, its chunks may be gone too, and that is the error.
 func (s *Stream) explain(right CanRead, span index.Span, err error) error {
 	var bad *chunk.Error
 	if !errors.As(err, &bad) {

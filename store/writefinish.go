@@ -14,11 +14,11 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// maxOwner bounds the file that names a group's owner.
+// maxOwner bounds the size of the file with a group's owner.
 const maxOwner = 4096
 
-// own sees to it that the group has an owner, and that it is ours where one was
-// asked for.
+// own makes sure that the group has an owner, and that it is the requested one if there
+// is a request.
 func (s *SnapshotWriter) own(g name.Group) error {
 	file := g.Dir() + "/owner"
 	text, _, err := s.disk.ReadFile(file, maxOwner, nil)
@@ -52,7 +52,8 @@ func (s *SnapshotWriter) Blob(f name.File, data []byte) error {
 	return nil
 }
 
-// Log leaves the log of whoever makes the backup, which no manifest lists.
+// Log stores the log of the program that makes the backup. The manifest does not list
+// it.
 func (s *SnapshotWriter) Log(text []byte) error {
 	raw, err := s.enc.Encode(nil, text)
 	if err == nil {
@@ -61,12 +62,12 @@ func (s *SnapshotWriter) Log(text []byte) error {
 	return s.at(name.ClientLog, err)
 }
 
-// errUnfinished is a stream that nobody has closed.
+// errUnfinished says that a stream was not closed.
 var errUnfinished = errors.New("not complete")
 
-// Finish writes the manifest, with which the snapshot appears, after all else is
-// on stable storage, and ends the writer. When it fails there is no snapshot, as
-// after Abort.
+// Finish writes the manifest, which makes the snapshot appear, after everything else is
+// on stable storage, and ends the writer. If it fails there is no snapshot, as after
+// Abort.
 func (s *SnapshotWriter) Finish(ctx context.Context) error {
 	err := s.finish(ctx)
 	if err != nil {
@@ -113,19 +114,19 @@ func (s *SnapshotWriter) draft() *manifest.Draft {
 	}
 }
 
-// Written is what a snapshot has cost so far.
+// Written says how much was written for a snapshot so far.
 type Written struct {
 	Chunks, Bytes uint64 // all chunks, and the bytes of their data
-	New           uint64 // chunks that were not there before
+	New           uint64 // chunks that the datastore did not have before
 }
 
-// Written returns what was written so far. It may be called at any time.
+// Written returns how much was written so far. It may be called at any time.
 func (s *SnapshotWriter) Written() Written {
 	c := s.sink.Counts()
 	return Written{Chunks: c.Chunks, Bytes: c.Bytes, New: c.Chunks - c.Known}
 }
 
-// Abort ends the writer and removes what it has made, except chunks, which a
+// Abort ends the writer and removes what the writer has made, except chunks, which a
 // later snapshot can use. After Finish or Abort it does nothing.
 func (s *SnapshotWriter) Abort() error {
 	if s.ended {
@@ -141,8 +142,8 @@ func (s *SnapshotWriter) Abort() error {
 	return s.undo()
 }
 
-// undo removes what was made. A directory that is not empty is somebody else's
-// by now.
+// undo removes what the writer has made. A directory that is not empty is in use by
+// another program by now.
 func (s *SnapshotWriter) undo() error {
 	var errs []error
 	for _, m := range slices.Backward(s.made) {
@@ -155,7 +156,7 @@ func (s *SnapshotWriter) undo() error {
 	return errors.Join(errs...)
 }
 
-// end gives the locks and the right back.
+// end releases the locks and the right.
 func (s *SnapshotWriter) end() {
 	s.ended = true
 	for _, l := range slices.Backward(s.locks) {

@@ -13,23 +13,21 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// imageChunk is how long the chunks of images are, in bytes. Servers accept no
-// other length.
+// imageChunk is the length of the chunks of images, in bytes. Servers accept no other
+// length.
 const imageChunk = 4 << 20
 
-// Image is what an image is read from. NextData returns where the next data
-// begin, at off or behind; before that there is a hole. At the end of the last
-// data it returns the size.
+// Image is the source of an image. NextData returns the first offset at or after off
+// with data; everything before it is a hole. After the last data it returns the size.
 type Image interface {
 	io.ReaderAt
 	NextData(off int64) (int64, error)
 }
 
-// Image adds a file with a fixed index of an image of size bytes, which is not
-// 0. Holes are not read. done, if it is not nil, is called with the number of
-// bytes that are dealt with, by one goroutine at a time. An image that turns out
-// shorter than size is filled up with zeros, and cut is where it ended; otherwise
-// it is -1.
+// Image adds a file with a fixed index for an image of size bytes; size must not be 0.
+// Holes are not read. If done is not nil, it is called with the number of bytes that
+// are finished, by one goroutine at a time. An image that turns out to be shorter than
+// size is filled with zeros, and cut is its real end; otherwise cut is -1.
 func (s *SnapshotWriter) Image(ctx context.Context, f name.File, src Image, size int64, done func(int64)) (cut int64, err error) {
 	if f.Format() != name.Fixed {
 		return -1, s.at(f, errors.New("not the name of a fixed index"))
@@ -71,7 +69,7 @@ type imageWriter struct {
 	cut     int64 // guarded by s.mu
 }
 
-// store reads the image and stores its chunks, as many at a time as the
+// store reads the image and stores its chunks. It stores as many at a time as the
 // snapshot has slots.
 func (w *imageWriter) store(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
@@ -129,7 +127,7 @@ func (w *imageWriter) chunk(i int, off int64, n int) error {
 	return nil
 }
 
-// short remembers where the image turned out to end.
+// short notes where the image really ends.
 func (w *imageWriter) short(at int64) {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
@@ -147,7 +145,7 @@ func (w *imageWriter) advance(n int64) {
 	w.done(n)
 }
 
-// hole makes the i-th chunk one of zeros, which is stored once.
+// hole makes the i-th chunk a chunk of zeros, which is stored only once.
 func (w *imageWriter) hole(i int) error {
 	d, err := w.s.zeroDigest()
 	if err != nil {
@@ -158,8 +156,8 @@ func (w *imageWriter) hole(i int) error {
 	return nil
 }
 
-// zeroDigest stores the chunk of zeros, unless it was stored before, and returns
-// its name.
+// zeroDigest stores the chunk of zeros, unless it was stored before, and returns its
+// digest.
 func (s *SnapshotWriter) zeroDigest() (name.Digest, error) {
 	s.mu.Lock()
 	known := s.zero

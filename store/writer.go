@@ -21,20 +21,21 @@ import (
 )
 
 var (
-	// ErrCollecting is a garbage collection that runs.
+	// ErrCollecting says that a garbage collection is running.
 	ErrCollecting = errors.New("a garbage collection is running")
-	// ErrGroupBusy is a backup group that somebody else writes to or changes.
+	// ErrGroupBusy says that another program writes to a backup group or changes it.
 	ErrGroupBusy = errors.New("somebody else writes to the backup group")
-	// ErrOwner is a backup group of another owner.
+	// ErrOwner says that a backup group has another owner.
 	ErrOwner = errors.New("backup group has another owner")
-	// ErrTime is a backup time before that of the group's newest snapshot, as of a
-	// clock that went back. Servers refuse it as well.
+	// ErrTime says that a backup time is before that of the group's newest snapshot,
+	// perhaps because a clock went back. Servers refuse it as well.
 	ErrTime = errors.New("the group has a newer snapshot")
-	// ErrNotEmpty is a directory that no datastore can be made in.
+	// ErrNotEmpty says that no datastore can be made in a directory, because it is not
+	// empty.
 	ErrNotEmpty = disk.ErrNotEmpty
 )
 
-// DefaultOwner is who a new backup group belongs to unless it is said.
+// DefaultOwner is the owner of a new backup group if no owner is given.
 const DefaultOwner = "root@pam"
 
 // SnapshotOptions say how a snapshot is written.
@@ -43,34 +44,34 @@ type SnapshotOptions struct {
 	// SignOnly it only signs.
 	Key      *keys.Key
 	SignOnly bool
-	// Time is the backup time; its zero value is the first second that no
-	// snapshot of the group has yet.
+	// Time is the backup time. Its zero value means the first second for which the
+	// group has no snapshot yet.
 	Time time.Time
-	// Owner is who the group belongs to, "user@realm". A new group gets
-	// DefaultOwner if it is ""; a group with another owner is refused.
+	// Owner is the owner of the group, "user@realm". If it is "", a new group gets
+	// DefaultOwner. A group with another owner is refused.
 	Owner string
 	// Notes are recorded in the manifest; Protected keeps the snapshot from
 	// being pruned.
 	Notes     string
 	Protected bool
-	// Wait is how long a garbage collection and other writers of the group are
-	// waited for. Waiting, if it is not nil, is told of whom, once for each.
+	// Wait is how long to wait for a garbage collection and for other writers of the
+	// group. If Waiting is not nil, it is called once for each of them.
 	Wait    time.Duration
 	Waiting func(error)
 }
 
-// Create makes an empty datastore in a directory that does not exist or is
-// empty. One that is not gives [ErrNotEmpty].
+// Create makes an empty datastore in a directory that does not exist or is empty. For
+// any other directory it returns [ErrNotEmpty].
 func Create(ctx context.Context, path string) error { return disk.Create(ctx, path) }
 
-// SnapshotWriter writes one snapshot. Nobody sees it before Finish. It holds the
-// locks that a server takes: on the group and the snapshot exclusively, on the
-// datastore shared, so that neither a garbage collection nor another writer comes
-// between. Its methods must not be called concurrently; the streams it hands out
+// SnapshotWriter writes one snapshot, which is not visible before Finish. It holds the
+// locks that a server takes: exclusive ones on the group and the snapshot, and a shared
+// one on the datastore. So neither a garbage collection nor another writer can
+// interfere. Its methods must not be called concurrently; the streams that it returns
 // are independent of each other.
 //
-// Its owner must end it, with Finish or Abort; until then it is part of the
-// write operation that it was begun with.
+// Its owner must call Finish or Abort. Until then it is part of the write operation
+// with which it was begun.
 type SnapshotWriter struct {
 	right *right
 	disk  *disk.Writable
@@ -98,8 +99,8 @@ type made struct {
 	dir  bool
 }
 
-// BeginSnapshot begins a snapshot of a group, which is made, like its namespace,
-// if it does not exist.
+// BeginSnapshot begins a snapshot of a group. It makes the group and its namespace if
+// they do not exist.
 func BeginSnapshot(ctx context.Context, right CanWrite, g name.Group, opts SnapshotOptions) (*SnapshotWriter, error) {
 	if right == nil {
 		return nil, ErrReleased
@@ -161,7 +162,7 @@ func (s *SnapshotWriter) begin(ctx context.Context, right CanRead, g name.Group)
 	return s.makeSnapshot(context.WithoutCancel(ctx), right, g)
 }
 
-// lock takes a lock, waiting for whoever has it.
+// lock takes a lock, and waits for its holder.
 func (s *SnapshotWriter) lock(ctx context.Context, busy error, take func() (*disk.Lock, error)) error {
 	for told := false; ; {
 		l, err := take()
@@ -187,8 +188,8 @@ func (s *SnapshotWriter) lock(ctx context.Context, busy error, take func() (*dis
 	}
 }
 
-// acceptNoLocks accepts that a file system knows no locks: no server can lock
-// there either.
+// acceptNoLocks accepts that a file system has no locks: no server can lock there
+// either.
 func acceptNoLocks(err error) error {
 	if disk.NoLocks(err) {
 		return nil
@@ -196,7 +197,7 @@ func acceptNoLocks(err error) error {
 	return err
 }
 
-// makeGroup makes the group's directory and those above it.
+// makeGroup makes the group's directory and its parents.
 func (s *SnapshotWriter) makeGroup(g name.Group) error {
 	dir := g.Dir()
 	for i := range len(dir) {
@@ -221,17 +222,17 @@ func (s *SnapshotWriter) makeDir(dir string) error {
 func (s *SnapshotWriter) writeFile(at string, data []byte) error {
 	err := s.disk.WriteFile(at, data)
 	if errors.Is(err, fs.ErrExist) {
-		return err // somebody else's
+		return err // the file belongs to another program
 	}
-	// It may be there although its directory could not be synced.
+	// After an error in syncing its directory, the file may exist all the same.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.made = append(s.made, made{at, false})
 	return err
 }
 
-// makeSnapshot makes the snapshot's directory. The second that another snapshot
-// was taken in is waited out.
+// makeSnapshot makes the snapshot's directory. If another snapshot was taken in this
+// second, it waits for the next one.
 func (s *SnapshotWriter) makeSnapshot(ctx context.Context, right CanRead, g name.Group) error {
 	for {
 		at := s.opts.Time
@@ -273,8 +274,8 @@ func (s *SnapshotWriter) makeSnapshot(ctx context.Context, right CanRead, g name
 	}
 }
 
-// isNewest refuses to write a snapshot that others of its group are newer than:
-// what is pruned, and what "latest" is, goes by the time.
+// isNewest refuses to write a snapshot that is older than others of its group: the time
+// decides what is pruned, and what "latest" is.
 func (s *SnapshotWriter) isNewest(ctx context.Context, right CanRead) error {
 	newest, ok, err := Latest(ctx, right, s.name.Group())
 	if err != nil {
@@ -286,10 +287,10 @@ func (s *SnapshotWriter) isNewest(ctx context.Context, right CanRead) error {
 	return nil
 }
 
-// file returns the place of a file below the datastore.
+// file returns the path of a file below the datastore.
 func (s *SnapshotWriter) file(f name.File) string { return path.Join(s.name.Dir(), f.String()) }
 
-// mode is what the manifest says about how files are protected.
+// mode returns how the manifest says that the files are protected.
 func (s *SnapshotWriter) mode() manifest.CryptMode {
 	switch {
 	case s.opts.Key == nil:
@@ -300,14 +301,14 @@ func (s *SnapshotWriter) mode() manifest.CryptMode {
 	return manifest.CryptModeEncrypt
 }
 
-// add lists a file that is complete.
+// add adds a complete file to the manifest.
 func (s *SnapshotWriter) add(f name.File, size int64, csum [32]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.files = append(s.files, manifest.File{Name: f, Mode: s.mode(), Size: size, Csum: csum})
 }
 
-// at says which snapshot and file could not be written.
+// at adds to an error the snapshot and file that could not be written.
 func (s *SnapshotWriter) at(f name.File, err error) error {
 	if err == nil {
 		return nil

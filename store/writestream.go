@@ -13,21 +13,21 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// How long the chunks of streams are on average, in bytes, as official clients
-// cut them (reference "chunking").
+// The average length of the chunks of streams, in bytes. Official clients cut them in
+// the same way (reference "chunking").
 const (
 	streamChunk  = 4 << 20
 	catalogChunk = 512 << 10
 )
 
-// streamBuffer collects what encoders write in small pieces.
+// streamBuffer is the size of the buffer for the small writes of encoders.
 const streamBuffer = 1 << 20
 
-// buffers are what a chunk needs while it is hashed, compressed and written.
+// buffers are the memory for hashing, compressing and writing a chunk.
 type buffers struct{ plain, encoded []byte }
 
-// StreamWriter writes a stream of bytes as a dynamic index. What is written is
-// cut where its content says so, and stored by several goroutines.
+// StreamWriter writes a stream of bytes as a dynamic index. The content decides where
+// the stream is cut, and several goroutines store the chunks.
 type StreamWriter struct {
 	s       *SnapshotWriter
 	file    name.File
@@ -36,7 +36,7 @@ type StreamWriter struct {
 	chunker *cdc.Chunker
 	done    chan struct{} // closed when everything is stored, or err is set
 
-	err  error // why not all is stored; set before done is closed
+	err  error // why not everything is stored; set before done is closed
 	cuts []*cut
 }
 
@@ -46,9 +46,9 @@ type cut struct {
 	digest name.Digest
 }
 
-// Stream begins a file with a dynamic index. The caller must close it, which
-// completes it; before that, or when it fails, the snapshot cannot be finished.
-// A context that ends makes writing fail.
+// Stream begins a file with a dynamic index. The caller must Close it, which completes
+// the file. Before that, or if it fails, the snapshot cannot be finished. When ctx
+// ends, writing fails.
 func (s *SnapshotWriter) Stream(ctx context.Context, f name.File) (*StreamWriter, error) {
 	if f.Format() != name.Dynamic {
 		return nil, s.at(f, errors.New("not the name of a dynamic index"))
@@ -71,7 +71,7 @@ func (s *SnapshotWriter) Stream(ctx context.Context, f name.File) (*StreamWriter
 	go func() {
 		defer close(w.done)
 		w.err = w.store(ctx)
-		_ = r.CloseWithError(w.err) // whoever writes on gets to know
+		_ = r.CloseWithError(w.err) // later writes get the error
 	}()
 	return w, nil
 }
@@ -82,12 +82,12 @@ func (w *StreamWriter) Write(p []byte) (int, error) {
 	return n, w.s.at(w.file, err)
 }
 
-// Suggest tells that the stream is well cut before the byte at off, which has not
+// Suggest says that a cut before the byte at off is useful. That byte must not have
 // been written yet. Offsets must ascend.
 func (w *StreamWriter) Suggest(off int64) { w.chunker.Suggest(off) }
 
-// Close completes the stream. A stream without a byte is an error: there is no
-// index without chunks.
+// Close completes the stream. An empty stream is an error, because an index must have
+// chunks.
 func (w *StreamWriter) Close() error {
 	err := w.buf.Flush()
 	_ = w.pipe.CloseWithError(err) // nil is the end of the stream
@@ -107,8 +107,8 @@ func (w *StreamWriter) abort(err error) {
 	<-w.done
 }
 
-// store cuts the stream, and has its chunks stored by as many goroutines as the
-// snapshot has slots. The memory that takes is bounded by them.
+// store cuts the stream. As many goroutines as the snapshot has slots store its chunks,
+// which bounds the memory.
 func (w *StreamWriter) store(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	end := int64(0)
@@ -152,7 +152,7 @@ func (s *SnapshotWriter) slot(ctx context.Context) error {
 	}
 }
 
-// free gives back a slot and the buffers that were used in it.
+// free frees a slot and the buffers that were used in it.
 func (s *SnapshotWriter) free(b *buffers) {
 	s.bufs.Put(b)
 	<-s.slots

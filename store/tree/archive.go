@@ -16,7 +16,7 @@ import (
 // errNotThere is the answer for a name that does not exist.
 var errNotThere = fmt.Errorf("no such entry: %w", fs.ErrNotExist)
 
-// content is what the nodes of one archive share.
+// content is the state that the nodes of one archive share.
 type content struct {
 	a    *store.Archive
 	root ID // of the archive's top directory
@@ -30,7 +30,7 @@ type folder struct {
 	name string
 }
 
-// path returns the names that lead to the directory from the archive's top.
+// path returns the names on the way from the archive's top to the directory.
 func (d *folder) path() []string {
 	var path []string
 	for ; d.up != nil; d = d.up {
@@ -56,7 +56,7 @@ func fillRoot(ctx context.Context, right store.CanRead, n *Node, a *store.Archiv
 	return c.fill(ctx, right, n, e, where{})
 }
 
-// where is how an entry was reached, kept by directories, and by nodes whose
+// where says how an entry was reached. Directories keep it, and so do nodes whose
 // extended attributes are too large to be kept. It is zero for the top directory.
 type where struct {
 	up   *folder
@@ -88,13 +88,13 @@ func (c *content) fill(ctx context.Context, right store.CanRead, n *Node, e *pxa
 	return nil
 }
 
-// rdev encodes a device number as FUSE wants it: the kernel's 32-bit form.
+// rdev encodes a device number for FUSE: in the kernel's 32-bit form.
 func rdev(d pxar.Device) uint32 {
 	return d.Minor&0xff | d.Major<<8&0xfff00 | d.Minor&^0xff<<12
 }
 
-// id returns the identity of an entry: that of its path, or for a hard link
-// that of its target's path.
+// id returns the identity of an entry: that of its path, or, for a hard link, that of
+// its target's path.
 func (c *content) id(ctx context.Context, right store.CanRead, parent ID, name string, e *pxar.Entry) (ID, error) {
 	if !e.Link {
 		return parent.child(name, nil), nil
@@ -142,14 +142,14 @@ func (b *payload) open(ctx context.Context, right store.CanRead) (File, error) {
 	return b.c.a.Content(ctx, right, b.p)
 }
 
-// maxKeptXattrs is how many bytes of extended attributes a node keeps. Larger
-// ones are read again when they are asked for.
+// maxKeptXattrs is how many bytes of extended attributes a node keeps. Larger ones are
+// read when they are asked for.
 const maxKeptXattrs = 1024
 
 // xattrs are the extended attributes of a node.
 type xattrs struct {
 	small []Attribute
-	// large is set instead when they are too many bytes to be kept.
+	// large is set instead if the attributes are too large to be kept.
 	large *largeXattrs
 }
 
@@ -170,8 +170,8 @@ func (c *content) xattrsOf(e *pxar.Entry, w where) xattrs {
 	return xattrs{large: &largeXattrs{c, w}}
 }
 
-// Xattrs returns the extended attributes that are in memory, and whether those
-// are all; if not, [Node.ReadXattrs] has them.
+// Xattrs returns the extended attributes that are in memory, and whether these are all.
+// If not, [Node.ReadXattrs] returns all.
 func (n *Node) Xattrs() ([]Attribute, bool) {
 	return n.xattrs.small, n.xattrs.large == nil
 }
@@ -194,7 +194,7 @@ func (l *largeXattrs) read(ctx context.Context, right store.CanRead) (*pxar.Entr
 		return l.c.a.Root(ctx, right)
 	}
 	e, err := l.c.a.Lookup(ctx, right, l.w.up.dir, l.w.name)
-	if errors.Is(err, fs.ErrNotExist) { // it was there a moment ago, and nothing changes here
+	if errors.Is(err, fs.ErrNotExist) { // the entry existed before, and nothing changes here
 		return nil, fmt.Errorf("%s: entry has vanished from an archive", l.w.name)
 	}
 	return e, err

@@ -9,12 +9,11 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// File is the content of an open file. It holds nothing but memory: each read
-// takes a right.
+// File is the content of an open file. It only holds memory: each read takes a right.
 type File interface {
 	// Size returns the length of the content in bytes.
 	Size() int64
-	// ReadAt reads len(p) bytes from offset off, less only at the end, where
+	// ReadAt reads len(p) bytes from offset off. It reads less only at the end, where
 	// it returns [io.EOF].
 	ReadAt(ctx context.Context, right store.CanRead, p []byte, off int64) (int, error)
 }
@@ -22,9 +21,9 @@ type File interface {
 // Sparse is a File that knows its holes.
 type Sparse interface {
 	File
-	// NextData and NextHole return the first offset at or after off that lies
-	// in data, or in a hole. The end of the file is a hole; where no data
-	// follows, NextData returns the size.
+	// NextData and NextHole return the first offset at or after off that lies in data,
+	// or in a hole. The end of the file counts as a hole. If no data follows, NextData
+	// returns the size.
 	NextData(ctx context.Context, right store.CanRead, off int64) (int64, error)
 	NextHole(ctx context.Context, right store.CanRead, off int64) (int64, error)
 }

@@ -11,20 +11,19 @@ import (
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
 
-// folderListing is the children of a directory in an archive, in the order they
-// are stored, read one by one as they are asked for.
+// folderListing lists the children of a directory in an archive, in the order in which
+// they are stored. It reads each child when it is asked for.
 //
-// A child whose entry is not in memory is listed as the catalog has it, if that
-// agrees with the directory's table: to read the entry would be to decode the
-// chunk it lies in, most of which is content that nobody asked for. Whoever
-// looks the child up asks.
+// A child whose entry is not in memory is listed from the catalog, if that agrees with
+// the directory's table. Reading the entry would mean decoding its chunk, which
+// consists mostly of content that was not asked for. A lookup of the child reads it.
 type folderListing struct {
 	d *folder
 	n *Node
 	t *pxar.Table
 
 	names *store.Names // nil if the catalog is of no use
-	asked bool         // whether it is known what names is
+	asked bool         // whether names has been set
 }
 
 func (l *folderListing) Len() int { return l.t.Len() }
@@ -56,7 +55,7 @@ func (l *folderListing) ask(ctx context.Context, right store.CanRead) (err error
 	return err
 }
 
-// entry makes an entry of what was read of a child.
+// entry makes an entry of the result of reading a child.
 func (l *folderListing) entry(ctx context.Context, right store.CanRead, name string, e *pxar.Entry, err error) (Entry, error) {
 	if err == nil {
 		var n *Node
@@ -70,9 +69,9 @@ func (l *folderListing) entry(ctx context.Context, right store.CanRead, name str
 	return Entry{}, err
 }
 
-// named makes an entry of what the catalog says. The identity of a hard link is
-// that of another path, which only its entry tells; that of one that cannot be
-// read is of no use to anybody.
+// named makes an entry from the catalog. The identity of a hard link is that of another
+// path, which only its own entry tells. The identity of an unreadable child is not
+// needed.
 func (l *folderListing) named(ctx context.Context, right store.CanRead, i int) (Entry, error) {
 	name, kind := l.names.At(i)
 	out := Entry{Name: name, Type: typeOf(kind), ID: l.n.id.child(name, nil)}
@@ -89,7 +88,7 @@ func (l *folderListing) named(ctx context.Context, right store.CanRead, i int) (
 	return out, nil
 }
 
-// typeOf returns the S_IFMT bits of what the catalog lists.
+// typeOf returns the S_IFMT bits for a kind in the catalog.
 func typeOf(k catalog.Kind) uint32 {
 	switch k {
 	case catalog.Dir:

@@ -6,10 +6,10 @@ import (
 	"github.com/pbsfs/pbsfs/store"
 )
 
-// Hold begins the read operation of whoever keeps n open: it is counted, and the
-// snapshot that n lies in is locked against being removed until the reader is
-// released. Above the snapshots there is nothing to lock. The caller must Release
-// the reader; errors are those of [store.Lookup.Acquire] and [store.Reader.Lock].
+// Hold begins the read operation for a caller that keeps n open. The operation is
+// counted, and the snapshot of n is locked against removal until the reader is
+// released. Above the snapshots there is nothing to lock. The caller must Release the
+// reader; errors are those of [store.Lookup.Acquire] and [store.Reader.Lock].
 func Hold(ctx context.Context, ref *store.Lookup, n *Node) (*store.Reader, error) {
 	r, err := ref.Acquire(ctx)
 	if err != nil {

@@ -10,20 +10,20 @@ import (
 type Entry struct {
 	// Name is "" for an entry whose name cannot be shown; Err says why.
 	Name string
-	// Type is the S_IFMT bits, 0 when unknown. Without a Node, inside an
-	// archive, it is the catalog's word.
+	// Type is the S_IFMT bits, 0 when unknown. Inside an archive, without a Node, it
+	// comes from the catalog.
 	Type uint32
 	// ID is the identity of the object; the zero ID when unknown.
 	ID ID
-	// Node is the object itself, when it was read to make this entry.
+	// Node is the object itself, if it was read to make this entry.
 	Node *Node
-	// Err is what is wrong with the entry. Its listing is then not complete.
+	// Err says what is wrong with the entry. Its listing is then not complete.
 	Err error
 }
 
-// Listing is the children of a directory. The order is the same whenever the
-// directory has not changed, and each entry is found in O(1). A Listing is for one
-// user at a time.
+// Listing is the children of a directory. The order stays the same as long as the
+// directory has not changed, and each entry is found in O(1). A Listing must not be
+// used concurrently.
 type Listing interface {
 	// Len returns the number of entries, damaged ones included.
 	Len() int
@@ -35,7 +35,7 @@ type Listing interface {
 	Err() error
 }
 
-// names is a listing that is known whole.
+// names is a listing that is in memory as a whole.
 type names struct {
 	entries []Entry
 	err     error

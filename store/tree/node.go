@@ -19,8 +19,8 @@ import (
 // ID identifies an object of the tree.
 type ID [sha256.Size]byte
 
-// child returns the ID of what is called name below id. salt is what sets this
-// state of the name apart from others, if anything does.
+// child returns the ID of the object called name below id. salt tells this state of the
+// name from others, if there can be others.
 func (id ID) child(name string, salt []byte) ID {
 	h := sha256.New()
 	h.Write(id[:])
@@ -46,9 +46,9 @@ type Attr struct {
 	Nlink uint32
 	UID   uint32
 	GID   uint32
-	Rdev  uint32 // as the kernel's interface for FUSE has it
+	Rdev  uint32 // in the form of the kernel's FUSE interface
 	Size  int64
-	// Blocks is what the content takes, in units of 512 bytes.
+	// Blocks is the size of the content on disk, in units of 512 bytes.
 	Blocks int64
 	Mtime  Time
 }
@@ -63,7 +63,7 @@ type Node struct {
 	body   body
 }
 
-// body is what a node does beyond being described: a [directory], a [file], or
+// body is the behaviour of a node besides its description: a [directory], a [file], or
 // neither.
 type body any
 
@@ -87,7 +87,7 @@ func (n *Node) Attr() Attr { return n.attr }
 // Frozen reports whether the node, and all below it, will never change.
 func (n *Node) Frozen() bool { return n.frozen }
 
-// Target returns where a symbolic link leads, as stored.
+// Target returns the target of a symbolic link, as stored.
 func (n *Node) Target() string { return n.target }
 
 // Type returns the S_IFMT bits of the node.
@@ -96,8 +96,8 @@ func (n *Node) Type() uint32 { return n.attr.Mode & unix.S_IFMT }
 // IsDir reports whether the node is a directory.
 func (n *Node) IsDir() bool { return n.Type() == unix.S_IFDIR }
 
-// Counted reports whether an open directory handle of the node is an operation
-// of its own: those inside a snapshot are.
+// Counted reports whether an open directory handle of the node counts as an operation:
+// handles inside a snapshot do.
 func (n *Node) Counted() bool {
 	_, above := n.body.(aboveSnapshots)
 	return !above
@@ -109,8 +109,8 @@ type aboveSnapshots interface{ aboveSnapshots() }
 // inSnapshot is the body of nodes whose content lies in a snapshot.
 type inSnapshot interface{ snapshot() name.Snapshot }
 
-// Snapshot returns the snapshot that the node's content lies in, and whether
-// there is one: who keeps it open locks that.
+// Snapshot returns the snapshot in which the node's content lies, and whether there is
+// one. A caller that keeps the node open locks that snapshot.
 func (n *Node) Snapshot() (name.Snapshot, bool) {
 	b, ok := n.body.(inSnapshot)
 	if !ok {
@@ -119,7 +119,7 @@ func (n *Node) Snapshot() (name.Snapshot, bool) {
 	return b.snapshot(), true
 }
 
-// Lookup returns the child called name; [fs.ErrNotExist] when there is none.
+// Lookup returns the child called name; [fs.ErrNotExist] if there is none.
 func (n *Node) Lookup(ctx context.Context, right store.CanRead, name string) (*Node, error) {
 	d, ok := n.body.(directory)
 	if !ok {
@@ -128,8 +128,8 @@ func (n *Node) Lookup(ctx context.Context, right store.CanRead, name string) (*N
 	return d.lookup(ctx, right, n, name)
 }
 
-// List returns the children. What it returns is to be used with a right that
-// is held at that time; not necessarily this one.
+// List returns the children. The Listing must be used with a right that is held at that
+// time; it need not be this one.
 func (n *Node) List(ctx context.Context, right store.CanRead) (Listing, error) {
 	d, ok := n.body.(directory)
 	if !ok {
@@ -150,7 +150,7 @@ func (n *Node) Open(ctx context.Context, right store.CanRead) (File, error) {
 	return nil, fmt.Errorf("open: %w", fs.ErrInvalid)
 }
 
-// broken is a node that is there but cannot be entered or opened.
+// broken is a node that exists but cannot be entered or opened.
 type broken struct{ err error }
 
 func (b *broken) lookup(context.Context, store.CanRead, *Node, string) (*Node, error) {
@@ -167,8 +167,8 @@ func (n *Node) Broken() error {
 	return nil
 }
 
-// ofSnapshot reports whether err is the trouble of one snapshot, which its
-// nodes then show, and not one of the whole datastore or of this request.
+// ofSnapshot reports whether err concerns one snapshot, and not the whole datastore or
+// this request. The nodes of the snapshot then show the error.
 func ofSnapshot(err error) bool {
 	var own *store.Error
 	return errors.As(err, &own)
@@ -178,8 +178,8 @@ func ofSnapshot(err error) bool {
 // concurrent use.
 type Tree struct {
 	ref *store.Lookup
-	// items remembers the nodes of files of snapshots, whose attributes cost
-	// reading them.
+	// items caches the nodes of files of snapshots. To get the attributes of such a
+	// file, the file must be read.
 	items *lru.Cache[itemKey, *Node]
 }
 
@@ -204,12 +204,12 @@ func (t *Tree) Root() *Node {
 	return n
 }
 
-// dirMode is the mode of directories above the archives: everybody may pass,
-// as on the server's own disk, so that the permissions in an archive decide.
+// dirMode is the mode of directories above the archives. All users may pass, as on the
+// server's own disk, so the permissions in an archive decide.
 const dirMode = unix.S_IFDIR | 0o555
 
 // dirAttr makes the attributes of a directory of the datastore. One link means
-// "unknown" for a directory, which keeps find(1) from counting on it.
+// "unknown" for a directory, which keeps find(1) from relying on the number.
 func dirAttr(a store.Attr) Attr {
 	return Attr{Mode: dirMode, Nlink: 1, UID: a.UID, GID: a.GID, Mtime: stampOf(a)}
 }
@@ -224,10 +224,10 @@ func stampOf(a store.Attr) Time {
 // maxSymlinks is how many symbolic links Walk follows.
 const maxSymlinks = 40
 
-// Walk returns the node at path, which is what a user would type below the
-// mount point. Symbolic links on the way are followed where they stay inside
-// the tree, the last one with follow, or when a slash comes after it. What a
-// slash comes after must be a directory.
+// Walk returns the node at path, in the form in which a user types it below the mount
+// point. Symbolic links on the way are followed as long as they stay inside the tree.
+// The last one is followed with follow, or if a slash comes after it. A name before a
+// slash must be that of a directory.
 func (t *Tree) Walk(ctx context.Context, right store.CanRead, path string, follow bool) (*Node, error) {
 	slash := strings.HasSuffix(path, "/")
 	n, err := t.walk(ctx, right, path, follow || slash)

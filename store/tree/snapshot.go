@@ -13,11 +13,11 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// item is something a snapshot's directory shows.
+// item is an entry in a snapshot's directory.
 type item struct {
 	shown string
 	kind  itemKind
-	file  manifest.File // the stored file; zero for those without a line in the manifest
+	file  manifest.File // the stored file; zero for items without a line in the manifest
 	// payload is the other half of a split archive, zero without one.
 	payload manifest.File
 }
@@ -32,9 +32,9 @@ const (
 	pxarItem
 )
 
-// itemsOf returns what the snapshot's directory shows, by name. Names are those
-// the official client has; where two stored files would have one, each keeps
-// its stored name.
+// itemsOf returns the entries of the snapshot's directory, sorted by name. Names are
+// those of the official client. If two stored files would have the same name, each
+// keeps its stored name.
 func itemsOf(s *store.Snapshot) []item {
 	out := []item{{shown: name.Manifest.Stem(), kind: manifestItem}}
 	if s.HasClientLog() {
@@ -56,8 +56,8 @@ func itemsOf(s *store.Snapshot) []item {
 	return out
 }
 
-// keepStored gives items that would share a name their stored names, and reports
-// whether there were any: a stored name may be one that another item shows.
+// keepStored gives items that would share a name their stored names. It reports whether
+// there were any, because a stored name may be the name of another item.
 func keepStored(items []item) (changed bool) {
 	count := make(map[string]int, len(items))
 	for _, it := range items {
@@ -71,8 +71,8 @@ func keepStored(items []item) (changed bool) {
 	return changed
 }
 
-// itemOf returns how a stored file is shown; not at all if it is the payload
-// half of an archive whose metadata half is there.
+// itemOf returns the entry for a stored file. There is none for the payload half of an
+// archive whose metadata half exists.
 func itemOf(m *manifest.Manifest, f manifest.File) (item, bool) {
 	it := item{shown: f.Name.Stem(), kind: streamItem, file: f}
 	if f.Name.Format() == name.Blob {
@@ -98,14 +98,13 @@ func itemOf(m *manifest.Manifest, f manifest.File) (item, bool) {
 // renamable reports whether the item may be shown by its stored name instead.
 func (it item) renamable() bool { return it.kind != manifestItem && it.kind != logItem }
 
-// salt sets apart two states of an item under one name. Only what is frozen
-// needs it.
+// salt tells two states of an item under one name apart. Only frozen items need it.
 func (it item) salt() []byte {
 	switch {
 	case it.kind != pxarItem && it.kind != streamItem:
 		return nil
 	case it.payload != manifest.File{}:
-		// The metadata is the same when only contents have changed.
+		// The metadata stays the same if only contents have changed.
 		return slices.Concat(it.file.Csum[:], it.payload.Csum[:])
 	}
 	return it.file.Csum[:]
@@ -119,8 +118,8 @@ func (it item) fileType() uint32 {
 	return unix.S_IFREG
 }
 
-// snapshot is the directory of a snapshot. The kernel may know many: what their
-// manifests say is not kept here.
+// snapshot is the directory of a snapshot. The kernel may know many of them, so their
+// manifests are not kept here.
 type snapshot struct {
 	t *Tree
 	s name.Snapshot
@@ -132,8 +131,8 @@ type loaded struct {
 	s *store.Snapshot
 }
 
-// snapshotNode returns the directory of s. One whose manifest is damaged is
-// there, but cannot be entered.
+// snapshotNode returns the directory of s. If the manifest is damaged, the directory
+// exists but cannot be entered.
 func (t *Tree) snapshotNode(ctx context.Context, right store.CanRead, parent *Node, s name.Snapshot) (*Node, error) {
 	n := &Node{id: parent.id.child(s.Time().String(), nil), attr: dirAttr(t.ref.Base())}
 	n.attr.Mtime = Time{Sec: s.Time().Unix()}
@@ -149,7 +148,7 @@ func (t *Tree) snapshotNode(ctx context.Context, right store.CanRead, parent *No
 	return n, nil
 }
 
-// snapshotXattrs returns what a manifest says that has no file of its own.
+// snapshotXattrs returns those parts of a manifest that have no file of their own.
 func snapshotXattrs(s *store.Snapshot) xattrs {
 	m := s.Manifest()
 	var x xattrs
@@ -178,11 +177,11 @@ func snapshotXattrs(s *store.Snapshot) xattrs {
 	return x
 }
 
-// maxText is how long an extended attribute can be on Linux, in bytes. All of the
-// notes is in index.json.
+// maxText is the longest extended attribute on Linux, in bytes. The complete notes are
+// in index.json.
 const maxText = 64 << 10
 
-// cutText cuts a text that is too long to be an attribute, between characters.
+// cutText shortens a text that is too long for an attribute, between two characters.
 func cutText(s string) string {
 	if len(s) <= maxText {
 		return s
@@ -194,8 +193,8 @@ func cutText(s string) string {
 	return s[:n]
 }
 
-// now returns the snapshot as it is now: its manifest may have been replaced, or
-// a key for it been added, while somebody stayed in its directory.
+// now returns the present state of the snapshot: since its directory was looked up, its
+// manifest may have been replaced, or a key for it added.
 func (b *snapshot) now(ctx context.Context, right store.CanRead) (*loaded, error) {
 	s, err := store.LoadSnapshot(ctx, right, b.s)
 	if err != nil {
@@ -219,8 +218,7 @@ func (b *snapshot) list(ctx context.Context, right store.CanRead, n *Node) (List
 	return l, nil
 }
 
-// itemKey finds the node of an item again as long as its snapshot has not
-// changed.
+// itemKey identifies the node of an item as long as its snapshot has not changed.
 type itemKey struct {
 	snap *store.Snapshot
 	name string
@@ -254,7 +252,7 @@ func (b *snapshot) lookup(ctx context.Context, right store.CanRead, n *Node, s s
 func (d *loaded) fill(ctx context.Context, right store.CanRead, n *Node, it item) error {
 	base := d.t.ref.Base()
 	n.attr = Attr{
-		// Whoever may read the chunks may read what is made of them.
+		// A user that may read the chunks may read the files in them.
 		Mode: unix.S_IFREG | 0o440, Nlink: 1, UID: base.UID, GID: base.GID,
 		Size: it.file.Size, Blocks: blocks(it.file.Size),
 		Mtime: Time{Sec: d.s.Name().Time().Unix()},
@@ -285,8 +283,8 @@ func (n *Node) setSize(size int64) {
 	n.attr.Size, n.attr.Blocks = size, blocks(size)
 }
 
-// sized sets the size of n from its decoded content. When that cannot be had,
-// n keeps the size it has and is broken.
+// sized sets the size of n to that of its decoded content. If the content cannot be
+// decoded, n keeps its size and is broken.
 func (n *Node) sized(content []byte, err error) error {
 	switch {
 	case err == nil:
@@ -330,14 +328,14 @@ func (d *loaded) fillArchive(ctx context.Context, right store.CanRead, n *Node, 
 	return nil
 }
 
-// decodedManifest is index.json.
+// decodedManifest is the file index.json.
 type decodedManifest struct{ s *store.Snapshot }
 
 func (b *decodedManifest) open(context.Context, store.CanRead) (File, error) {
 	return bytesFile(b.s.Manifest().Raw), nil
 }
 
-// clientLog is client.log.
+// clientLog is the file client.log.
 type clientLog struct{ s *store.Snapshot }
 
 func (b *clientLog) open(ctx context.Context, right store.CanRead) (File, error) {

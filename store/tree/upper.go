@@ -11,10 +11,10 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// The levels above the snapshots. Each is looked up on disk whenever it is
+// These are the levels above the snapshots. Each is looked up on disk whenever it is
 // asked for.
 
-// nsName is the directory that holds the child namespaces, as on disk.
+// nsName is the directory with the child namespaces, as on disk.
 const nsName = "ns"
 
 // latestName is the link to the newest finished snapshot of a group.
@@ -31,8 +31,7 @@ func (d *namespaces) aboveSnapshots() {}
 func (d *backupType) aboveSnapshots() {}
 func (d *group) aboveSnapshots()      {}
 
-// dirNode makes the node of a directory on disk; [fs.ErrNotExist] when it is
-// not there.
+// dirNode makes the node of a directory on disk; [fs.ErrNotExist] if there is none.
 func dirNode(ctx context.Context, right store.CanRead, parent *Node, name, dir string, b body) (*Node, error) {
 	attr, err := store.Stat(ctx, right, dir)
 	if err != nil {
@@ -159,8 +158,8 @@ func (d *group) latest(ctx context.Context, right store.CanRead, n *Node) (*Node
 	target := snap.Time().String()
 	base := d.t.ref.Base()
 	return &Node{
-		// The kernel remembers where a link leads as long as it knows the
-		// inode: one that leads elsewhere is another.
+		// The kernel caches the target of a link as long as it knows the inode, so a
+		// link with another target is another object.
 		id: n.id.child(latestName, []byte(target)),
 		attr: Attr{
 			Mode: unix.S_IFLNK | 0o777, Nlink: 1, UID: base.UID, GID: base.GID,

@@ -8,35 +8,35 @@ import (
 	"github.com/pbsfs/pbsfs/store/internal/lru"
 )
 
-// Archive is what an archive is found by: the checksum of its index.
+// Archive identifies an archive by the checksum of its index.
 type Archive [32]byte
 
-// key names a piece: the number of a chunk in an archive.
+// key identifies a piece by the number of a chunk in an archive.
 type key struct {
 	archive Archive
 	chunk   int
 }
 
 const (
-	// minPause is how long what was found waits for more of it to be written
-	// with, and pauses how many times as long as writing took, if that is more:
-	// a file is written whole.
+	// A file is written whole. So a new piece waits for others to be written with it:
+	// for minPause, or for pauses times as long as the last writing took, whichever is
+	// longer.
 	minPause = time.Second
 	pauses   = 20
-	// maxPending bounds what waits to be written, in bytes: what comes then is
-	// not written.
+	// maxPending bounds the bytes that wait to be written. Pieces beyond it are not
+	// written.
 	maxPending = 16 << 20
 )
 
-// Options say where a cache is and how much it keeps.
+// Options say where a cache keeps its files, and how much it keeps.
 type Options struct {
-	// Memory bounds what is kept in memory, in bytes.
+	// Memory bounds the memory of the cache, in bytes.
 	Memory int64
 	// Dir is the directory of the files; there are none if it is "".
 	Dir string
-	// Disk bounds the files, in bytes.
+	// Disk bounds the size of the files, in bytes.
 	Disk int64
-	// Log gets what goes wrong with the files, which nobody else needs to know.
+	// Log gets errors about the files, which do not concern any caller.
 	Log *slog.Logger
 }
 
@@ -57,7 +57,7 @@ type Cache struct {
 	closed  bool
 }
 
-// knownFiles is how many files are known at a time, by what is in them.
+// knownFiles is how many files' records are known at a time.
 const knownFiles = 64
 
 // New returns a cache. The caller must Close it.
@@ -70,7 +70,7 @@ func New(opts Options) *Cache {
 	}
 }
 
-// Piece returns what is known of a chunk, nil if nothing.
+// Piece returns what is known of a chunk, nil if there is nothing.
 func (c *Cache) Piece(a Archive, chunk int) *Piece {
 	k := key{a, chunk}
 	if p, ok := c.pieces.Get(k); ok {
@@ -88,8 +88,8 @@ func (c *Cache) Piece(a Archive, chunk int) *Piece {
 	return p
 }
 
-// PutPiece remembers a piece, in place of another one of that chunk; also in a
-// file, if write is set.
+// PutPiece stores a piece, in place of an earlier one of that chunk. If write is set,
+// it is stored in a file as well.
 func (c *Cache) PutPiece(a Archive, chunk int, p *Piece, write bool) {
 	c.pieces.Put(key{a, chunk}, p, p.weight())
 	if write {
@@ -97,15 +97,15 @@ func (c *Cache) PutPiece(a Archive, chunk int, p *Piece, write bool) {
 	}
 }
 
-// Note returns what was remembered of an archive besides pieces, nil if nothing.
+// Note returns what PutNote stored about an archive, nil if there is nothing.
 func (c *Cache) Note(a Archive) []byte { return c.load(a, kindNote, 0) }
 
-// PutNote remembers something about an archive besides pieces, in a file only.
+// PutNote stores data about an archive besides pieces, in a file only.
 func (c *Cache) PutNote(a Archive, note []byte) {
 	c.write(a, record{kind: kindNote, body: func() []byte { return note }}, int64(len(note)))
 }
 
-// write has a record written soon.
+// write makes sure that a record is written soon.
 func (c *Cache) write(a Archive, r record, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,7 +119,7 @@ func (c *Cache) write(a Archive, r record, size int64) {
 	}
 }
 
-// flush writes what is pending.
+// flush writes the pending records.
 func (c *Cache) flush() {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -133,7 +133,7 @@ func (c *Cache) flush() {
 			c.opts.Log.Debug("metadata is not kept on disk", "directory", c.opts.Dir, "error", err)
 			continue
 		}
-		c.files.Drop() // they are to be looked at anew
+		c.files.Drop() // they must be scanned anew
 	}
 	if len(pending) > 0 {
 		c.shrink()
@@ -143,7 +143,7 @@ func (c *Cache) flush() {
 	c.pause = pauses * time.Since(start)
 }
 
-// Close writes what is pending. What is put later is not written.
+// Close writes the pending records. Records that are put later are not written.
 func (c *Cache) Close() {
 	c.mu.Lock()
 	c.closed = true

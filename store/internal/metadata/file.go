@@ -18,8 +18,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// A file is a header, magic number and the archive's checksum, and records: kind,
-// number, length of the body and checksum, then the body, compressed. Of two
+// A file is a header (magic number and the archive's checksum) and records. A record is
+// its kind, its number, the length of its body, a checksum, and the compressed body. Of
+// two records of one kind and number the later one counts.
 // records of one kind and number the later one counts.
 const (
 	magic        = "pbsfsmd1"
@@ -30,12 +31,12 @@ const (
 	kindPiece = 1
 	kindNote  = 2
 
-	// maxBody is the most a record's body may be, compressed or not. A piece of
-	// a chunk of nothing but metadata is less.
+	// maxBody bounds the body of a record, compressed or not. A piece of a chunk with
+	// nothing but metadata is smaller.
 	maxBody = 64 << 20
 )
 
-// record is one to be written. body is called when it is.
+// record is a record to be written. body is called at that time.
 type record struct {
 	kind, number uint64
 	body         func() []byte
@@ -43,7 +44,7 @@ type record struct {
 
 type recordKey struct{ kind, number uint64 }
 
-// file is where the records of a file are. The zero file has none.
+// file says where the records of a file are. The zero file has no records.
 type file struct {
 	records map[recordKey]place
 }
@@ -57,7 +58,7 @@ func (c *Cache) path(a Archive) string {
 	return filepath.Join(c.opts.Dir, hex.EncodeToString(a[:])+suffix)
 }
 
-// load returns the body of a record, nil if it is not there or damaged.
+// load returns the body of a record, nil if it is missing or damaged.
 func (c *Cache) load(a Archive, kind, number uint64) []byte {
 	if c.opts.Dir == "" {
 		return nil
@@ -137,11 +138,11 @@ func (c *Cache) scan(a Archive) *file {
 		off += recordHeader + int64(n)
 	}
 	now := time.Now()
-	_ = os.Chtimes(r.Name(), now, now) // used just now, for shrink
+	_ = os.Chtimes(r.Name(), now, now) // marks the file as used now, for shrink
 	return f
 }
 
-// save writes the records of an archive, with those that its file has already.
+// save writes the records of an archive, together with those that its file has already.
 func (c *Cache) save(a Archive, records []record) error {
 	if err := os.MkdirAll(c.opts.Dir, 0o700); err != nil {
 		return err
@@ -190,7 +191,7 @@ func (c *Cache) fill(w io.Writer, a Archive, records []record) error {
 	return nil
 }
 
-// copyOld copies the records of an archive's file that are not replaced.
+// copyOld copies those records of an archive's file that are not replaced.
 func (c *Cache) copyOld(w io.Writer, a Archive, replaced map[recordKey]int) error {
 	old := c.scan(a)
 	r, err := os.Open(c.path(a))
@@ -212,8 +213,8 @@ func (c *Cache) copyOld(w io.Writer, a Archive, replaced map[recordKey]int) erro
 	return nil
 }
 
-// shrink removes the files that were used longest ago, as long as there are too
-// many bytes of them, and what was left half written.
+// shrink removes the files that were used longest ago until the rest is small enough,
+// and also files that were left half written.
 func (c *Cache) shrink() {
 	entries, err := os.ReadDir(c.opts.Dir)
 	if err != nil {

@@ -8,30 +8,30 @@ import (
 	"github.com/pbsfs/pbsfs/store/corrupt"
 )
 
-// maxPart is the longest part of an archive that a piece is of: a chunk.
+// maxPart is the longest part of an archive in one piece: a chunk.
 const maxPart = 16 << 20
 
-// Piece is the bytes of an archive from From to To, as far as they are not
-// content. It is immutable once it is in a cache.
+// Piece holds the bytes of an archive from From to To, except content. It is immutable
+// once it is in a cache.
 type Piece struct {
 	From, To int64
 	parts    []part
 	data     []byte // of all parts
 }
 
-// part is bytes that follow one another in the archive.
+// part is a run of consecutive bytes of the archive.
 type part struct {
 	pos uint32 // from Piece.From
 	at  uint32 // in Piece.data
 }
 
-// Ranges are positions in an archive, in order.
+// Ranges are ranges of positions in an archive, in order.
 type Ranges struct {
 	spans [][2]int64
 	size  int64
 }
 
-// Add adds the bytes from begin to end, which must lie behind all others.
+// Add adds the bytes from begin to end, which must lie after all others.
 func (r *Ranges) Add(begin, end int64) {
 	if begin >= end {
 		return
@@ -44,8 +44,8 @@ func (r *Ranges) Add(begin, end int64) {
 	r.spans = append(r.spans, [2]int64{begin, end})
 }
 
-// NewPiece returns a piece that ends where b does, with those bytes of it that r
-// has. b begins at position from, and is copied.
+// NewPiece returns a piece with those bytes of b that are in r. The piece ends where b
+// does. b begins at position from, and is copied.
 func NewPiece(from int64, b []byte, r Ranges) *Piece {
 	p := &Piece{From: from, To: from + int64(len(b)), parts: make([]part, 0, len(r.spans)), data: make([]byte, 0, r.size)}
 	for _, s := range r.spans {
@@ -58,7 +58,8 @@ func NewPiece(from int64, b []byte, r Ranges) *Piece {
 // Size returns how many bytes of the archive the piece has.
 func (p *Piece) Size() int { return len(p.data) }
 
-// ReadAt copies what is known from pos on, without a gap, and returns how much.
+// ReadAt copies the known bytes from pos on, up to the first gap. It returns their
+// number.
 func (p *Piece) ReadAt(b []byte, pos int64) int {
 	if pos < p.From || pos >= p.To {
 		return 0
@@ -87,10 +88,10 @@ func (p *Piece) weight() int64 {
 	return int64(unsafe.Sizeof(*p)) + int64(cap(p.data)) + int64(cap(p.parts))*int64(unsafe.Sizeof(part{}))
 }
 
-// pieceHeader is the length of what comes before the parts of an encoded piece.
+// pieceHeader is the length of an encoded piece before its parts.
 const pieceHeader = 20
 
-// encode returns the piece as bytes: From, To, number of parts, the parts, data.
+// encode encodes the piece: From, To, number of parts, the parts, data.
 func (p *Piece) encode() []byte {
 	b := make([]byte, 0, pieceHeader+8*len(p.parts)+len(p.data))
 	b = binary.LittleEndian.AppendUint64(b, uint64(p.From))
