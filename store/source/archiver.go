@@ -10,7 +10,7 @@ import (
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
 
-// archiver writes what it visits to an archive and lists it in a catalog.
+// archiver writes the entries that it visits to an archive and lists them in a catalog.
 type archiver struct {
 	*walker
 	begin beginner
@@ -45,8 +45,8 @@ func (a *archiver) leave() error {
 	return a.list.end()
 }
 
-// stored looks at what the encoder says of an entry. What it refuses is left
-// out.
+// stored handles the encoder's answer to an entry. An entry that the encoder refuses is
+// left out.
 func (a *archiver) stored(name string, err error) (ok bool, _ error) {
 	if errors.Is(err, pxar.ErrEntry) {
 		a.warn(name, incomplete("left out: %w", err))
@@ -55,7 +55,7 @@ func (a *archiver) stored(name string, err error) (ok bool, _ error) {
 	return err == nil, err
 }
 
-// listed looks at what the catalog says of an entry.
+// listed handles the catalog's answer to an entry.
 func (a *archiver) listed(name string, err error) error {
 	if errors.Is(err, catalog.ErrEntry) {
 		a.warn(name, fmt.Errorf("not in the catalog: %w", err))
@@ -91,7 +91,7 @@ func (a *archiver) leaf(dir int, name string, st *unix.Stat_t) error {
 	return a.special(name, fd, now)
 }
 
-// look describes what was opened, which must be of the type it had before.
+// look describes an opened entry, which must still be of the type that it had before.
 func (a *archiver) look(fd int, want uint32) (*unix.Stat_t, error) {
 	st, err := fstat(fd)
 	if err != nil {
@@ -103,7 +103,7 @@ func (a *archiver) look(fd int, want uint32) (*unix.Stat_t, error) {
 	return st, nil
 }
 
-// special adds what is neither a file nor a directory.
+// special adds an entry that is neither a file nor a directory.
 func (a *archiver) special(name string, fd int, st *unix.Stat_t) error {
 	m := a.metadata(name, fd, st, false)
 	switch typeOf(st) {
@@ -132,7 +132,7 @@ func deviceOf(st *unix.Stat_t) pxar.Device {
 	return pxar.Device{Major: unix.Major(dev), Minor: unix.Minor(dev)}
 }
 
-// readlink returns the target of the symbolic link that fd is.
+// readlink returns the target of the symbolic link fd.
 func readlink(fd int) (string, error) {
 	for size := 4096 + 1; ; size *= 2 {
 		buf := make([]byte, size)

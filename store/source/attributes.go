@@ -8,15 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attributes reads the extended attributes of something that is open.
+// attributes reads the extended attributes of an open file.
 type attributes struct {
 	list func(dest []byte) (int, error)
 	get  func(name string, dest []byte) (int, error)
 }
 
-// newAttributes returns the attributes of what fd is. A descriptor that was
-// opened with O_PATH cannot be asked; the path that the kernel has for it leads
-// to the same thing, also if that is a symbolic link.
+// newAttributes returns the attributes of fd. A descriptor that was opened with O_PATH
+// cannot be asked, but the kernel's path for it leads to the same file, even if that is
+// a symbolic link.
 func newAttributes(fd int, readable bool) attributes {
 	if readable {
 		return attributes{
@@ -31,7 +31,7 @@ func newAttributes(fd int, readable bool) attributes {
 	}
 }
 
-// names returns the names of all attributes, none where there can be none.
+// names returns the names of all attributes, none if the file can have none.
 func (x attributes) names() ([]string, error) {
 	b, err := fetch(x.list)
 	if err != nil && unsupported(err) {
@@ -50,13 +50,13 @@ func (x attributes) value(name string) ([]byte, error) {
 	return fetch(func(dest []byte) (int, error) { return x.get(name, dest) })
 }
 
-// maxTries is how often something is asked again that is longer each time.
+// maxTries bounds how often a value is asked for that is longer each time.
 const maxTries = 100
 
-// fetch calls a function that needs a buffer of a size that it tells when it
-// has none. That can have changed by the next call.
+// fetch calls a function that needs a buffer. Without a buffer, the function returns
+// the size that it needs; the size may have changed by the next call.
 func fetch(call func(dest []byte) (int, error)) ([]byte, error) {
-	var guess [256]byte // enough most of the time
+	var guess [256]byte // large enough most of the time
 	n, err := call(guess[:])
 	if err == nil {
 		return append([]byte{}, guess[:n]...), nil

@@ -7,17 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the fields of a directory entry lie, as getdents64(2) delivers it, in
-// the machine's byte order.
+// The offsets of the fields of a directory entry, as getdents64(2) returns it, in the
+// machine's byte order.
 const (
 	direntLength = 16 // of the entry, 16 bits
 	direntName   = 19 // ended by NUL
 )
 
-// appendNames appends the names in what getdents64(2) delivered, without those
-// of the directory itself and the one above. Unlike the parsers of most
-// libraries it believes entries whose inode number is 0: some file systems in user
-// space have no numbers, and the kernel delivers no entry that does not exist.
+// appendNames appends the names in a result of getdents64(2), except those of the
+// directory itself and its parent. Unlike the parsers of most libraries it accepts
+// entries with the inode number 0: some file systems in user space have no numbers, and
+// the kernel returns no entry that does not exist.
 func appendNames(names []string, buf []byte) []string {
 	for len(buf) >= direntName {
 		n := int(binary.NativeEndian.Uint16(buf[direntLength:]))
@@ -33,7 +33,7 @@ func appendNames(names []string, buf []byte) []string {
 	return names
 }
 
-// readNames reads some of the names in a directory. There are no more when n is 0.
+// readNames reads some of the names in a directory. If n is 0, there are no more.
 func readNames(fd int, buf []byte, names []string) (more []string, n int, err error) {
 	n, err = retry(func() (int, error) { return unix.ReadDirent(fd, buf) })
 	if n > 0 {

@@ -19,7 +19,7 @@ func (a *archiver) file(dir int, name string, st *unix.Stat_t) error {
 		if !errors.Is(err, pxar.ErrEntry) {
 			return a.added(name, err, catalog.HardLink)
 		}
-		// What is too far up for a link is a file of its own.
+		// A file that is too far back in the archive for a link is stored anew.
 	}
 	fd, err := openLeased(a.ctx, dir, name)
 	if err != nil {
@@ -37,7 +37,7 @@ func (a *archiver) file(dir int, name string, st *unix.Stat_t) error {
 	return a.content(name, fd, st)
 }
 
-// content adds a regular file that is open.
+// content adds an open regular file.
 func (a *archiver) content(name string, fd int, st *unix.Stat_t) error {
 	r := newContent(a.ctx, fd, st, a.progress)
 	stored, err := a.enc.AddFile(name, a.metadata(name, fd, st, true), st.Size, r)
@@ -52,8 +52,7 @@ func (a *archiver) content(name string, fd int, st *unix.Stat_t) error {
 	}))
 }
 
-// difference says how a file that was stored differs from what it was when it
-// was opened.
+// difference says how a stored file differs from the file that was opened.
 func (a *archiver) difference(fd int, before *unix.Stat_t, stored *pxar.Stored) error {
 	switch {
 	case stored.Cause != nil:
@@ -73,24 +72,24 @@ func (a *archiver) difference(fd int, before *unix.Stat_t, stored *pxar.Stored) 
 	return nil
 }
 
-// content reads a regular file. It does not read what is in no blocks.
+// content reads a regular file. It does not read holes.
 type content struct {
 	ctx      context.Context
 	fd       int
 	pos      int64
 	progress func(files, bytes int64)
 	sparse   bool
-	data     int64 // of a sparse file: where there is data next
-	hole     int64 // and where that ends
+	data     int64 // in a sparse file: where the next data begin
+	hole     int64 // and where they end
 }
 
-// readahead is the size from which on it pays to tell the kernel that a file is
-// read from end to end.
+// readahead is the size from which it pays to tell the kernel that a file is read from
+// beginning to end.
 const readahead = 1 << 20
 
 func newContent(ctx context.Context, fd int, st *unix.Stat_t, progress func(files, bytes int64)) *content {
 	if st.Size >= readahead {
-		_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // advice
+		_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // this is only advice
 	}
 	return &content{ctx: ctx, fd: fd, progress: progress, sparse: st.Size >= readahead && st.Blocks*512 < st.Size}
 }
@@ -116,8 +115,8 @@ func (c *content) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// skip fills p with zeros as far as the hole at the position reaches, or
-// returns how much of p there is data for.
+// skip fills p with zeros as far as the hole at the present position extends. If there
+// is no hole, it returns the part of p for which there is data.
 func (c *content) skip(p []byte) (data []byte, zeros int) {
 	if c.pos >= c.hole && !c.find() {
 		return p, 0
@@ -130,7 +129,7 @@ func (c *content) skip(p []byte) (data []byte, zeros int) {
 	return p[:min(int64(len(p)), c.hole-c.pos)], 0
 }
 
-// find finds the next data behind the position. If it cannot, the rest is read.
+// find finds the next data after the position. If it cannot, the whole rest is read.
 func (c *content) find() bool {
 	var err error
 	if c.data, err = unix.Seek(c.fd, c.pos, unix.SEEK_DATA); err == nil {

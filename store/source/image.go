@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Image is a file or block device that is to be stored as a disk image.
+// Image is a file or block device that is stored as a disk image.
 type Image struct {
 	f    *os.File
 	size int64
 }
 
-// ErrEmpty is an image without a byte, of which no index can be made.
+// ErrEmpty says that an image is empty. No index can be made of it.
 var ErrEmpty = errors.New("empty: there is nothing to store")
 
-// OpenImage opens the regular file or block device at path. Links are followed.
-// The caller must Close it.
+// OpenImage opens the regular file or block device at path. It follows links. The
+// caller must Close the image.
 func OpenImage(ctx context.Context, path string) (*Image, error) {
 	f, err := OpenFile(ctx, path)
 	if err != nil {
@@ -58,9 +58,8 @@ func (i *Image) Size() int64 { return i.size }
 // ReadAt implements [io.ReaderAt].
 func (i *Image) ReadAt(p []byte, off int64) (int, error) { return i.f.ReadAt(p, off) }
 
-// NextData returns where the next data begin, at off or behind; where the file
-// or its file system knows of no holes that is off itself, and behind the last
-// data the size.
+// NextData returns the first offset at or after off with data. If no holes are known,
+// that is off itself. After the last data it is the size.
 func (i *Image) NextData(off int64) (int64, error) {
 	at, err := unix.Seek(int(i.f.Fd()), off, unix.SEEK_DATA)
 	switch {

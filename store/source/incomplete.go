@@ -5,12 +5,12 @@ import (
 	"fmt"
 )
 
-// ErrIncomplete matches a warning about something that is there, and is not in
-// the archive, or without some of what belongs to it.
+// ErrIncomplete matches a warning about a file that exists and is not in the archive,
+// or not with everything that belongs to it.
 var ErrIncomplete = errors.New("not stored whole")
 
-// incompleteError is an error that matches [ErrIncomplete] and does not say so:
-// its text says what is missing.
+// incompleteError is an error that matches [ErrIncomplete]. Its text does not contain
+// that of ErrIncomplete, but says what is missing.
 type incompleteError struct{ error }
 
 func (e incompleteError) Unwrap() error        { return e.error }

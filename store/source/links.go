@@ -2,8 +2,7 @@ package source
 
 import "golang.org/x/sys/unix"
 
-// links remembers regular files with several names until all of them have been
-// seen.
+// links remembers each regular file with several names until all its names were seen.
 type links[T any] map[identity]linked[T]
 
 type linked[T any] struct {
@@ -19,9 +18,9 @@ func (l links[T]) put(st *unix.Stat_t, value T) {
 	}
 }
 
-// take returns what was put for the same file under another name. A file that
-// was changed since is another one: its number may have been given to a new
-// one.
+// take returns the value that was put for the same file under another name. A file that
+// was changed since counts as another file, because its inode number may have been
+// given to a new file.
 func (l links[T]) take(st *unix.Stat_t) (value T, ok bool) {
 	if st.Nlink < 2 {
 		return value, false
@@ -38,7 +37,7 @@ func (l links[T]) take(st *unix.Stat_t) (value T, ok bool) {
 	return f.value, true
 }
 
-// counter counts what it visits.
+// counter counts the entries that it visits.
 type counter struct {
 	files, bytes int64
 	seen         links[struct{}]

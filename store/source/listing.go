@@ -6,12 +6,12 @@ import (
 	"github.com/pbsfs/pbsfs/store/catalog"
 )
 
-// listing is the part of a catalog that one archive has. Without an encoder it
-// is none. What the catalog cannot have is left out, a directory with all that
-// is in it: the archive has it all the same.
+// listing is one archive's part of a catalog. Without an encoder nothing is listed.
+// Entries that a catalog cannot hold are left out, a directory with everything in it;
+// the archive has them all the same.
 type listing struct {
 	enc     *catalog.Encoder
-	skipped int // directories that are open and not listed
+	skipped int // open directories that are not listed
 }
 
 func (l *listing) start(name string) error {

@@ -9,9 +9,9 @@ import (
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
 
-// metadata returns what is stored of what fd is besides its content. What
-// cannot be read is left out with a warning. With readable false, fd was opened
-// with O_PATH.
+// metadata returns everything that is stored of fd except its content. Parts that
+// cannot be read are left out with a warning. With readable false, fd was opened with
+// O_PATH.
 func (a *archiver) metadata(name string, fd int, st *unix.Stat_t, readable bool) *pxar.Metadata {
 	m := &pxar.Metadata{
 		Mode: st.Mode, UID: st.Uid, GID: st.Gid,
@@ -19,7 +19,7 @@ func (a *archiver) metadata(name string, fd int, st *unix.Stat_t, readable bool)
 	}
 	a.attributes(name, m, newAttributes(fd, readable))
 	if !readable {
-		return m // flags need a descriptor that can be read from
+		return m // flags need a readable descriptor
 	}
 	a.warn(name, a.flags(m, fd, st))
 	a.warn(name, project(m, fd))
@@ -75,15 +75,15 @@ func (a *archiver) flags(m *pxar.Metadata, fd int, st *unix.Stat_t) error {
 	return nil
 }
 
-// Requests that golang.org/x/sys does not have. How they say that they read is
-// different from machine to machine, and the same as in FS_IOC_GETFLAGS.
+// These requests are missing in golang.org/x/sys. Their bits for the direction differ
+// from machine to machine, as in FS_IOC_GETFLAGS.
 const (
 	ioctlReads       = unix.FS_IOC_GETFLAGS & 0xe0000000
 	fatGetAttributes = ioctlReads | 4<<16 | 'r'<<8 | 0x10
 	fsGetXattr       = ioctlReads | unsafe.Sizeof(fsxattr{})<<16 | 'X'<<8 | 31
 )
 
-// fsxattr is what FS_IOC_FSGETXATTR answers.
+// fsxattr is the answer of FS_IOC_FSGETXATTR.
 type fsxattr struct {
 	flags, extentSize, extents, project, cowExtentSize uint32
 	_                                                  [8]byte
@@ -108,7 +108,8 @@ func project(m *pxar.Metadata, fd int) error {
 	return nil
 }
 
-// unsupported reports whether a file system says that it has no such thing.
+// unsupported reports whether the error means that a file system has no such
+// attributes.
 func unsupported(err error) bool {
 	for _, e := range []error{unix.ENOTTY, unix.EOPNOTSUPP, unix.ENOSYS, unix.EINVAL} {
 		if errors.Is(err, e) {

@@ -11,21 +11,21 @@ import (
 	"github.com/pbsfs/pbsfs/store/internal/lease"
 )
 
-// How a name is opened. O_NONBLOCK keeps a fifo that took a file's place from
-// blocking us; access times stay where the kernel lets us.
+// The flags with which names are opened. O_NONBLOCK keeps a fifo in the place of a file
+// from blocking us. Access times do not change if the kernel permits that.
 const (
 	openFile = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
 	openDir  = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_DIRECTORY | unix.O_CLOEXEC
 	openPath = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC // to be looked at, not read
 )
 
-// openLeased is openAt for a file that somebody may have a lease on.
+// openLeased is openAt for a file on which another process may have a lease.
 func openLeased(ctx context.Context, dir int, name string) (int, error) {
 	return lease.Open(ctx, func() (int, error) { return openAt(dir, name, openFile) })
 }
 
-// OpenFile opens what path leads to for reading. A fifo does not block it, and a
-// lease that somebody has on a file is waited for. The caller must close it.
+// OpenFile opens the file at path for reading. A fifo does not block it, and it waits
+// for a lease that another process has on the file. The caller must close it.
 func OpenFile(ctx context.Context, path string) (*os.File, error) {
 	fd, err := lease.Open(ctx, func() (int, error) {
 		return retry(func() (int, error) {
@@ -47,13 +47,13 @@ func openAt(dir int, name string, flags int) (int, error) {
 		return open(flags)
 	}
 	fd, err := open(flags | unix.O_NOATIME)
-	if errors.Is(err, unix.EPERM) { // it belongs to somebody else
+	if errors.Is(err, unix.EPERM) { // the file belongs to another user
 		return open(flags)
 	}
 	return fd, err
 }
 
-// retry repeats a call that a signal interrupted.
+// retry repeats a call if a signal interrupts it.
 func retry[T any](call func() (T, error)) (T, error) {
 	for {
 		v, err := call()
@@ -70,8 +70,8 @@ func fstat(fd int) (*unix.Stat_t, error) {
 	})
 }
 
-// statAt describes a name in a directory. It follows no symbolic link and
-// has nothing mounted.
+// statAt describes a name in a directory. It follows no symbolic link and triggers no
+// automount.
 func statAt(dir int, name string) (*unix.Stat_t, error) {
 	return retry(func() (*unix.Stat_t, error) {
 		st := new(unix.Stat_t)
@@ -81,8 +81,8 @@ func statAt(dir int, name string) (*unix.Stat_t, error) {
 
 func typeOf(st *unix.Stat_t) uint32 { return st.Mode & unix.S_IFMT }
 
-// isVirtual reports whether what fd is lies in a file system that the kernel
-// makes up: it has no content of its own, and reading it can do things.
+// isVirtual reports whether fd lies in a virtual file system of the kernel. Such a file
+// system has no content of its own, and reading it can have side effects.
 func isVirtual(fd int) bool {
 	switch fsType(fd) {
 	case unix.AUTOFS_SUPER_MAGIC, unix.BINDERFS_SUPER_MAGIC, unix.BINFMTFS_MAGIC, unix.BPF_FS_MAGIC,
@@ -94,7 +94,7 @@ func isVirtual(fd int) bool {
 	return false
 }
 
-// Types of file systems that the kernel's headers do not name for programs.
+// These types of file systems are missing in the kernel's headers for programs.
 const (
 	configMagic      = 0x62656570
 	fuseControlMagic = 0x65735543
@@ -103,11 +103,11 @@ const (
 	rpcMagic         = 0x67596969
 )
 
-// fsType returns the type of the file system that fd lies in, 0 if unknown.
+// fsType returns the type of the file system of fd, 0 if it is unknown.
 func fsType(fd int) uint32 {
 	var st unix.Statfs_t
 	if _, err := retry(func() (int, error) { return 0, unix.Fstatfs(fd, &st) }); err != nil {
 		return 0
 	}
-	return uint32(st.Type) // on some machines it is signed, and the high bit can be set
+	return uint32(st.Type) // on some machines the field is signed, and the high bit may be set
 }

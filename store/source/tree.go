@@ -15,31 +15,32 @@ import (
 
 // Options say how a directory is read.
 type Options struct {
-	// AllFileSystems descends into other file systems. Without it a mount point
-	// is an empty directory, as for the official client.
+	// AllFileSystems makes the walk enter other file systems. Without it a mount point
+	// is an empty directory, as in the official client.
 	AllFileSystems bool
-	// Empty are directories, by path, that are stored as if nothing were in them,
-	// and why: what the archive is written to must not be read into it.
+	// Empty lists directories, by path, that are stored as if they were empty, with the
+	// reason: the place to which the archive is written must not be read into it.
 	Empty map[string]string
-	// Warn is told of what is not stored as it is, or not at all. What is there
-	// and not stored whole matches [ErrIncomplete]; what vanished or changed in the
-	// meantime does not. It is called by the goroutine that walks; nil ignores it.
+	// Warn gets an error for everything that is not stored as it is, or not at all. The
+	// error matches [ErrIncomplete] if the file exists and is not stored whole; it does
+	// not if the file vanished or changed in the meantime. The goroutine that walks
+	// calls Warn; nil ignores the errors.
 	Warn func(path string, err error)
-	// Progress is told how many entries and bytes of content are done since it
-	// was called last. In the end they add up to what Total says of an idle
-	// tree, less what had to be left out. It must be quick; nil ignores it.
+	// Progress gets the number of entries and bytes of content that are done since its
+	// last call. In the end they add up to the result of Total for an idle tree, minus
+	// what had to be left out. It must be quick; nil ignores the numbers.
 	Progress func(files, bytes int64)
 }
 
-// Tree is a directory and all that is below it.
+// Tree is a directory with everything below it.
 type Tree struct {
 	fd   int
-	path string // as it is shown
+	path string // in the form in which it is shown
 	dev  uint64
 }
 
-// Open opens a directory. A symbolic link in the path itself is followed. What
-// the kernel makes up, such as /proc, is refused. The caller must Close it.
+// Open opens a directory. It follows a symbolic link in the path itself. It refuses
+// virtual file systems of the kernel, such as /proc. The caller must Close the tree.
 func Open(dir string) (*Tree, error) {
 	fd, err := retry(func() (int, error) {
 		return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -60,20 +61,19 @@ func Open(dir string) (*Tree, error) {
 	return t, nil
 }
 
-// Close closes the directory. It must not run beside other calls.
+// Close closes the directory. It must not be called while another call runs.
 func (t *Tree) Close() error { return unix.Close(t.fd) }
 
-// Unified writes the tree as an archive in one stream, and lists it in cat,
-// unless that is nil, under the archive's stored name: "root.pxar.didx".
-// Neither archive nor cat is closed. After an error there is no archive, and cat
-// is of no use.
+// Unified writes the tree as an archive in one stream. Unless cat is nil, it lists the
+// tree there under the archive's stored name, such as "root.pxar.didx". It closes
+// neither archive nor cat. After an error there is no archive, and cat is of no use.
 func (t *Tree) Unified(ctx context.Context, archive io.Writer, cat *catalog.Encoder, name string, opts Options) error {
 	begin := func(root *pxar.Metadata) (*pxar.Encoder, error) { return pxar.NewEncoder(archive, root) }
 	return t.write(ctx, begin, &listing{enc: cat}, name, opts)
 }
 
-// Split writes the tree as an archive in two streams, neither of which is
-// closed. After an error there is no archive.
+// Split writes the tree as an archive in two streams. It closes neither of them. After
+// an error there is no archive.
 func (t *Tree) Split(ctx context.Context, meta, payload io.Writer, opts Options) error {
 	begin := func(root *pxar.Metadata) (*pxar.Encoder, error) {
 		return pxar.NewSplitEncoder(meta, payload, nil, root)
@@ -81,9 +81,9 @@ func (t *Tree) Split(ctx context.Context, meta, payload io.Writer, opts Options)
 	return t.write(ctx, begin, &listing{}, "", opts)
 }
 
-// Total counts what a walk with the same options would store: entries below
-// the directory, and bytes of content. It looks at every entry and reads no
-// file; what it cannot look at it leaves out, without a warning.
+// Total counts what a walk with the same options would store: the entries below the
+// directory, and the bytes of content. It looks at every entry and reads no file. It
+// leaves out entries that it cannot look at, without a warning.
 func (t *Tree) Total(ctx context.Context, opts Options) (files, bytes int64, err error) {
 	c := &counter{seen: make(links[struct{}])}
 	w := &walker{ctx: ctx, tree: t, opts: Options{AllFileSystems: opts.AllFileSystems, Empty: opts.Empty}}

@@ -11,18 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// visitor is told what a walk finds. An error ends the walk.
+// visitor gets the entries that a walk finds. An error ends the walk.
 type visitor interface {
-	// enter is called for a directory before what is in it, for the top with
-	// the name "". What is in it is left out unless ok; leave is called behind
-	// it if so. fd was opened with O_PATH if it is not readable.
+	// enter is called for a directory before its contents; the name of the top
+	// directory is "". If ok is false, the contents are left out; otherwise leave is
+	// called after them. fd was opened with O_PATH if it is not readable.
 	enter(name string, fd int, st *unix.Stat_t, readable bool) (ok bool, err error)
 	leave() error
-	// leaf is called for everything else, as it was before it was opened.
+	// leaf is called for every other entry, with its state before it was opened.
 	leaf(dir int, name string, st *unix.Stat_t) error
 }
 
-// maxOpen is how many directories of one walk are open at most.
+// maxOpen bounds how many directories of one walk are open.
 const maxOpen = 64
 
 // walker is a walk through a tree.
@@ -32,15 +32,15 @@ type walker struct {
 	opts  Options
 	stack []level
 	buf   []byte              // for listing directories
-	empty map[identity]string // directories that are stored empty, and why
+	empty map[identity]string // directories that are stored empty, with the reason
 }
 
-// level is a directory on the way to where the walk is.
+// level is a directory on the way to the present position of the walk.
 type level struct {
 	fd    int // -1 while it is closed
 	id    identity
 	name  string
-	names []string // that have not been visited
+	names []string // names that have not been visited yet
 }
 
 // identity tells one file from another.
@@ -48,7 +48,7 @@ type identity struct{ dev, ino uint64 }
 
 func identityOf(st *unix.Stat_t) identity { return identity{st.Dev, st.Ino} }
 
-// run visits the directory and all that is below it.
+// run visits the directory and everything below it.
 func (w *walker) run(visit visitor) error {
 	defer w.close()
 	if err := w.findEmpty(); err != nil {
@@ -68,8 +68,8 @@ func (w *walker) run(visit visitor) error {
 	return nil
 }
 
-// findEmpty finds out what the directories are that are to be stored empty: they
-// may have other paths in the tree.
+// findEmpty finds the directories that are stored empty. In the tree they may have
+// other paths than in the options.
 func (w *walker) findEmpty() error {
 	for dir, why := range w.opts.Empty {
 		var st unix.Stat_t
@@ -90,7 +90,7 @@ func (w *walker) close() {
 	}
 }
 
-// shut closes a directory that may be opened again.
+// shut closes a directory that may be reopened later.
 func (w *walker) shut(i int) {
 	if l := &w.stack[i]; l.fd >= 0 {
 		unix.Close(l.fd)
@@ -102,7 +102,7 @@ func (w *walker) top() *level { return &w.stack[len(w.stack)-1] }
 
 // enterTop begins with the top directory, which must be readable.
 func (w *walker) enterTop(visit visitor) error {
-	// A descriptor of its own has a position of its own.
+	// A separate descriptor has a separate position.
 	fd, err := openAt(w.tree.fd, ".", openDir)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: w.tree.path, Err: err}
@@ -142,7 +142,7 @@ func (w *walker) step(visit visitor) error {
 	return visit.leaf(l.fd, name, st)
 }
 
-// down enters a directory that is in the one at the top of the stack.
+// down enters a subdirectory of the directory at the top of the stack.
 func (w *walker) down(visit visitor, name string, st *unix.Stat_t) error {
 	parent := w.top().id.dev
 	fd, readable, err := w.openDir(name, st.Dev != parent)
@@ -177,8 +177,8 @@ func (w *walker) down(visit visitor, name string, st *unix.Stat_t) error {
 	return nil
 }
 
-// openDir opens a directory; one that is not readable for us with O_PATH, and
-// so a place where opening would have something mounted.
+// openDir opens a directory. It uses O_PATH for a directory that we may not read, and
+// for a place where opening would trigger an automount.
 func (w *walker) openDir(name string, mounted bool) (fd int, readable bool, err error) {
 	dir := w.top().fd
 	if mounted {
@@ -200,8 +200,8 @@ func (w *walker) openDir(name string, mounted bool) (fd int, readable bool, err 
 	return fd, false, err
 }
 
-// list returns the names in a directory in the order of their bytes. With an
-// error there may be more.
+// list returns the names in a directory, in the order of their bytes. If there is an
+// error, there may be more names.
 func (w *walker) list(fd int) (names []string, err error) {
 	if w.buf == nil {
 		w.buf = make([]byte, 64<<10)
@@ -223,7 +223,7 @@ func (w *walker) warnList(err error) {
 	}
 }
 
-// up goes back to the directory above, which may have been closed.
+// up goes back to the parent directory, which may have been closed.
 func (w *walker) up() {
 	below := w.top().fd
 	w.stack = w.stack[:len(w.stack)-1]
@@ -235,9 +235,9 @@ func (w *walker) up() {
 	}
 }
 
-// reopen opens the directory at the top of the stack, as the parent of the one
-// that was below it, or, when that was moved, by its names. If somebody else
-// has the names now, what is left of it is left out.
+// reopen opens the directory at the top of the stack: as the parent of the directory
+// that was below it, or, if that was moved, by its names. If the names lead to other
+// directories now, the rest of the directory is left out.
 func (w *walker) reopen(below int) {
 	l := w.top()
 	if l.fd = openSame(below, "..", l.id); l.fd >= 0 {
@@ -257,8 +257,8 @@ func (w *walker) reopen(below int) {
 	}
 }
 
-// openSame opens a directory that is known already, and returns -1 if it is not
-// the one that the name has.
+// openSame opens a known directory by its name. It returns -1 if the name leads to
+// another directory.
 func openSame(dir int, name string, id identity) int {
 	fd, err := openAt(dir, name, openDir)
 	if err != nil {
@@ -271,8 +271,8 @@ func openSame(dir int, name string, id identity) int {
 	return fd
 }
 
-// warn passes on an error, unless it is nil, about a name in the directory at
-// the top of the stack, or with "" about that directory.
+// warn passes on an error, unless it is nil, about a name in the directory at the top
+// of the stack; the name "" means that directory itself.
 func (w *walker) warn(name string, err error) {
 	if w.opts.Warn == nil || err == nil {
 		return
@@ -297,12 +297,13 @@ func (w *walker) progress(files, bytes int64) {
 	}
 }
 
-// changed reports whether a name is gone, or something else than it was.
+// changed reports whether the error means that a name is gone, or leads to another file
+// than before.
 func changed(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO)
 }
 
-// describe says why something is left out.
+// describe says why an entry is left out.
 func describe(what string, err error) error {
 	switch {
 	case err == nil:

@@ -28,5 +28,4 @@
 // cannot be shown says so at its end ([Listing], [Entry.Err]). If the catalog has the
 // names of an archive's directory, the listing is complete even if entries are damaged:
 // the lookup of such an entry is an error.
-// complete though entries are damaged: to look those up is an error.
 package tree

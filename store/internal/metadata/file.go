@@ -21,7 +21,6 @@ import (
 // A file is a header (magic number and the archive's checksum) and records. A record is
 // its kind, its number, the length of its body, a checksum, and the compressed body. Of
 // two records of one kind and number the later one counts.
-// records of one kind and number the later one counts.
 const (
 	magic        = "pbsfsmd1"
 	fileHeader   = len(magic) + sha256.Size
