@@ -27,7 +27,7 @@ const (
 type step uint8
 
 const (
-	stepEnd      step = iota // nothing is open and nobody waits
+	stepEnd      step = iota // nothing is open and no operation waits
 	stepSleep                // until there is news or wakeAt
 	stepRegister             // operations wait
 	stepDrop                 // the linger is over

@@ -271,7 +271,8 @@ func (c *modeChange) unlessActive(mode cfg.ModeType) error {
 	return err
 }
 
-// ErrTakenBack says that a mode no longer stands: somebody has changed it.
+// ErrTakenBack says that a mode no longer stands, because another command has changed
+// it.
 var ErrTakenBack = errors.New("the maintenance mode was taken back")
 
 // WaitIdle waits, while a mode stands, until no operation is active any more that the

@@ -135,7 +135,7 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 	}
 	log.Info("mounted", "path", ref.Path(), "version", version())
 	err = a.wait(m, ref, o, stop, log)
-	if err := t.End(true); err != nil { // nobody else is left to be told
+	if err := t.End(true); err != nil { // this error cannot be reported anywhere else
 		log.Warn("the device stays mounted", "error", err)
 	}
 	return err

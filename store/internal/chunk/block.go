@@ -8,19 +8,19 @@ import (
 type Block struct {
 	data []byte
 	refs atomic.Int64
-	pool *pool // where data goes when the last reference is gone; nil: to the collector
+	pool *pool // where data goes when the last reference is gone; nil means to the garbage collector
 }
 
 // Bytes returns the data, valid until Release. It must not be changed.
 func (b *Block) Bytes() []byte { return b.data }
 
-// retain adds a reference to a block that the caller has one of already.
+// retain adds a reference. The caller must have one already.
 func (b *Block) retain() *Block {
 	b.refs.Add(1)
 	return b
 }
 
-// Release gives one reference back. It must be called once for each Get.
+// Release releases one reference. It must be called once for each Get.
 func (b *Block) Release() {
 	switch n := b.refs.Add(-1); {
 	case n == 0:

@@ -2,10 +2,10 @@ package chunk
 
 import "container/list"
 
-// cache keeps blocks, as many bytes as its limit says. What is used again, by
-// another read than the one that brought it, is protected: it goes only after
-// what was used once. So a sequential scan of any length leaves three quarters
-// of the cache to what is used often. Not safe for concurrent use.
+// cache keeps blocks, as many bytes as its limit says. A block that is used again, by
+// another read than the one that loaded it, is protected: it is evicted only after the
+// blocks that were used once. So a sequential scan of any length leaves three quarters
+// of the cache to blocks that are used often. It is not safe for concurrent use.
 type cache struct {
 	limit  int64
 	blocks map[id]*cached
@@ -14,7 +14,7 @@ type cache struct {
 	protected list.List // of *cached; used again
 	size      int64     // bytes of both
 	kept      int64     // bytes of protected
-	unused    int64     // bytes that nobody has asked for yet
+	unused    int64     // bytes that no caller has asked for yet
 }
 
 // cached is a block in one of the lists.
@@ -22,8 +22,8 @@ type cached struct {
 	id    id
 	block *Block
 	place *list.Element
-	// used is set when somebody has asked for it, protected when another one
-	// has done so again.
+	// used is set when a caller has asked for the block, protected when another caller
+	// has done so later.
 	used, protected bool
 }
 
@@ -31,8 +31,8 @@ func (c *cached) bytes() int64 { return int64(cap(c.block.data)) }
 
 func (c *cache) has(key id) bool { return c.blocks[key] != nil }
 
-// get returns a block, nil if it is not there. sameUse says that this is no use
-// of its own.
+// get returns a block, nil if it is not there. With sameUse the call does not count as
+// another use.
 func (c *cache) get(key id, sameUse bool) *Block {
 	e := c.blocks[key]
 	switch {
@@ -49,7 +49,7 @@ func (c *cache) get(key id, sameUse bool) *Block {
 	return e.block
 }
 
-// use notes that somebody has asked for a block.
+// use notes that a caller has asked for a block.
 func (c *cache) use(e *cached) {
 	if !e.used {
 		e.used = true
@@ -57,8 +57,8 @@ func (c *cache) use(e *cached) {
 	}
 }
 
-// protect moves what was used again to the protected ones. Those that have not
-// been used for longest make room, back among the others.
+// protect moves a block that was used again to the protected ones. To make room, the
+// protected blocks with the oldest use go back to the others.
 func (c *cache) protect(e *cached) {
 	c.recent.Remove(e.place)
 	e.place, e.protected = c.protected.PushFront(e), true
@@ -70,8 +70,8 @@ func (c *cache) protect(e *cached) {
 	}
 }
 
-// add adds a block that is not there, and makes room for it. What is larger
-// than the whole cache is not kept.
+// add adds a block that is not in the cache, and makes room for it. A block that is
+// larger than the whole cache is not kept.
 func (c *cache) add(key id, b *Block, used bool) {
 	e := &cached{id: key, block: b}
 	if e.bytes() > c.limit {
@@ -89,7 +89,8 @@ func (c *cache) add(key id, b *Block, used bool) {
 	}
 }
 
-// evict removes one block, not the one that was added last unless it is alone.
+// evict removes one block. It removes the block that was added last only if there is no
+// other.
 func (c *cache) evict() {
 	from := &c.recent
 	if from.Len() <= 1 && c.protected.Len() > 0 {

@@ -37,10 +37,10 @@ func (s *Source) load(right Hold, w Want) (*Block, error) {
 	return &Block{data: data, pool: &s.pool}, nil
 }
 
-// encodedOverhead is what an encoded chunk may be longer than its data.
+// encodedOverhead is by how much an encoded chunk may be longer than its data.
 const encodedOverhead = blob.MaxEncodedChunk - blob.MaxChunkSize
 
-// read reads a chunk as it is stored, within the time that the backend has.
+// read reads a chunk as it is stored, within the backend's timeout.
 func (s *Source) read(chunks Backend, d name.Digest, buf []byte) ([]byte, error) {
 	ctx := s.loads
 	if s.limits.Timeout > 0 {

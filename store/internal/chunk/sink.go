@@ -11,8 +11,8 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// Sink puts chunks into a datastore. A chunk that is there already is used, and
-// not written again. A Sink is safe for concurrent use and keeps nothing open.
+// Sink stores chunks in a datastore. It does not write a chunk that exists already, but
+// uses it. A Sink is safe for concurrent use and keeps nothing open.
 type Sink struct {
 	disk *disk.Writable
 	enc  blob.Encoder
@@ -21,8 +21,8 @@ type Sink struct {
 	count, size, stored, known atomic.Uint64
 }
 
-// NewSink returns a sink for chunks that are encoded by enc. warn gets what was
-// wrong with chunks that were there, and is mended.
+// NewSink returns a sink for chunks that enc encodes. warn gets the faults of existing
+// chunks, which the sink replaces.
 func NewSink(w *disk.Writable, enc blob.Encoder, warn func(error)) *Sink {
 	return &Sink{disk: w, enc: enc, warn: warn}
 }
@@ -60,7 +60,7 @@ func (s *Sink) Put(plain, scratch []byte) (name.Digest, []byte, error) {
 		return d, scratch, err
 	}
 	err = s.disk.WriteChunk(d.Prefix(), d.String(), scratch, broken)
-	if errors.Is(err, fs.ErrExist) { // somebody else was faster
+	if errors.Is(err, fs.ErrExist) { // another writer has stored it meanwhile
 		if _, err = s.use(d, len(plain)); err == nil {
 			return d, scratch, nil
 		}

@@ -13,7 +13,7 @@ import (
 type Source struct {
 	pool   pool
 	limits Limits
-	// loads ends with the source: whoever has asked for a chunk may be gone.
+	// loads ends with the source: a load may outlive the callers that asked for it.
 	loads context.Context
 	stop  context.CancelCauseFunc
 
@@ -28,28 +28,28 @@ type Source struct {
 	running int     // loads under way
 }
 
-// Overhead is how many bytes loads take at most that are under way, and buffers
-// that wait for the next ones, besides the cache.
+// Overhead bounds the bytes that loads under way and kept buffers take besides the
+// cache.
 const Overhead = maxBusy + maxFree
 
 const (
-	// maxBusy is how many bytes the loads under way may take, what was read and
-	// what it is decoded to. One load may take more when it is alone.
+	// maxBusy bounds the bytes that the loads under way take, for the chunks as read
+	// and as decoded. A single load may take more.
 	maxBusy = 32 << 20
 	// maxAhead is how many loads ahead may wait to be started.
 	maxAhead = 64
 )
 
-// state is how far a load is.
+// state is the state of a load.
 type state uint8
 
 const (
 	waiting state = iota // among those loaded ahead
-	claimed              // somebody wants it, who also takes the right for it
+	claimed              // a caller waits for it, and takes the right for it
 	started
 )
 
-// load is a chunk on its way. block and err are set before done is closed.
+// load is a chunk that is being loaded. block and err are set before done is closed.
 type load struct {
 	key  id
 	want Want
@@ -59,7 +59,7 @@ type load struct {
 	// Guarded by Source.mu.
 	state   state
 	right   Hold
-	waiters int // those who will take a reference
+	waiters int // the number of callers that will take a reference
 
 	block *Block
 	err   error
@@ -219,8 +219,8 @@ func (s *Source) start(l *load) {
 	}()
 }
 
-// run loads a chunk. Its right is given back before anybody has an answer, and
-// may close the datastore.
+// run loads a chunk. It releases its right, which may close the datastore, before any
+// caller gets the answer.
 func (s *Source) run(l *load) (*Block, error) {
 	right := l.right
 	if right == nil {
@@ -233,8 +233,8 @@ func (s *Source) run(l *load) (*Block, error) {
 	return s.load(right, l.want)
 }
 
-// leave takes a waiter off a load, giving back the reference that finish may
-// have made for it.
+// leave removes a waiter from a load, and releases the reference that finish may have
+// made for it.
 func (s *Source) leave(l *load) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -271,8 +271,8 @@ func (s *Source) Close() {
 	s.Wait()
 }
 
-// Wait returns when the loads that were under way have ended, of which some may
-// be for nobody any more.
+// Wait returns when the loads under way have ended, even those that no caller waits for
+// any more.
 func (s *Source) Wait() {
 	s.mu.Lock()
 	running := slices.Collect(maps.Values(s.loading))

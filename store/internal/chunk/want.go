@@ -9,8 +9,8 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// Error is a chunk that cannot be served. It never matches [fs.ErrNotExist]:
-// a missing chunk does not mean that the user's file does not exist.
+// Error says that a chunk cannot be served. It never matches [fs.ErrNotExist]: a
+// missing chunk does not mean that the user's file does not exist.
 type Error struct {
 	Digest name.Digest
 	// Missing is set when there is no file of that name.
@@ -38,9 +38,9 @@ type Want struct {
 	Key    *keys.Key // nil unless Mode is MustEncrypted
 }
 
-// id is what a cached block is found by: everything that it was verified
-// against. Of two indexes that name one digest with different lengths only one
-// can be right, and whoever has it must not hear of the other.
+// id is the key of a cached block: everything that the block was verified against. If
+// two indexes name one digest with different lengths, only one of them can be right,
+// and the other must not affect it.
 type id struct {
 	digest name.Digest
 	size   int

@@ -10,24 +10,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a datastore consists of before there is a snapshot in it (reference
-// "datastore-layout", section 1).
+// The contents of a datastore before it has a snapshot (reference "datastore-layout",
+// section 1).
 const (
 	chunksDir = ".chunks"
 	lockFile  = ".lock"
 	prefixes  = 1 << 16
 
-	// newChunksDir is what .chunks is called until it is complete.
+	// newChunksDir is the name of .chunks until it is complete.
 	newChunksDir = ".chunks.new"
 )
 
-// ErrNotEmpty is a directory in which a datastore was to be made, but something
-// lies there already.
+// ErrNotEmpty says that no datastore can be made in a directory, because it is not
+// empty.
 var ErrNotEmpty = errors.New("directory is not empty")
 
-// Create makes an empty datastore in the directory path, which is made if it
-// does not exist and otherwise must be empty. It is a datastore when everything
-// is there; what an earlier try left that was interrupted is used.
+// Create makes an empty datastore in the directory path. The directory is made if it
+// does not exist; otherwise it must be empty. It becomes a datastore only when
+// everything is there. Files that an interrupted earlier attempt has left are used.
 func Create(ctx context.Context, path string) error {
 	err := os.Mkdir(path, 0o755)
 	made := err == nil
@@ -58,7 +58,7 @@ func (r *Root) create(ctx context.Context, made bool) error {
 	return w.fillStore(ctx)
 }
 
-// creatable looks whether a datastore can be made in the directory.
+// creatable returns an error if no datastore can be made in the directory.
 func (r *Root) creatable() error {
 	entries, err := r.listAll(".")
 	if err != nil {
@@ -86,8 +86,8 @@ func (r *Root) listAll(name string) ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-// fillStore makes what a datastore consists of, the directory that makes it one
-// last.
+// fillStore makes the contents of a datastore. The directory that makes it a datastore
+// comes last.
 func (w *Writable) fillStore(ctx context.Context) error {
 	lock, err := w.LockStore()
 	if err != nil {

@@ -30,8 +30,8 @@ import (
 // resolve keeps a lookup inside the datastore, whatever lies there.
 const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
 
-// Root is an open datastore directory. It is safe for concurrent use; Close
-// must not run beside other calls.
+// Root is an open datastore directory. It is safe for concurrent use, but Close must
+// not be called while another call runs.
 type Root struct {
 	path  string
 	fd    int
@@ -66,9 +66,8 @@ func Open(path string) (*Root, error) {
 // Close closes the directory.
 func (r *Root) Close() error { return unix.Close(r.fd) }
 
-// open opens name below the directory. O_NONBLOCK keeps a fifo that somebody
-// put there from blocking us; a lease is waited for, as a file server may have
-// one.
+// open opens name below the directory. O_NONBLOCK keeps a fifo in the place of a file
+// from blocking us. open waits for a lease, which a file server may have on the file.
 func (r *Root) open(name string, flags int) (*os.File, error) {
 	how := unix.OpenHow{Resolve: resolve}
 	how.Flags = uint64(flags | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOFOLLOW)
@@ -91,7 +90,7 @@ func (r *Root) open(name string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), r.path+"/"+name), nil
 }
 
-// retry repeats a call that a signal interrupted.
+// retry repeats a call if a signal interrupts it.
 func retry(call func() (int, error)) (int, error) {
 	for {
 		n, err := call()
@@ -155,13 +154,13 @@ func (r *Root) Statfs() (unix.Statfs_t, error) {
 	return st, nil
 }
 
-// NoFile reports whether err says that something else is in the place of a file,
-// or of a directory on the way to it: a symbolic link, a file, a socket.
+// NoFile reports whether err says that a file, or a directory on the way to it, is of
+// another type: a symbolic link, a file, a socket.
 func NoFile(err error) bool {
 	return errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO)
 }
 
-// ErrTooLarge is a file that is longer than it may be.
+// ErrTooLarge says that a file is longer than its limit.
 var ErrTooLarge = errors.New("file too large")
 
 // ReadFile reads the regular file name, which must not be longer than limit

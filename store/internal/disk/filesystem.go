@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Filesystem is what tells a file system from others. Either field may be "".
+// Filesystem identifies a file system. Either field may be "".
 type Filesystem struct {
-	// UUID is that of the file system, as it is written.
+	// UUID is the UUID of the file system, as text.
 	UUID string
-	// ID is the number that statfs gives, where that is made from the UUID: on
-	// kernels that do not say the UUID.
+	// ID is the number that statfs returns, if it is made from the UUID. It is for
+	// kernels that do not tell the UUID.
 	ID string
 }
 
@@ -98,8 +98,8 @@ func MountOf(path string) (uint64, error) {
 	return st.Mnt_id, nil
 }
 
-// statxMountID asks for the number that is never used again, where the kernel
-// has it, else for the one that is.
+// statxMountID asks for the mount number that is never used again, if the kernel has
+// it, and otherwise for the one that is.
 const statxMountID = unix.STATX_MNT_ID | unix.STATX_MNT_ID_UNIQUE
 
 // Mount returns the number of the mount that the datastore was opened on.

@@ -14,9 +14,9 @@ type Entry struct {
 	Dir  bool // a directory; a regular file otherwise
 }
 
-// List returns the directories and regular files in the directory name.
-// Everything else, symbolic links above all, is left out, as the server leaves
-// it out. When reading breaks off, what was read is returned with the error.
+// List returns the directories and regular files in the directory name. It leaves out
+// everything else, above all symbolic links, as the server does. If reading fails
+// half-way, it returns what it has read, with the error.
 func (r *Root) List(name string) ([]Entry, error) {
 	f, err := r.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
@@ -40,7 +40,7 @@ func (r *Root) List(name string) ([]Entry, error) {
 	}
 }
 
-// Dir is an open directory, for many questions about its children.
+// Dir is an open directory, for many calls about its children.
 type Dir struct {
 	root *Root
 	name string
@@ -81,8 +81,8 @@ func (d *Dir) Stat(name string) (Info, error) {
 // Release.
 type Lock struct{ fd int }
 
-// LockShared takes the shared flock of the directory name without waiting; when
-// it is held exclusively, the error matches EWOULDBLOCK.
+// LockShared takes the shared flock of the directory name without waiting. If the
+// directory is locked exclusively, the error matches EWOULDBLOCK.
 func (r *Root) LockShared(name string) (*Lock, error) {
 	return r.lockDir(name, unix.LOCK_SH)
 }
@@ -100,7 +100,7 @@ func (r *Root) lockDir(name string, kind int) (*Lock, error) {
 	return &Lock{fd: fd}, nil
 }
 
-// Release gives the lock back.
+// Release releases the lock.
 func (l *Lock) Release() { _ = unix.Close(l.fd) }
 
 // NoLocks reports whether err says that the file system has no locks.

@@ -11,10 +11,9 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// MissingChunkError is a chunk that has no file. It matches [fs.ErrNotExist].
+// MissingChunkError says that a chunk has no file. It matches [fs.ErrNotExist].
 type MissingChunkError struct {
-	// Bad is the file that a verification has put the chunk aside as, "" if there
-	// is none.
+	// Bad is the file to which a verification has moved the chunk, "" if there is none.
 	Bad string
 }
 
@@ -29,9 +28,9 @@ func (e *MissingChunkError) Error() string {
 // Is makes errors.Is(e, fs.ErrNotExist) true.
 func (e *MissingChunkError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// ReadChunk returns the chunk called d as it is stored, in buf where its capacity
-// is enough. A chunk that is not there is a [*MissingChunkError]. A local disk
-// cannot be interrupted: ctx is looked at before.
+// ReadChunk returns the chunk called d as it is stored, in buf if its capacity is large
+// enough. The error for a missing chunk is a [*MissingChunkError]. A read from a local
+// disk cannot be interrupted, so ctx is checked only before it.
 func (r *Root) ReadChunk(ctx context.Context, d name.Digest, buf []byte) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -54,8 +53,8 @@ func (r *Root) ReadChunk(ctx context.Context, d name.Digest, buf []byte) ([]byte
 	return raw, nil
 }
 
-// badChunk returns the name that a verification has given to a corrupt chunk, ""
-// if none has.
+// badChunk returns the name that a verification has given to a corrupt chunk, "" if
+// there is none.
 func (r *Root) badChunk(path string) string {
 	for i := range 10 {
 		bad := fmt.Sprintf("%s.%d.bad", path, i)

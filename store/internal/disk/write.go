@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Writable is a datastore directory below which files can be made. Nothing that
-// exists is ever opened for writing: files are made beside their place and moved
-// there when they are complete.
+// Writable is a datastore directory below which files can be made. It never opens an
+// existing file for writing: files are made beside their place and moved there when
+// they are complete.
 //
-// What root makes gets the owner of the datastore's directory, so that a server
-// finds its own datastore as it left it.
+// Files that root makes get the owner of the datastore's directory, so that a server
+// can use its own datastore afterwards.
 type Writable struct {
 	*Root
-	uid, gid int // -1 where a new file simply stays ours
+	uid, gid int // -1 if new files stay our own
 }
 
-// Writable returns the directory as one that can be written to. It is closed
+// Writable returns the directory as one below which files can be made. It is closed
 // with r.
 func (r *Root) Writable() (*Writable, error) {
 	w := &Writable{Root: r, uid: -1, gid: -1}
@@ -53,8 +53,8 @@ func (w *Writable) failed(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: w.path + "/" + name, Err: err}
 }
 
-// MakeDir makes the directory name with the modes that the umask leaves of 0777,
-// and reports whether it is new. What is there already must be a directory.
+// MakeDir makes the directory name with the mode 0777 minus the umask, and reports
+// whether it is new. If the name exists already, it must be a directory.
 func (w *Writable) MakeDir(name string) (made bool, err error) {
 	return w.makeDir(name, 0o777)
 }
@@ -100,8 +100,8 @@ func (w *Writable) Remove(name string, dir bool) error {
 	return nil
 }
 
-// WriteFile makes the file name, which must not exist, complete and on stable
-// storage. An existing one gives [fs.ErrExist] and stays as it is.
+// WriteFile makes the file name, complete and on stable storage. The file must not
+// exist: an existing one gives [fs.ErrExist] and stays as it is.
 func (w *Writable) WriteFile(name string, data []byte) error {
 	parent, base, err := w.openParent(name)
 	if err != nil {
@@ -129,10 +129,10 @@ func (w *Writable) Sync() error {
 // how says how a file gets to its place.
 type how struct {
 	sync    bool // wait for stable storage
-	replace bool // what is there, which otherwise is an error
+	replace bool // replace an existing file, which otherwise is an error
 }
 
-// fileMode is what new files get, less the umask.
+// fileMode is the mode of new files before the umask.
 const fileMode = 0o644
 
 // put makes a file in an open directory. It has no name until it is complete,
@@ -221,8 +221,8 @@ func tempName(name string) string {
 	return name + ".tmp_" + hex.EncodeToString(b[:])
 }
 
-// LockExclusive takes the exclusive flock of the directory name without waiting;
-// when somebody else holds it, the error matches EWOULDBLOCK.
+// LockExclusive takes the exclusive flock of the directory name without waiting. If
+// another process holds a lock, the error matches EWOULDBLOCK.
 func (w *Writable) LockExclusive(name string) (*Lock, error) {
 	return w.lockDir(name, unix.LOCK_EX)
 }

@@ -6,13 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chunkDirMode is the mode of .chunks and of the directories below it, which a
-// server insists on (reference "datastore-layout", section 1).
+// chunkDirMode is the mode of .chunks and of the directories below it. A server
+// requires it (reference "datastore-layout", section 1).
 const chunkDirMode = 0o750
 
-// TouchChunk moves the access time of the chunk in dir, a directory below
-// .chunks, to now, so that no garbage collection removes it, and returns what is
-// there. A chunk that is not there is [fs.ErrNotExist].
+// TouchChunk sets the access time of the chunk in dir, a directory below .chunks, to
+// now, so that no garbage collection removes it. It returns the file's description. A
+// missing chunk is [fs.ErrNotExist].
 func (w *Writable) TouchChunk(dir, name string) (Info, error) {
 	d, err := w.OpenDir(chunksDir + "/" + dir)
 	if err != nil {
@@ -26,8 +26,8 @@ func (w *Writable) TouchChunk(dir, name string) (Info, error) {
 	return d.Stat(name)
 }
 
-// WriteChunk makes the chunk name in dir, a directory below .chunks. One that is
-// there already is [fs.ErrExist], unless it is to be replaced.
+// WriteChunk makes the chunk name in dir, a directory below .chunks. An existing chunk
+// gives [fs.ErrExist], unless replace is set.
 func (w *Writable) WriteChunk(dir, name string, data []byte, replace bool) error {
 	at := chunksDir + "/" + dir + "/" + name
 	parent, _, err := w.openParent(at)

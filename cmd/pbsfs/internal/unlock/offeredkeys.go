@@ -52,7 +52,8 @@ var errNoFile = errors.New("not a regular file")
 var errPassphrase = errors.New("needs a passphrase")
 
 func openOfferedKey(path string) (raw [32]byte, err error) {
-	// Whoever names a key may name a pipe; nobody would write into one of these.
+	// A key that a user names may be a pipe. No program would write into a pipe that
+	// lies here.
 	if err := reach.Answers(context.Background(), path); err != nil {
 		return raw, err
 	}
