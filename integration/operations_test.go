@@ -144,7 +144,7 @@ func TestGarbledOperationsFile(t *testing.T) {
 	m := newTank(t, fixture(t, "ds-basic"))
 	must(t, opens(m.path(conf)))
 	m.uncounted()
-	for _, text := range []string{"", "[{", "{}", "null", `[{"pid":1}]`, `[{"pid":"1","starttime":1,"active_operations":{"read":1,"write":0}}]`, "[] trailing"} {
+	for _, text := range []string{"[{", "{}", "null", `[{"pid":1}]`, `[{"pid":"1","starttime":1,"active_operations":{"read":1,"write":0}}]`, "[] trailing"} {
 		replace(t, m.host.operationsFile(), text)
 		wantErrno(t, "opening a file", opens(m.path(conf)), unix.EIO)
 		for _, args := range [][]string{{"maintenance", "set", tank, "offline", "--wait", "0s"}, {"status", tank}, {"cat", tank, conf}} {

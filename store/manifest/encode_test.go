@@ -155,7 +155,7 @@ func fixtureKeys(t *testing.T, dir string) []*keys.Key {
 	t.Helper()
 	var all []*keys.Key
 	for file, passphrase := range map[string]string{
-		"key-none.json": "", "key-scrypt.json": "correct horse", "key-pbkdf2.json": "pbkdf2 pass",
+		"key-none.json": "", "key-s3.json": "", "key-scrypt.json": "correct horse", "key-pbkdf2.json": "pbkdf2 pass",
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, "keys", file))
 		if err != nil {
