@@ -1,14 +1,14 @@
 // Package disk is the only code of this module that opens files of a
 // datastore.
 //
-// A [Root] is an open datastore directory. Every name is resolved below it by
-// the kernel (openat2 with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS), so that
-// neither a name from outside nor a symbolic link inside the datastore can lead
-// anywhere else. Everything is opened read-only, without moving access times
-// where the kernel lets us; only a [Writable] makes files, and never changes one.
+// A [Root] is an open datastore directory. The kernel resolves every name below it
+// (openat2 with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS), so neither a name from
+// outside nor a symbolic link inside the datastore can lead anywhere else. Files are
+// opened read-only, and their access times do not change if the kernel permits that.
+// Only a [Writable] makes files, and it never changes one.
 //
-// A Root costs one descriptor; files are opened, read and closed within one
-// call. Its owner closes it when the last operation on the datastore ends.
+// A Root costs one descriptor; files are opened, read and closed within one call. Its
+// owner closes it when the last operation on the datastore ends.
 package disk
 
 import (
