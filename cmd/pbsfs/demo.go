@@ -24,8 +24,8 @@ namespace that is encrypted, and a disk image with a partition. Configuration,
 operations, mount records and cache are in DIR, too; nothing else of this host
 is touched, and no root is needed.
 
-The mount stays, to be looked at. --clean takes away the demo that is in DIR, or,
-where there is none, the one that is shown as soon as it ends.
+The mount stays, so that you can look at it. --clean removes the demo in DIR. If
+there is none, it shows a demo and removes it at the end.
 
 DIR must be empty or not exist, or hold an earlier demo, which is made anew.
 mkfs.ext4 and debugfs (package e2fsprogs) must be installed.`

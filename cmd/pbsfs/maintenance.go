@@ -98,14 +98,16 @@ type setOptions struct {
 
 const maintenanceSetHelp = `Set the maintenance mode of a datastore.
 
-It is refused (exit 3) while operations are active that the mode would forbid,
-after waiting for --wait, with a list of who has them; then nothing has changed.
-So it is where the mode is set already: exit 0 says that nobody is active.
+The command waits for --wait while operations are active that the mode would
+forbid. Then it is refused (exit 3), with a list of the processes that have them,
+and nothing has changed. The same holds if the mode is set already: exit 0 says
+that no such operation is active.
 
-With --drain the mode is set first, so that nothing new begins, and then what is
-active is waited for: without limit, unless --wait is given. When the wait ends
-early, by --wait or Ctrl-C, the mode stays set (exit 3). When somebody else
-changes the mode meanwhile, so that others may begin, it fails (exit 1).
+With --drain the mode is set first, so that no new operation begins. Then the
+command waits for the active operations, without limit unless --wait is given. If
+the wait ends early, by --wait or Ctrl-C, the mode stays set (exit 3). If another
+command changes the mode meanwhile, so that operations may begin, the command
+fails (exit 1).
 
 It is refused (exit 4) while PBS has set delete, unmount or s3-refresh.`
 

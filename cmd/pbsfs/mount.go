@@ -35,23 +35,24 @@ type mountOptions struct {
 
 const mountHelp = `Mount a datastore as one read-only tree.
 
-The command returns when the tree answers, and a process of its own serves it
-from then on. SIGTERM ends that process: nothing more is opened, open files are
-waited for (--stop-timeout), then the mount is taken away. It exits with 1 and
-says what was cut off if files were still open; a second signal does not wait.
+The command returns when the tree answers. From then on, a process of its own
+serves the tree. SIGTERM ends that process: it opens nothing more, waits for open
+files (--stop-timeout), and takes the mount away. If files are still open then, it
+names them and exits with 1. A second signal ends the wait.
 
-A datastore on a removable device is named by its name, if it is configured with
-one, or with --device by the UUID or label of its file system, or by the path of
-the device. A device that is mounted is used where it is. Any other one is
-mounted read-only, without replay of its journal and without a byte of it being
-changed: a configured one on /mnt/datastore/NAME, where 'pbsfs unmount NAME'
-unmounts it; another one in the run directory, until its last tree is unmounted.
-On a host with a Proxmox Backup Server, the server mounts what it configures;
---rescue does it all the same, and keeps the server from doing so meanwhile.
+A datastore on a removable device is given by its configured name, or with
+--device by the UUID or label of its file system or the path of the device. A
+device that is mounted already is used where it is. Any other device is mounted
+read-only, without replay of its journal and without changing a byte of it: a
+configured one on /mnt/datastore/NAME, until 'pbsfs unmount NAME'; any other one
+in the run directory, until its last tree is unmounted. On a host with a Proxmox
+Backup Server, the server mounts the devices that it has configured; --rescue
+mounts such a device all the same, and keeps the server from mounting it meanwhile.
 
-With --standby, or -o nofail, the tree is mounted though the datastore is not
-plugged in, or is in maintenance: it answers "No medium found" or "Host is down"
-until it is there. The same command once more mounts the device under the tree.
+With --standby, or -o nofail, the tree is mounted even if the datastore is not
+plugged in, or is in maintenance: the tree answers "No medium found" or "Host is
+down" until the datastore is there. The same command, given once more, mounts the
+device under the tree.
 
 Mount options (-o, separated by commas):
   allow_other     let other users use the mount; the kernel checks permissions

@@ -40,14 +40,15 @@ SOURCE is one of
   NAME.img:FILE    a disk image: a file or a block device
   NAME.conf:FILE   a small file, stored in one piece; NAME.log:FILE likewise
 
-What is in the datastore already is not stored again. The snapshot appears when
-it is complete; an interrupted command leaves none. What changes or vanishes
-while it is read is reported, and the rest is stored. If something that is there
-could not be stored, the snapshot has the rest, and the exit code is 1. A group
-that has a newer snapshot than the clock says is refused.
+Data that is in the datastore already is not stored again. The snapshot appears
+when it is complete; an interrupted command leaves none. Files that change or
+vanish while they are read are reported, and the rest is stored. If a file that
+exists could not be stored, the snapshot has the rest, and the exit code is 1. The
+command is refused if the group has a snapshot that is newer than the clock says.
 
 A directory on another file system is stored empty, unless --all-file-systems is
-given, and so is the datastore itself, with a warning. Files that say what to leave out (.pxarexclude) are stored like others.
+given, and so is the datastore itself, with a warning. Exclude lists (files called
+.pxarexclude) are stored like other files; no file is left out because of them.
 
 With --keyfile, or when the official client has a default key, the data is
 encrypted; --crypt-mode says otherwise. --init makes an empty datastore first if

@@ -28,12 +28,12 @@ mounts have a field "away" where the datastore is not there for them, and a
 removable datastore has "device":{"uuid","state","device","mounted_at"}; state is
 "not plugged in", "not mounted", "mounted" or "unknown".
 mode is null without one, and "via" another entry of the same datastore that has it;
-age_s is null where it is not known; since is null for a mount of
-which there is no record here. Where it is served all the same, by a process of
-another run directory, it has "elsewhere":true, and pid 0 if that cannot be seen.
-One that was taken away while it was in use has "taken_away":true. A
-mount with "unlisted":true refuses what is new, for its datastore is no longer in
-datastore.cfg, and mode is "unlisted". More fields may be added.`
+age_s is null if it is not known; since is null for a mount that has no record
+here. If a process of another run directory serves such a mount, the mount has
+"elsewhere":true, and pid 0 if the process cannot be seen. A mount that was taken
+away while it was in use has "taken_away":true. A mount with "unlisted":true
+refuses new operations, because its datastore is no longer in datastore.cfg; mode
+is "unlisted" then. More fields may be added.`
 
 // watchEvery is how often status --watch refreshes.
 const watchEvery = time.Second

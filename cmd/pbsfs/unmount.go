@@ -12,28 +12,28 @@ import (
 
 const unmountHelp = `Unmount a tree: the one at MOUNTPOINT, or all those of DATASTORE.
 
-It is refused (exit 3), with a list of who is in the way, while files are open in
+It is refused (exit 3), with a list of what is in the way, while files are open in
 the mount, a process has its working directory there, or something would go on
 using the tree: an overlay, or a copy of the mount in another namespace. All
-trees are looked at, for as long as --wait, before the first is unmounted. What
-somebody else has mounted upon the tree stays. The command returns when the
-process that served the mount has ended; where the tree is mounted in another
+trees are looked at, for as long as --wait, before the first is unmounted. A
+mount that another program has made upon the tree stays. The command returns when
+the process that served the mount has ended. If the tree is mounted in another
 place too, by mount --bind, the process goes on, and the command says so.
 
 For a removable datastore, DATASTORE is its device as well. It is refused (exit 3)
 while any process, pbsfs or the Proxmox Backup Server, has operations active, or
-something keeps the device or a tree busy; then nothing has changed. Meanwhile the
-maintenance mode is unmount; should the command be killed, the next one takes that
-back. A mode that the server has set is left alone (exit 4).
+something keeps the device or a tree busy; then nothing has changed. During the
+unmount the maintenance mode is unmount; if the command is killed, the next one
+takes that mode back. A mode that the server has set is left alone (exit 4).
 
-A mount whose serving process is gone is taken away whoever uses it. One whose
-process does not answer is left as it is (exit 1).
+A mount whose serving process is gone is taken away even if it is in use. A mount
+whose process does not answer is left as it is (exit 1).
 
---force takes the mount away from under those who use it, lazily: what is open
-stays readable for them, and the serving process stays until the last of them
-has closed it. Where the process does not answer, who waits for it gets an error.
-What is mounted inside of a tree is in the way; where nobody serves the tree any more
-that cannot be reached, and --force takes it with the tree.`
+--force takes the mount away while it is in use, lazily: open files stay readable,
+and the serving process stays until the last of them is closed. If the serving
+process does not answer, programs that wait for it get an error. A mount inside a
+tree is in the way. If no process serves the tree any more, that mount cannot be
+reached, and --force takes it away with the tree.`
 
 // defaultWait is how long commands wait for processes that are in the way: it takes a
 // moment until a file that was just closed is known to be closed.
