@@ -93,6 +93,8 @@ var arrows = map[string][]string{
 	"store/internal/lru":        {},
 	"store/name":                {},
 
+	"cmd/pbsfs/internal/certificate": {"maint/statefile"},
+
 	"cmd/pbsfs/internal/mountpoint": {"fs", "maint/mounts", "maint/reach", "maint/text"},
 	"cmd/pbsfs/internal/locate": {
 		"cmd/pbsfs/internal/fault", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/usage", "store",
