@@ -24,10 +24,31 @@ var ErrExists = errors.New("datastore exists")
 // Datastores lists the configured datastores, those of our own datastore.cfg first. A
 // name that is in two files is listed once, with the stricter mode.
 func Datastores(host hosts.Host) ([]cfg.Datastore, error) {
+	entries, err := Entries(host)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]cfg.Datastore, 0, len(entries))
+	for _, e := range entries {
+		list = append(list, e.Datastore)
+	}
+	return list, nil
+}
+
+// Entry is an entry of datastore.cfg with everything that the file says of it.
+type Entry struct {
+	cfg.Datastore
+	Properties []cfg.Property
+	// Digest is that of the file that has the entry.
+	Digest cfg.Digest
+}
+
+// Entries is [Datastores] with all properties.
+func Entries(host hosts.Host) ([]Entry, error) {
 	if len(host.Configs()) == 0 {
 		return nil, hosts.ErrZero
 	}
-	var list []cfg.Datastore
+	var list []Entry
 	for _, place := range host.Configs() {
 		data, _, err := modes.ReadConfig(place.File())
 		if err != nil {
@@ -39,19 +60,19 @@ func Datastores(host hosts.Host) ([]cfg.Datastore, error) {
 		}
 		for _, s := range c.Sections {
 			if s.Kind == cfg.SectionType {
-				list = addListed(list, c.Datastore(s, place.File()))
+				list = addListed(list, Entry{c.Datastore(s, place.File()), c.Properties(s), c.Digest()})
 			}
 		}
 	}
 	return list, nil
 }
 
-func addListed(list []cfg.Datastore, d cfg.Datastore) []cfg.Datastore {
-	i := slices.IndexFunc(list, func(o cfg.Datastore) bool { return o.Name == d.Name })
+func addListed(list []Entry, e Entry) []Entry {
+	i := slices.IndexFunc(list, func(o Entry) bool { return o.Name == e.Name })
 	if i < 0 {
-		return append(list, d)
+		return append(list, e)
 	}
-	list[i].Mode = modes.Stricter(list[i].Mode, d.Mode)
+	list[i].Mode = modes.Stricter(list[i].Mode, e.Mode)
 	return list
 }
 

@@ -75,9 +75,16 @@ type SetOptions struct {
 	// Also lists further names under which the datastore may still be counted: those by
 	// which its trees were mounted.
 	Also []string
+	// Digest is that of the datastore.cfg on which the decision is based. If the file is
+	// another one by now, the change is refused with [ErrOutdated]. The zero Digest
+	// accepts any file.
+	Digest cfg.Digest
 	// Log gets the failures that did not prevent the change; slog.Default() when nil.
 	Log *slog.Logger
 }
+
+// ErrOutdated says that datastore.cfg was changed since it was read.
+var ErrOutdated = errors.New("detected modified configuration - file changed by other user? Try again.")
 
 // SetMode puts a datastore into ReadOnly or Offline maintenance. Unless Drain is set,
 // it is refused with a [*ConflictError] while operations are active that the mode
@@ -120,6 +127,7 @@ type modeChange struct {
 	value string
 	drain bool
 	force bool
+	based cfg.Digest
 	log   *slog.Logger
 	tally *tally
 	bound modes.Binding // what the files said when they were read under the lock
@@ -127,7 +135,7 @@ type modeChange struct {
 
 func newModeChange(host hosts.Host, store string, mode cfg.ModeType, opts SetOptions) *modeChange {
 	c := &modeChange{
-		host: host, store: store, mode: mode, drain: opts.Drain, force: opts.Force, log: opts.Log,
+		host: host, store: store, mode: mode, drain: opts.Drain, force: opts.Force, based: opts.Digest, log: opts.Log,
 		tally: newTally(host, store),
 	}
 	c.tally.also = opts.Also
@@ -206,6 +214,9 @@ func (c *modeChange) lockedOnce(ctx context.Context, anyhow bool, decide func(no
 	file, err := c.entry(c.tally.modes.LastRead())
 	if err != nil {
 		return false, err
+	}
+	if c.based != (cfg.Digest{}) && c.based != file.Digest() {
+		return false, ErrOutdated
 	}
 	value, err := decide(file.Mode(c.store))
 	if err != nil {

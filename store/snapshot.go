@@ -143,6 +143,9 @@ func (s *Snapshot) Name() name.Snapshot { return s.name }
 // Manifest returns the decoded manifest. It must not be changed.
 func (s *Snapshot) Manifest() *manifest.Manifest { return s.manifest }
 
+// ManifestSize returns the length of the manifest as it is stored, in bytes.
+func (s *Snapshot) ManifestSize() int64 { return s.attr.Size }
+
 // Protected reports whether the snapshot is protected from removal.
 func (s *Snapshot) Protected() bool { return s.protected }
 

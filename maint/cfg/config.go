@@ -2,6 +2,8 @@ package cfg
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -135,6 +137,38 @@ func (s *section) get(key string) (value string, ok bool, err error) {
 	}
 	return value, ok, nil
 }
+
+// Property is a line of an entry.
+type Property struct{ Key, Value string }
+
+// Properties returns the lines of a section, in their order.
+func (c *Config) Properties(s section) []Property {
+	out := make([]Property, 0, len(s.props))
+	for _, p := range s.props {
+		out = append(out, Property{p.key, p.value})
+	}
+	return out
+}
+
+// Digest is the SHA-256 of a datastore.cfg: who has read the file and wants to change it
+// says with it which state was read.
+type Digest [sha256.Size]byte
+
+// String returns the digest in hex digits.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// ParseDigest reads 64 hex digits.
+func ParseDigest(s string) (d Digest, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(d) {
+		return d, errors.New("not a digest: 64 hex digits are expected")
+	}
+	copy(d[:], b)
+	return d, nil
+}
+
+// Digest returns the digest of the file.
+func (c *Config) Digest() Digest { return sha256.Sum256(c.Bytes()) }
 
 // Mode returns the maintenance mode of a datastore; none for a datastore that is not
 // listed.

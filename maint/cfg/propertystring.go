@@ -185,6 +185,27 @@ func statedType(value string) ModeType {
 	return ModeType(strings.TrimPrefix(first, "type="))
 }
 
+// ErrBadMode is found in errors about a text that is no maintenance mode.
+var ErrBadMode = errors.New("not a maintenance mode")
+
+// ParseMode reads a property string with which a client asks for a mode. The type is
+// the value of the default key, as PBS wants it: "offline" or "offline,message=TEXT",
+// not "type=offline".
+func ParseMode(value string) (Mode, error) {
+	props, err := parseProperties(value)
+	if err == nil && len(props) > 0 && props[0].key == "type" {
+		err = errors.New("type is the default key: it stands without its name")
+	}
+	var m Mode
+	if err == nil {
+		m, err = decodeMode(value)
+	}
+	if err != nil {
+		return Mode{}, fmt.Errorf("%w: %q: %w; say %s or %s, perhaps with ,message=TEXT", ErrBadMode, value, err, ReadOnly, Offline)
+	}
+	return m, nil
+}
+
 // EncodeMode writes the value of the property maintenance-mode.
 func EncodeMode(t ModeType, message string) (string, error) {
 	stored, err := storedMessage(message)

@@ -313,6 +313,15 @@ func (h Host) ConfigDir() string {
 	return h.at.Configs[0].Dir
 }
 
+// OwnConfigDir returns the directory for what we alone configure. On a PBS host that is
+// not ConfigDir, which is PBS's.
+func (h Host) OwnConfigDir() string {
+	if h.IsPBS() {
+		return ownConfigDir
+	}
+	return h.ConfigDir()
+}
+
 // ConfigFiles returns every datastore.cfg whose modes bind us, our own first.
 func (h Host) ConfigFiles() []string {
 	files := make([]string, 0, len(h.at.Configs))

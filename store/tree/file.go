@@ -29,17 +29,17 @@ type Sparse interface {
 }
 
 var (
-	_ File   = bytesFile(nil)
+	_ File   = Bytes(nil)
 	_ File   = store.Extent{}
 	_ Sparse = (*store.Stream)(nil)
 )
 
-// bytesFile is a small file that was read whole when it was opened.
-type bytesFile []byte
+// Bytes is a small file that was read whole when it was opened.
+type Bytes []byte
 
-func (b bytesFile) Size() int64 { return int64(len(b)) }
+func (b Bytes) Size() int64 { return int64(len(b)) }
 
-func (b bytesFile) ReadAt(_ context.Context, _ store.CanRead, p []byte, off int64) (int, error) {
+func (b Bytes) ReadAt(_ context.Context, _ store.CanRead, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read at %d: %w", off, fs.ErrInvalid)
 	}

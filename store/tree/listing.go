@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/name"
 )
 
 // Entry is one line of a listing.
@@ -17,6 +18,10 @@ type Entry struct {
 	ID ID
 	// Node is the object itself, if it was read to make this entry.
 	Node *Node
+	// Stored is the file of the snapshot that the entry shows; for the two halves of a
+	// split archive it is that of the metadata. It is zero anywhere but in the directory
+	// of a snapshot.
+	Stored name.File
 	// Err says what is wrong with the entry. Its listing is then not complete.
 	Err error
 }

@@ -98,6 +98,18 @@ func itemOf(m *manifest.Manifest, f manifest.File) (item, bool) {
 // renamable reports whether the item may be shown by its stored name instead.
 func (it item) renamable() bool { return it.kind != manifestItem && it.kind != logItem }
 
+// stored returns the stored file of the item.
+func (it item) stored() name.File {
+	switch it.kind {
+	case manifestItem:
+		return name.Manifest
+	case logItem:
+		return name.ClientLog
+	case blobItem, streamItem, pxarItem:
+	}
+	return it.file.Name
+}
+
 // salt tells two states of an item under one name apart. Only frozen items need it.
 func (it item) salt() []byte {
 	switch {
@@ -211,6 +223,7 @@ func (b *snapshot) list(ctx context.Context, right store.CanRead, n *Node) (List
 	l := &names{}
 	for _, it := range itemsOf(d.s) {
 		l.add(n, it.shown, it.fileType(), it.salt())
+		l.entries[len(l.entries)-1].Stored = it.stored()
 	}
 	for _, p := range d.s.Manifest().Problems {
 		l.entries = append(l.entries, Entry{Err: d.s.Wrap(name.Manifest, -1, p)})
@@ -332,7 +345,7 @@ func (d *loaded) fillArchive(ctx context.Context, right store.CanRead, n *Node, 
 type decodedManifest struct{ s *store.Snapshot }
 
 func (b *decodedManifest) open(context.Context, store.CanRead) (File, error) {
-	return bytesFile(b.s.Manifest().Raw), nil
+	return Bytes(b.s.Manifest().Raw), nil
 }
 
 // clientLog is the file client.log.
@@ -340,7 +353,7 @@ type clientLog struct{ s *store.Snapshot }
 
 func (b *clientLog) open(ctx context.Context, right store.CanRead) (File, error) {
 	text, err := b.s.ReadClientLog(ctx, right)
-	return bytesFile(text), err
+	return Bytes(text), err
 }
 
 // blobFile is a blob, decoded.
@@ -351,7 +364,7 @@ type blobFile struct {
 
 func (b *blobFile) open(ctx context.Context, right store.CanRead) (File, error) {
 	data, err := b.s.ReadBlob(ctx, right, b.f)
-	return bytesFile(data), err
+	return Bytes(data), err
 }
 
 // streamFile is an image, or another index whose content is shown as it is.

@@ -217,7 +217,7 @@ func (b *groupText) open(ctx context.Context, right store.CanRead) (File, error)
 	if err != nil {
 		return nil, err
 	}
-	return bytesFile(text), nil
+	return Bytes(text), nil
 }
 
 // blocks returns how many units of 512 bytes hold n bytes.
