@@ -98,11 +98,16 @@ func (r *Record) write() error {
 	if err := os.MkdirAll(filepath.Dir(r.file), 0o755); err != nil {
 		return err
 	}
-	unfinished := r.file + ".new"
-	if err := os.WriteFile(unfinished, append(text, '\n'), 0o644); err != nil {
+	return replace(r.file, append(text, '\n'))
+}
+
+// replace puts a new file in place of another one in one step.
+func replace(file string, text []byte) error {
+	unfinished := file + ".new"
+	if err := os.WriteFile(unfinished, text, 0o644); err != nil {
 		return err
 	}
-	return os.Rename(unfinished, r.file)
+	return os.Rename(unfinished, file)
 }
 
 // stands reports whether the record is still in its file.
@@ -214,32 +219,38 @@ func ownRecords(dir string) ([]*Record, error) {
 }
 
 // maxRecord bounds the size of a record's file.
-const maxRecord = 64 << 10
+const maxRecord = 256 << 10
 
-// readRecord reads a record of our own run directory. A file that another user could
-// have put there is not ours.
+// readRecord reads a record of our own run directory.
 func readRecord(file string) (*Record, error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	text, uid, err := readOwn(file)
 	if err != nil {
 		return nil, err
+	}
+	r := &Record{file: file, own: true, uid: uid}
+	return r, r.parse(text)
+}
+
+// readOwn reads a file of our own run directory. A file that another user could have put
+// there is not ours.
+func readOwn(file string) (text []byte, uid int, err error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
 	}
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(err, fs.ErrInvalid)
+		return nil, 0, errors.Join(err, fs.ErrInvalid)
 	}
-	r := &Record{file: file, own: true}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		r.uid = int(st.Uid)
+		uid = int(st.Uid)
 	}
-	if r.uid != os.Geteuid() && r.uid != 0 {
-		return nil, fmt.Errorf("%s belongs to user %d: %w", file, r.uid, fs.ErrPermission)
+	if uid != os.Geteuid() && uid != 0 {
+		return nil, 0, fmt.Errorf("%s belongs to user %d: %w", file, uid, fs.ErrPermission)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxRecord))
-	if err != nil {
-		return nil, err
-	}
-	return r, r.parse(text)
+	text, err = io.ReadAll(io.LimitReader(f, maxRecord))
+	return text, uid, err
 }
 
 // parse parses the text of a record.

@@ -1,10 +1,14 @@
 package status
 
 import (
+	"cmp"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
+	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 	"github.com/pbsfs/pbsfs/maint/procfs"
 )
@@ -52,4 +56,22 @@ func howOpened(pid int) string {
 		return "opened by"
 	}
 	return "opened by (gone)"
+}
+
+// readersOf lists what processes read of a datastore without a mount.
+func readersOf(host hosts.Host, t locate.Target) ([]Handle, []served.Problem, error) {
+	readers, problems, err := served.ReadersOf(host, t)
+	var out []Handle
+	for mark, list := range readers {
+		pid := mark.PID
+		if mark.Look() == procfs.Unseen {
+			pid = 0 // it belongs to another pid namespace
+		}
+		for _, r := range list {
+			age := time.Since(r.Since).Seconds()
+			out = append(out, Handle{Path: r.Path, PID: pid, Name: "pbsfs serve", How: "download by " + r.By, Age: &age})
+		}
+	}
+	slices.SortFunc(out, func(a, b Handle) int { return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(*b.Age, *a.Age)) })
+	return out, problems, err
 }

@@ -72,7 +72,7 @@ func WithHolders(ctx context.Context, err error, host hosts.Host, t locate.Targe
 }
 
 // openHandles finds what is open in our mounts of a datastore, including mounts that
-// were taken away while they were in use.
+// were taken away while they were in use, and what is read without a mount.
 func openHandles(ctx context.Context, host hosts.Host, t locate.Target) []Open {
 	ours, err := mountpoint.Ours()
 	if err != nil {
@@ -97,6 +97,9 @@ func openHandles(ctx context.Context, host hosts.Host, t locate.Target) []Open {
 		if r.Serves(t) {
 			out = append(out, Open{r.Mountpoint, strangers(handlesOf(r.Mountpoint, answers[r].Handles, nil)), nil})
 		}
+	}
+	if reading, _, err := readersOf(host, t); len(reading) > 0 || err != nil {
+		out = append(out, Open{Mountpoint: "pbsfs serve", Handles: reading, Err: err})
 	}
 	return out
 }

@@ -178,6 +178,11 @@ func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*se
 			s.addMount(ctx, r, answers[r])
 		}
 	}
+	reading, problems, err := readersOf(host, t)
+	if err != nil {
+		return s, err
+	}
+	s.Handles, s.Problems = append(s.Handles, reading...), append(s.Problems, problems...)
 	return s, s.addUnrecorded(ctx, host, t, known)
 }
 
