@@ -94,6 +94,7 @@ var arrows = map[string][]string{
 	"store/name":                {},
 
 	"cmd/pbsfs/internal/certificate": {"maint/statefile"},
+	"cmd/pbsfs/internal/export":      {"store", "store/tree"},
 
 	"cmd/pbsfs/internal/mountpoint": {"fs", "maint/mounts", "maint/reach", "maint/text"},
 	"cmd/pbsfs/internal/locate": {
