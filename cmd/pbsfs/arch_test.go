@@ -109,6 +109,14 @@ var arrows = map[string][]string{
 		"cmd/pbsfs/internal/locate", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/served",
 		"maint", "maint/cfg", "maint/device", "maint/hosts", "maint/modes", "maint/mounts", "maint/procfs", "maint/text",
 	},
+	"cmd/pbsfs/internal/access": {"cmd/pbsfs/internal/token"},
+	"cmd/pbsfs/internal/watch":  {"cmd/pbsfs/internal/status"},
+	"cmd/pbsfs/internal/web":    {},
+	"cmd/pbsfs/internal/api": {
+		"cmd/pbsfs/internal/access", "cmd/pbsfs/internal/export", "cmd/pbsfs/internal/locate", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/served",
+		"cmd/pbsfs/internal/status", "cmd/pbsfs/internal/token", "cmd/pbsfs/internal/unmount", "cmd/pbsfs/internal/watch",
+		"store", "store/manifest", "store/name", "store/tree", "maint", "maint/cfg", "maint/device", "maint/hosts", "maint/mounts", "maint/text",
+	},
 	"cmd/pbsfs/internal/unmount": {
 		"cmd/pbsfs/internal/fault", "cmd/pbsfs/internal/locate", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/served", "cmd/pbsfs/internal/status",
 		"fs", "maint", "maint/cfg", "maint/device", "maint/hosts", "maint/mounts", "maint/text",
