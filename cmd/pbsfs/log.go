@@ -31,9 +31,16 @@ const (
 	logBackups   = 1
 )
 
+// logOptions say where the log of a serving process goes.
+type logOptions struct {
+	to         string // the value of --log
+	foreground bool   // to the standard error, unless to says otherwise
+	untracked  bool   // without a run directory there may be no log
+}
+
 // openLog opens the log of a serving process, and returns a function that closes it.
 // The log never blocks a process that writes to it, and never ends it.
-func (a *app) openLog(o *mountOptions, host hosts.Host) (*slog.Logger, func(), error) {
+func (a *app) openLog(o logOptions, host hosts.Host) (*slog.Logger, func(), error) {
 	signal.Ignore(syscall.SIGPIPE) // the process must not end because the reader of its log ends
 	to, closeIt, err := a.findLog(o, host)
 	if err != nil {
@@ -54,8 +61,8 @@ func (a *app) openLog(o *mountOptions, host hosts.Host) (*slog.Logger, func(), e
 }
 
 // findLog opens the destination of the log; for the journal it returns nil.
-func (a *app) findLog(o *mountOptions, host hosts.Host) (io.Writer, func(), error) {
-	switch o.logTo {
+func (a *app) findLog(o logOptions, host hosts.Host) (io.Writer, func(), error) {
+	switch o.to {
 	case "journal":
 		if !journal.Enabled() {
 			return nil, nil, errors.New("--log journal: there is no journal on this host")
@@ -70,10 +77,10 @@ func (a *app) findLog(o *mountOptions, host hosts.Host) (io.Writer, func(), erro
 	case "":
 		return a.defaultLog(o, host)
 	}
-	if err := reach.Answers(context.Background(), o.logTo); err != nil {
+	if err := reach.Answers(context.Background(), o.to); err != nil {
 		return nil, nil, fmt.Errorf("--log: %w", err)
 	}
-	f, err := os.OpenFile(o.logTo, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(o.to, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--log: %w", err)
 	}
@@ -81,7 +88,7 @@ func (a *app) findLog(o *mountOptions, host hosts.Host) (io.Writer, func(), erro
 }
 
 // defaultLog chooses a log if no option names one.
-func (a *app) defaultLog(o *mountOptions, host hosts.Host) (io.Writer, func(), error) {
+func (a *app) defaultLog(o logOptions, host hosts.Host) (io.Writer, func(), error) {
 	if o.foreground {
 		return a.stderr, func() {}, nil
 	}

@@ -76,6 +76,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newSnapshotCommand(a),
 		newLsCommand(a),
 		newCatCommand(a),
+		newServeCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),
 	)

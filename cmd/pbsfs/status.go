@@ -10,6 +10,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/watch"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/text"
 )
@@ -35,9 +36,6 @@ away while it was in use has "taken_away":true. A mount with "unlisted":true
 refuses new operations, because its datastore is no longer in datastore.cfg; mode
 is "unlisted" then. More fields may be added.`
 
-// watchEvery is how often status --watch refreshes.
-const watchEvery = time.Second
-
 // longOpen is the age from which an open handle is marked as old.
 const longOpen = 24 * time.Hour
 
@@ -60,22 +58,31 @@ func newStatusCommand(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().BoolVar(&watch, "watch", false, "look again each second until interrupted")
+	cmd.Flags().BoolVar(&watch, "watch", false, "look each second until interrupted, and show what has changed")
 	return cmd
 }
 
+// watchStatus shows the status again whenever something has changed, and on a terminal
+// each second, because handles get older.
 func (a *app) watchStatus(ctx context.Context, host hosts.Host, args []string, asJSON bool) error {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		if isTerminal(a.stdout) && !asJSON {
-			fmt.Fprint(a.stdout, "\033[H\033[J")
-		}
-		if err := a.showStatus(ctx, host, args, asJSON); err != nil {
-			return err
-		}
+	sub := watch.NewSource(func(ctx context.Context) ([]status.Store, error) { return a.look(ctx, host, args) }).Subscribe()
+	defer sub.Close()
+	redraw := isTerminal(a.stdout) && !asJSON
+	for first := true; ; first = false {
 		select {
-		case <-tick.C:
+		case v := <-sub.Views():
+			if v.Err != nil && len(args) > 0 {
+				return v.Err
+			}
+			if !redraw && !first && len(v.Changed) == 0 && len(v.Gone) == 0 {
+				continue
+			}
+			if redraw {
+				fmt.Fprint(a.stdout, "\033[H\033[J")
+			}
+			if err := a.printStatus(v.All, asJSON); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return nil
 		}
@@ -83,19 +90,29 @@ func (a *app) watchStatus(ctx context.Context, host hosts.Host, args []string, a
 }
 
 func (a *app) showStatus(ctx context.Context, host hosts.Host, args []string, asJSON bool) error {
+	all, err := a.look(ctx, host, args)
+	if err != nil && (len(args) > 0 || all == nil) { // in a list of all, an error of one datastore does not hide the others
+		return err
+	}
+	return a.printStatus(all, asJSON)
+}
+
+// look finds out what goes on with the named datastore, or with all.
+func (a *app) look(ctx context.Context, host hosts.Host, args []string) ([]status.Store, error) {
 	known, problems, err := served.Trusted(host)
 	a.complain(problems)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	targets, err := status.Targets(host, args, known)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	all, err := status.Of(ctx, host, targets, known)
-	if err != nil && len(args) > 0 { // in a list of all, an error of one datastore does not hide the others
-		return err
-	}
+	return status.Of(ctx, host, targets, known)
+}
+
+// printStatus prints what goes on with datastores.
+func (a *app) printStatus(all []status.Store, asJSON bool) error {
 	if asJSON {
 		return a.json(all)
 	}
