@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/access"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/export"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
 	"github.com/pbsfs/pbsfs/maint"
@@ -56,8 +57,8 @@ func message(err error) string {
 // errCutOff says that an answer was begun and cannot be finished.
 var errCutOff = errors.New("the answer is cut off")
 
-// errBusy says that there are too many downloads.
-var errBusy = errors.New("too many downloads at once; try again later")
+// errBusy says that too much is asked for at once.
+var errBusy = errors.New("too many requests of this kind at once; try again later")
 
 // errNoStore says that a datastore is not known.
 var errNoStore = errors.New("no such datastore")
@@ -99,6 +100,7 @@ var statuses = []struct {
 	{store.ErrS3Cache, http.StatusServiceUnavailable},
 	{store.ErrNotDatastore, http.StatusServiceUnavailable},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable},
+	{export.ErrLimit, http.StatusRequestEntityTooLarge},
 	{store.ErrReplaced, http.StatusNotFound},
 	{store.ErrKeyNeeded, http.StatusForbidden},
 	{store.ErrCorrupt, http.StatusInternalServerError},

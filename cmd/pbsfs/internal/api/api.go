@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -37,14 +39,19 @@ type Options struct {
 // API answers requests. It is safe for concurrent use.
 type API struct {
 	Options
-	slots  chan struct{} // one for each download
-	ending context.Context
-	end    context.CancelFunc
+	downloads slots
+	listings  slots
+	ending    context.Context
+	end       context.CancelFunc
 }
+
+// maxListings bounds how many long lists are made at once, because a list is in memory
+// until it is sent.
+const maxListings = 8
 
 // New returns an API. Its owner must call [API.End] before the server is shut down.
 func New(o Options) *API {
-	a := &API{Options: o, slots: make(chan struct{}, max(1, o.Downloads))}
+	a := &API{Options: o, downloads: make(slots, max(1, o.Downloads)), listings: make(slots, maxListings)}
 	a.ending, a.end = context.WithCancel(context.Background())
 	return a
 }
@@ -82,18 +89,47 @@ func (a *API) Handler() http.Handler {
 
 // serve answers one request to an operation.
 func (a *API) serve(op *operation, w http.ResponseWriter, r *http.Request) {
+	defer a.survive(r)
 	c := &call{API: a, op: op, w: w, r: r}
-	err := a.admit(c)
-	if err == nil {
-		err = op.serve(c)
-	}
+	err := a.meet(c)
 	if err == nil {
 		return
 	}
 	if errors.Is(err, errCutOff) {
+		if r.Context().Err() == nil {
+			a.Log.Warn("answer cut off", "path", r.URL.Path, "caller", c.caller.Name, "error", err)
+		}
 		panic(http.ErrAbortHandler) // the client must not take what it got for the whole
 	}
 	c.refuse(err)
+}
+
+// meet does what a request asks for, if the caller may, when it is its turn.
+func (a *API) meet(c *call) error {
+	if err := a.admit(c); err != nil {
+		return err
+	}
+	if c.op.share != nil {
+		leave, err := c.op.share(a).enter(c.r.Context())
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
+	return c.op.serve(c)
+}
+
+// survive logs a fault of our own, which ends the connection and nothing else. The server
+// would do the same, without a line that anybody reads.
+func (a *API) survive(r *http.Request) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v != any(http.ErrAbortHandler) {
+		a.Log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", fmt.Sprint(v), "stack", string(debug.Stack()))
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // admit finds out who calls, and whether that caller may.

@@ -33,10 +33,10 @@ const (
 // aboutContents are the operations that look into snapshots.
 func aboutContents() []*operation {
 	return []*operation{
-		answering("GET", "admin/datastore/{store}/catalog", token.Read, "list a directory of an archive, one level", listCatalog).with("incomplete"),
+		answering("GET", "admin/datastore/{store}/catalog", token.Read, "list a directory of an archive, one level", listCatalog).with("incomplete").bounded(listings),
 		sending("admin/datastore/{store}/pxar-file-download", mediaBytes+", "+mediaZip+", "+mediaZstd,
-			"send a file of an archive as it is, or a directory as zip or tar.zst", token.Read, downloadFile),
-		sending("admin/datastore/{store}/download-decoded", mediaBytes, "send a stored file of a snapshot, decoded", token.Read, downloadDecoded),
+			"send a file of an archive as it is, or a directory as zip or tar.zst", token.Read, downloadFile).bounded(downloads),
+		sending("admin/datastore/{store}/download-decoded", mediaBytes, "send a stored file of a snapshot, decoded", token.Read, downloadDecoded).bounded(downloads),
 	}
 }
 
@@ -136,35 +136,9 @@ func content(ctx context.Context, r *store.Reader, s *store.Snapshot, m manifest
 	return stream, tag, stream.Check(ctx, r)
 }
 
-// slotWait is how long a download waits for another one to end.
-const slotWait = 10 * time.Second
-
-// slot waits until there are not too many downloads.
-func (c *call) slot(ctx context.Context) error {
-	select {
-	case c.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	wait := time.NewTimer(slotWait)
-	defer wait.Stop()
-	select {
-	case c.slots <- struct{}{}:
-		return nil
-	case <-wait.C:
-		return errBusy
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // sent calls fn to send something of a snapshot. Meanwhile it is an operation that a
 // refusal names.
 func (c *call) sent(in snapshotIn, p treePath, fn func(ctx context.Context, r *store.Reader, dir *tree.Node) error) error {
-	if err := c.slot(c.r.Context()); err != nil {
-		return err
-	}
-	defer func() { <-c.slots }()
 	return c.held(in, func(ctx context.Context, d *opened, r *store.Reader, dir *tree.Node) error {
 		snap, err := in.snapshot()
 		if err != nil {

@@ -15,9 +15,10 @@ type operation struct {
 	summary string
 	need    token.Role // 0 for what everybody may
 	in      reflect.Type
-	out     reflect.Type // of the data in the answer; nil for what is no JSON
-	media   string       // of what is no JSON
-	beside  []string     // fields beside the data
+	out     reflect.Type     // of the data in the answer; nil for what is no JSON
+	media   string           // of what is no JSON
+	beside  []string         // fields beside the data
+	share   func(*API) slots // bounds how many are met at once; nil for what takes little
 	serve   func(*call) error
 }
 
@@ -84,6 +85,17 @@ func (o *operation) with(fields ...string) *operation {
 	o.beside = fields
 	return o
 }
+
+// bounded bounds how many requests to the operation are met at once, with others that
+// share the slots.
+func (o *operation) bounded(share func(*API) slots) *operation {
+	o.share = share
+	return o
+}
+
+// Long lists share slots, and so do downloads.
+func listings(a *API) slots  { return a.listings }
+func downloads(a *API) slots { return a.downloads }
 
 // operations are all that there is.
 func operations() []*operation {

@@ -15,8 +15,8 @@ import (
 // aboutSnapshots are the operations that list groups, snapshots and their files.
 func aboutSnapshots() []*operation {
 	return []*operation{
-		answering("GET", "admin/datastore/{store}/groups", token.Audit, "list the backup groups of a namespace", listGroups),
-		answering("GET", "admin/datastore/{store}/snapshots", token.Audit, "list the snapshots of a namespace or of a group", listSnapshots).with("incomplete"),
+		answering("GET", "admin/datastore/{store}/groups", token.Audit, "list the backup groups of a namespace", listGroups).bounded(listings),
+		answering("GET", "admin/datastore/{store}/snapshots", token.Audit, "list the snapshots of a namespace or of a group", listSnapshots).bounded(listings),
 		answering("GET", "admin/datastore/{store}/files", token.Audit, "list the files of a snapshot", listFiles).with("incomplete"),
 	}
 }

@@ -28,6 +28,7 @@
 //
 // Archives are streamed. Apart from buffers, memory is needed for the directories on
 // the way to the present object, for the central directory of a zip (several hundred
-// bytes for each entry), and for up to 32 MiB of the paths of hard links. The functions
+// bytes for each of a million entries at most), and for up to 32 MiB of the paths of hard
+// links. The functions
 // start no goroutines and hold nothing after they return; the caller holds the right.
 package export

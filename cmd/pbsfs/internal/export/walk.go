@@ -22,7 +22,12 @@ type limits struct {
 	links   int // bytes of memory for the paths of hard links
 }
 
-var usual = limits{depth: 1024, entries: 10_000_000, links: 32 << 20}
+var (
+	usual = limits{depth: 1024, entries: 10_000_000, links: 32 << 20}
+	// zipped are those of a zip, whose directory is in memory until the end: some 300 bytes
+	// an entry, and its path.
+	zipped = limits{depth: 1024, entries: 1_000_000}
+)
 
 // sink is an archive that is being written.
 type sink interface {

@@ -20,7 +20,7 @@ import (
 // directory is called name. Devices, pipes and sockets are left out. After an error the
 // archive has no central directory.
 func Zip(ctx context.Context, right store.CanRead, n *tree.Node, name string, w io.Writer) error {
-	return writeZip(ctx, right, n, name, w, usual)
+	return writeZip(ctx, right, n, name, w, zipped)
 }
 
 func writeZip(ctx context.Context, right store.CanRead, n *tree.Node, name string, w io.Writer, max limits) error {

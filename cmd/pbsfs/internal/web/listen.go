@@ -138,7 +138,8 @@ func listenUnix(ctx context.Context, path string) (*Listener, error) {
 // Close ends the listening, and removes the socket that was made for it.
 func (l *Listener) Close() error {
 	err := l.Listener.Close()
-	if now, lerr := os.Lstat(l.path); l.path != "" && lerr == nil && os.SameFile(now, l.made) {
+	// A socket that was made since may have the same inode, and has another time.
+	if now, lerr := os.Lstat(l.path); l.path != "" && lerr == nil && os.SameFile(now, l.made) && now.ModTime().Equal(l.made.ModTime()) {
 		_ = os.Remove(l.path)
 	}
 	return err
