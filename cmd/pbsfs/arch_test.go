@@ -81,6 +81,7 @@ var arrows = map[string][]string{
 	"store/index":               {"store/corrupt", "store/name"},
 	"store/catalog":             {"store/corrupt", "store/name"},
 	"store/pxar":                {"store/corrupt", "store/name"},
+	"store/image":               {},
 	"store/source":              {"store/catalog", "store/internal/lease", "store/pxar"},
 	"store/storetest":           {"store/catalog", "store/keys", "store/name", "store/pxar", "maint/hosts"},
 	"integration":               {},
@@ -125,7 +126,7 @@ var arrows = map[string][]string{
 
 // decoders open nothing: they are given bytes.
 var decoders = []string{
-	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys",
+	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys", "store/image",
 	"maint/cfg", "maint/device/superblock", "maint/text",
 }
 
