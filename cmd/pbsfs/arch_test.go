@@ -83,6 +83,9 @@ var arrows = map[string][]string{
 	"store/pxar":                {"store/corrupt", "store/name"},
 	"store/image":               {},
 	"store/image/imagetest":     {"store/image", "store/corrupt"},
+	"store/image/partition":     {},
+	"store/image/lvm":           {"store/corrupt"},
+	"store/image/probe":         {},
 	"store/source":              {"store/catalog", "store/internal/lease", "store/pxar"},
 	"store/storetest":           {"store/catalog", "store/keys", "store/name", "store/pxar", "maint/hosts"},
 	"integration":               {},
@@ -127,7 +130,7 @@ var arrows = map[string][]string{
 
 // decoders open nothing: they are given bytes.
 var decoders = []string{
-	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys", "store/image",
+	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys", "store/image", "store/image/partition", "store/image/lvm", "store/image/probe",
 	"maint/cfg", "maint/device/superblock", "maint/text",
 }
 
