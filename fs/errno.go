@@ -9,6 +9,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/tree"
 )
 
 // errnos is the only table from errors to errnos. The first line that matches counts.
@@ -28,6 +29,7 @@ var errnos = []struct {
 	{store.ErrGone, syscall.ENOMEDIUM},
 	{store.ErrBusy, syscall.EBUSY},
 	{store.ErrKeyNeeded, syscall.EACCES},
+	{tree.ErrNoAccess, syscall.EACCES},
 	{store.ErrCorrupt, syscall.EIO},
 	{syscall.ENOTDIR, syscall.ENOTDIR},
 	{syscall.EISDIR, syscall.EISDIR},

@@ -86,6 +86,7 @@ var arrows = map[string][]string{
 	"store/image/partition":     {},
 	"store/image/lvm":           {"store/corrupt"},
 	"store/image/probe":         {},
+	"store/image/volumes":       {"store/image", "store/image/...", "store/corrupt"},
 	"store/source":              {"store/catalog", "store/internal/lease", "store/pxar"},
 	"store/storetest":           {"store/catalog", "store/keys", "store/name", "store/pxar", "maint/hosts"},
 	"integration":               {},

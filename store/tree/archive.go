@@ -150,7 +150,12 @@ const maxKeptXattrs = 1024
 type xattrs struct {
 	small []Attribute
 	// large is set instead if the attributes are too large to be kept.
-	large *largeXattrs
+	large attributeReader
+}
+
+// attributeReader reads all extended attributes of a node.
+type attributeReader interface {
+	readAttributes(ctx context.Context, right store.CanRead) ([]Attribute, error)
 }
 
 type largeXattrs struct {
@@ -159,7 +164,11 @@ type largeXattrs struct {
 }
 
 func (c *content) xattrsOf(e *pxar.Entry, w where) xattrs {
-	all := e.Attributes()
+	return keptXattrs(e.Attributes(), &largeXattrs{c, w})
+}
+
+// keptXattrs keeps attributes, or how to read them again if they are too large.
+func keptXattrs(all []Attribute, again attributeReader) xattrs {
 	size := 0
 	for _, a := range all {
 		size += len(a.Name) + len(a.Value)
@@ -167,7 +176,7 @@ func (c *content) xattrsOf(e *pxar.Entry, w where) xattrs {
 	if size <= maxKeptXattrs {
 		return xattrs{small: all}
 	}
-	return xattrs{large: &largeXattrs{c, w}}
+	return xattrs{large: again}
 }
 
 // Xattrs returns the extended attributes that are in memory, and whether these are all.
@@ -182,7 +191,11 @@ func (n *Node) ReadXattrs(ctx context.Context, right store.CanRead) ([]Attribute
 	if large == nil {
 		return n.xattrs.small, nil
 	}
-	e, err := large.read(ctx, right)
+	return large.readAttributes(ctx, right)
+}
+
+func (l *largeXattrs) readAttributes(ctx context.Context, right store.CanRead) ([]Attribute, error) {
+	e, err := l.read(ctx, right)
 	if err != nil {
 		return nil, err
 	}

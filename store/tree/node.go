@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/image"
 	"github.com/pbsfs/pbsfs/store/internal/lru"
 	"github.com/pbsfs/pbsfs/store/name"
 	"github.com/pbsfs/pbsfs/store/pxar"
@@ -181,14 +182,25 @@ type Tree struct {
 	// items caches the nodes of files of snapshots. To get the attributes of such a
 	// file, the file must be read.
 	items *lru.Cache[itemKey, *Node]
+	// machines are the disks of snapshots, and systems the file systems in them.
+	machines *lru.Cache[*store.Snapshot, *machine]
+	systems  *lru.Cache[ID, image.FileSystem]
 }
 
-// itemCount bounds Tree.items.
-const itemCount = 4096
+const (
+	// itemCount, machineCount and systemCount bound the memories of a Tree. A file system
+	// remembers some MiB.
+	itemCount    = 4096
+	machineCount = 64
+	systemCount  = 8
+)
 
 // New returns the tree of a datastore.
 func New(ref *store.Lookup) *Tree {
-	return &Tree{ref: ref, items: lru.New[itemKey, *Node](itemCount)}
+	return &Tree{
+		ref: ref, items: lru.New[itemKey, *Node](itemCount),
+		machines: lru.New[*store.Snapshot, *machine](machineCount), systems: lru.New[ID, image.FileSystem](systemCount),
+	}
 }
 
 // Root returns the top of the tree, as it was last seen. It does no I/O.

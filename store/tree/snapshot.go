@@ -30,6 +30,7 @@ const (
 	blobItem
 	streamItem // an index whose content is shown as it is
 	pxarItem
+	diskItem // what lies on a disk whose image is a streamItem
 )
 
 // itemsOf returns the entries of the snapshot's directory, sorted by name. Names are
@@ -52,6 +53,7 @@ func itemsOf(s *store.Snapshot) []item {
 	}
 	for keepStored(out) {
 	}
+	out = append(out, disksOf(out)...)
 	slices.SortFunc(out, func(a, b item) int { return cmp.Compare(a.shown, b.shown) })
 	return out
 }
@@ -105,7 +107,7 @@ func (it item) stored() name.File {
 		return name.Manifest
 	case logItem:
 		return name.ClientLog
-	case blobItem, streamItem, pxarItem:
+	case blobItem, streamItem, pxarItem, diskItem:
 	}
 	return it.file.Name
 }
@@ -113,7 +115,7 @@ func (it item) stored() name.File {
 // salt tells two states of an item under one name apart. Only frozen items need it.
 func (it item) salt() []byte {
 	switch {
-	case it.kind != pxarItem && it.kind != streamItem:
+	case it.kind != pxarItem && it.kind != streamItem && it.kind != diskItem:
 		return nil
 	case it.payload != manifest.File{}:
 		// The metadata stays the same if only contents have changed.
@@ -124,7 +126,7 @@ func (it item) salt() []byte {
 
 // fileType returns the S_IFMT bits of an item.
 func (it item) fileType() uint32 {
-	if it.kind == pxarItem {
+	if it.kind == pxarItem || it.kind == diskItem {
 		return unix.S_IFDIR
 	}
 	return unix.S_IFREG
@@ -288,6 +290,9 @@ func (d *loaded) fill(ctx context.Context, right store.CanRead, n *Node, it item
 		return d.fillStream(ctx, right, n, it)
 	case pxarItem:
 		return d.fillArchive(ctx, right, n, it)
+	case diskItem:
+		d.fillDisk(n, it)
+		return nil
 	}
 	return errNotThere
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/image"
 	"github.com/pbsfs/pbsfs/store/image/lvm"
 	"github.com/pbsfs/pbsfs/store/image/partition"
@@ -45,8 +46,12 @@ type Volume struct {
 	Name   string
 	// Size is the length in bytes.
 	Size int64
-	// Filesystem, Label, UUID and Note are those of the file system; "" without one.
-	Filesystem, Label, UUID, Note string
+	// Filesystem, Label, UUID and Note are those of the file system; "" without one. Log is
+	// "dirty" if there is a log that was not replayed.
+	Filesystem, Label, UUID, Note, Log string
+	// Top is the top directory of the file system, with its attributes.
+	Top       *image.Inode
+	TopXattrs []image.Xattr
 	// Reason says in one line what it is if it is no file system that can be read, and
 	// what to do.
 	Reason string
@@ -130,9 +135,11 @@ func (s *scanner) part(disk int, p partition.Partition) *Volume {
 // system is there and damaged: then that is the volume's Err.
 func (s *scanner) filesystem(v *Volume) bool {
 	fsys, err := v.Open(s.disks)
+	if err == nil {
+		err = v.describe(s.disks, fsys)
+	}
 	switch {
 	case err == nil:
-		v.Filesystem, v.Label, v.UUID, v.Note = fsys.Name(), fsys.Label(), fsys.UUID(), fsys.Note()
 		return true
 	case errors.Is(err, image.ErrUnknown):
 		return false
@@ -142,6 +149,25 @@ func (s *scanner) filesystem(v *Volume) bool {
 	}
 	v.Err = err
 	return true
+}
+
+// describe keeps what is shown of a file system before it is entered.
+func (v *Volume) describe(disks []io.ReaderAt, fsys image.FileSystem) (err error) {
+	r := v.Reader(disks)
+	if v.Top, err = fsys.Inode(r, fsys.Root()); err != nil {
+		return err
+	}
+	if v.Top.Type() != image.Dir {
+		return corrupt.New("%s: its top is no directory", fsys.Name())
+	}
+	if v.TopXattrs, err = fsys.Xattrs(r, fsys.Root()); err != nil {
+		return err
+	}
+	v.Filesystem, v.Label, v.UUID, v.Note = fsys.Name(), fsys.Label(), fsys.UUID(), fsys.Note()
+	if l, ok := fsys.(interface{ LogDirty() bool }); ok && l.LogDirty() {
+		v.Log = "dirty"
+	}
+	return nil
 }
 
 // physical looks whether the volume is a physical volume of LVM.

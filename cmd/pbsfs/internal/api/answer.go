@@ -21,6 +21,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint/text"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/name"
+	"github.com/pbsfs/pbsfs/store/tree"
 )
 
 // sendJSON sends a value. An error means that the client did not read it.
@@ -103,6 +104,7 @@ var statuses = []struct {
 	{export.ErrLimit, http.StatusRequestEntityTooLarge},
 	{store.ErrReplaced, http.StatusNotFound},
 	{store.ErrKeyNeeded, http.StatusForbidden},
+	{tree.ErrNoAccess, http.StatusForbidden},
 	{store.ErrCorrupt, http.StatusInternalServerError},
 	{name.ErrInvalid, http.StatusBadRequest},
 	{syscall.ENOTDIR, http.StatusBadRequest},

@@ -68,7 +68,7 @@ func (c *call) addShown(ctx context.Context, d *opened, r *store.Reader, snap na
 	}
 	return visit(ctx, r, dir, func(e tree.Entry) error {
 		i := slices.IndexFunc(files, func(f FileItem) bool { return f.Filename == e.Stored.String() })
-		if i < 0 {
+		if i < 0 || files[i].Shown != "" { // the directory of a disk comes after its image
 			return nil
 		}
 		files[i].Shown = e.Name
@@ -111,7 +111,7 @@ func listCatalog(c *call, in catalogIn) (out []CatalogItem, err error) {
 	return out, err
 }
 
-// archives lists the archives of a snapshot.
+// archives lists the archives of a snapshot, and its disks, which have files as well.
 func archives(ctx context.Context, r *store.Reader, dir *tree.Node) ([]CatalogItem, error) {
 	out := []CatalogItem{}
 	err := visit(ctx, r, dir, func(e tree.Entry) error {
@@ -170,12 +170,12 @@ type notDirectory struct {
 func (e *notDirectory) Error() string { return "/" + e.path + ": parent is not a directory" }
 func (e *notDirectory) Unwrap() error { return e.err }
 
-// storedNode returns the entry of a snapshot that shows a stored file, or that has the
-// name itself.
+// storedNode returns the directory of a snapshot that shows a stored archive, or what lies
+// on a stored disk; or the entry that has the name itself.
 func storedNode(ctx context.Context, r *store.Reader, dir *tree.Node, called string) (*tree.Node, error) {
 	shown := called
 	err := visit(ctx, r, dir, func(e tree.Entry) error {
-		if e.Stored.String() == called {
+		if e.Stored.String() == called && e.Type == unix.S_IFDIR {
 			shown = e.Name
 		}
 		return nil
