@@ -92,7 +92,7 @@ func TestMountWithOneProcessor(t *testing.T) {
 	})
 	_, where := mount(t, m, Options{})
 	for path, want := range map[string]string{
-		"": "host\n", "host/alpha": noon + "\nlatest\n", m.dir: "a.conf\ndisk.img\nindex.json\nroot.pxar\n",
+		"": "host\n", "host/alpha": noon + "\nlatest\n", m.dir: "a.conf\ndisk.img\ndisk.img.d\nindex.json\nroot.pxar\n",
 		m.dir + "/root.pxar": "dir\nempty\n", "host/alpha/latest/root.pxar/dir": "big\nlink\n",
 	} {
 		if out, msg, ok := run(t, "ls", "-1", filepath.Join(where, path)+"/"); !ok || out != want {

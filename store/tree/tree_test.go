@@ -193,7 +193,7 @@ func TestNamesInASnapshot(t *testing.T) {
 			sn.Blob("qemu-server.conf.blob", []byte("x"))
 			sn.Dynamic("catalog.pcat1.didx", []byte("x"))
 			sn.Log("log")
-		}, []string{"catalog.pcat1", "client.log", "drive-scsi0.img", "index.json", "qemu-server.conf", "root.pxar"}},
+		}, []string{"catalog.pcat1", "client.log", "drive-scsi0.img", "drive-scsi0.img.d", "index.json", "qemu-server.conf", "root.pxar"}},
 		"a split pair is one archive": {func(sn *storetest.Snapshot) { sn.Split("root", archive) }, []string{"index.json", "root.pxar"}},
 		"a payload half alone": {func(sn *storetest.Snapshot) {
 			sn.Split("root", archive)
@@ -366,8 +366,8 @@ func TestWithoutTheKey(t *testing.T) {
 	sn.Key = key
 	sn.Finish()
 	v := open(t, s)
-	if got, err := v.list(sn.Dir); err != nil || len(got) != 6 {
-		t.Errorf("list = %v, %v, want all six", got, err)
+	if got, err := v.list(sn.Dir); err != nil || len(got) != 7 {
+		t.Errorf("list = %v, %v, want all six, and a directory for the disk", got, err)
 	}
 	for name, mode := range map[string]uint32{
 		"a.conf": unix.S_IFREG | 0o440, "disk.img": unix.S_IFREG | 0o440, "client.log": unix.S_IFREG | 0o440, "root.pxar": unix.S_IFDIR | 0o500,

@@ -98,16 +98,16 @@ func (im *Image) mounted(t testing.TB, options string, fn func(dir string)) {
 	if im.Mount != "" {
 		options += "," + im.Mount
 	}
-	command := append(append([]string{}, im.MountWith...), "-o", options, im.Path, dir)
-	if im.MountWith == nil {
-		// A device that can be written to, also for "ro": a mount may have to replay a log.
-		device, err := exec.Command("losetup", "-f", "--show", im.Path).Output()
-		if err != nil {
-			t.Skipf("no loop device: %v", err)
-		}
-		loop := strings.TrimSpace(string(device))
-		defer run(t, "losetup", "-d", loop)
-		command = []string{"mount", "-t", im.Type, "-o", options, loop, dir}
+	// A device that can be written to, also for "ro": a mount may have to replay a log.
+	device, err := exec.Command("losetup", "-f", "--show", im.Path).Output()
+	if err != nil {
+		t.Skipf("no loop device: %v", err)
+	}
+	loop := strings.TrimSpace(string(device))
+	defer run(t, "losetup", "-d", loop)
+	command := []string{"mount", "-t", im.Type, "-o", options, loop, dir}
+	if im.MountWith != nil {
+		command = append(append([]string{}, im.MountWith...), "-o", options, loop, dir)
 	}
 	if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
 		for _, why := range []string{"unknown filesystem type", "executable file not found"} {
