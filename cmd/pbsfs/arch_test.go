@@ -87,6 +87,10 @@ var arrows = map[string][]string{
 	"store/image/lvm":           {"store/corrupt"},
 	"store/image/probe":         {},
 	"store/image/volumes":       {"store/image", "store/image/...", "store/corrupt"},
+	"store/image/clusters":      {"store/corrupt", "store/internal/lru"},
+	"store/image/fat":           {"store/image", "store/image/clusters", "store/corrupt", "store/internal/lru"},
+	"store/image/exfat":         {"store/image", "store/image/clusters", "store/corrupt", "store/internal/lru"},
+	"store/image/ntfs":          {"store/image", "store/corrupt", "store/internal/lru"},
 	"store/source":              {"store/catalog", "store/internal/lease", "store/pxar"},
 	"store/storetest":           {"store/catalog", "store/keys", "store/name", "store/pxar", "maint/hosts"},
 	"integration":               {},
@@ -132,6 +136,7 @@ var arrows = map[string][]string{
 // decoders open nothing: they are given bytes.
 var decoders = []string{
 	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys", "store/image", "store/image/partition", "store/image/lvm", "store/image/probe",
+	"store/image/clusters", "store/image/fat", "store/image/exfat", "store/image/ntfs",
 	"maint/cfg", "maint/device/superblock", "maint/text",
 }
 

@@ -4,7 +4,28 @@ import (
 	"io"
 
 	"github.com/pbsfs/pbsfs/store/image"
+	"github.com/pbsfs/pbsfs/store/image/exfat"
+	"github.com/pbsfs/pbsfs/store/image/fat"
+	"github.com/pbsfs/pbsfs/store/image/ntfs"
 )
 
-// decoders are tried in this order.
-var decoders = []func(io.ReaderAt, int64) (image.FileSystem, error){}
+// decoder opens a file system, if it is one of its format.
+type decoder func(io.ReaderAt, int64) (image.FileSystem, error)
+
+// decoders are tried in this order. FAT comes last, because it has no mark.
+var decoders = []decoder{
+	opens(ntfs.Open),
+	opens(exfat.Open),
+	opens(fat.Open),
+}
+
+// opens makes a decoder of the Open of a package.
+func opens[FS image.FileSystem](open func(io.ReaderAt, int64) (FS, error)) decoder {
+	return func(r io.ReaderAt, size int64) (image.FileSystem, error) {
+		f, err := open(r, size)
+		if err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
+}
