@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
@@ -306,5 +307,66 @@ func TestListingReadsLittle(t *testing.T) {
 	}
 	if n := c.Calls.Load(); n > 150 {
 		t.Errorf("%d reads for %d lookups, want at most 150", n, names)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	s := source(smallImage(t, "-t", "ext4"))
+	fs, err := Open(s, int64(len(s)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if errs := imagetest.Walk(fs, s, true); len(errs) > 0 {
+				t.Error(errs)
+			}
+			if _, err := fs.Lookup(s, fs.Root(), "big"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// The kernel mounts blocks of 64 KiB on few machines: what mke2fs put there is compared.
+func TestLargestBlocks(t *testing.T) {
+	dir, path := t.TempDir(), t.TempDir()+"/image"
+	for i := range 3000 {
+		if err := os.WriteFile(fmt.Sprintf("%s/%d", dir, i), fmt.Append(nil, i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("mke2fs", "-q", "-F", "-t", "ext4", "-b", "65536", "-d", dir, path, "64M").CombinedOutput(); err != nil {
+		t.Skipf("mke2fs: %v: %s", err, out)
+	}
+	p, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := source(p)
+	fs, err := Open(s, int64(len(s)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := fs.Entries(s, fs.Root()); len(list) != 3001 || err != nil {
+		t.Errorf("%d entries, %v", len(list), err)
+	}
+	f, err := fs.Open(s, lookup(t, fs, s, "2999"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 4)
+	if _, err := f.ReadAt(s, got, 0); err != nil || string(got) != "2999" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestTruncatedImageIsToldOf(t *testing.T) {
+	s := source(smallImage(t, "-t", "ext4"))
+	s = s[:len(s)-4096]
+	if fs, err := Open(s, int64(len(s))); err != nil || !strings.Contains(fs.Note(), "ends before") {
+		t.Errorf("%v, %v", fs, err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,5 +151,70 @@ func TestFastCommitsAreToldOf(t *testing.T) {
 	}
 	if !strings.Contains(fs.Note(), "fast commits") {
 		t.Errorf("Note = %q", fs.Note())
+	}
+}
+
+// The kernel writes checksums of version 3 only, and its revocations seldom matter: debugfs
+// writes what is wanted.
+func TestRevokedBlocksAreAsTheyWere(t *testing.T) {
+	if _, err := exec.LookPath("debugfs"); err != nil {
+		t.Skipf("no debugfs: %v", err)
+	}
+	for name, c := range map[string]struct{ features, open string }{
+		"none":                {"^64bit", "journal_open"},
+		"version 2":           {"^64bit", "journal_open -c -v 2"},
+		"version 2, 64 bits":  {"64bit", "journal_open -c -v 2"},
+		"version 3, 64 bits":  {"64bit", "journal_open -c -v 3"},
+		"no checksums, 64bit": {"64bit,^metadata_csum", "journal_open"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			im := imagetest.New(t, format("ext4", "-b", "1024", "-O", c.features))
+			im.Update(t, func(dir string) {
+				if err := os.WriteFile(dir+"/file", make([]byte, 8<<10), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			})
+			f, size := im.Open(t)
+			fs, err := Open(f, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, err := fs.inode(f, lookup(t, fs, f, "file"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := fs.content(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := m.run(f, 0)
+			if err != nil || n.count < 4 {
+				t.Fatal(n, err)
+			}
+			content := t.TempDir() + "/content"
+			if err := os.WriteFile(content, imagetest.Noise(3<<10, 7), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			script := fmt.Sprintf("%s\njournal_write -b %d,%d,%d %s\njournal_write -r %d\njournal_write -b %d %s\njournal_close\n",
+				c.open, n.place, n.place+1, n.place+2, content, n.place+1, n.place+3, content)
+			command := exec.Command("debugfs", "-w", "-f", "-", im.Path)
+			command.Stdin = strings.NewReader(script)
+			if out, err := command.CombinedOutput(); err != nil {
+				t.Skipf("debugfs: %v: %s", err, out)
+			}
+			if fs, err = Open(f, size); err != nil {
+				t.Fatal(err)
+			}
+			var blocks []uint64
+			for _, b := range fs.overlay {
+				if b.block >= n.place && b.block <= n.place+3 {
+					blocks = append(blocks, b.block-n.place)
+				}
+			}
+			if !slices.Equal(blocks, []uint64{0, 2, 3}) || fs.Note() != "" {
+				t.Errorf("blocks of the file in the log: %v, %q", blocks, fs.Note())
+			}
+			im.Compare(t, open)
+		})
 	}
 }

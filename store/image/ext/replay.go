@@ -77,6 +77,9 @@ func (fs *FS) replayed(r io.ReaderAt) (overlay, error) {
 	if err := s.all(); err != nil {
 		return nil, err
 	}
+	if s.broken {
+		fs.note("transaction %d in its journal is damaged: it was replayed up to there", s.end)
+	}
 	if j.incompatible&logFastCommit != 0 {
 		n, err := j.fastCommits(s.end)
 		if err != nil {
@@ -106,6 +109,7 @@ type scan struct {
 	pendingStale bool  // a descriptor of it is wrong: it may be left of earlier times
 	crc          uint32
 	lastSec      uint64
+	broken       bool // the last commit is wrong
 }
 
 func (s *scan) all() error {
@@ -220,7 +224,11 @@ func (s *scan) commit(p []byte) (more bool, err error) {
 	switch {
 	case s.pendingStale && sec >= s.lastSec:
 		return false, corrupt.At(s.inode.off, "ext journal: transaction %d: wrong checksum", s.sequence)
-	case s.pendingStale || !right:
+	case s.pendingStale:
+		return false, nil
+	case !right:
+		// An async commit may be written before its blocks are: then it never happened.
+		s.broken = sec >= s.lastSec && s.incompatible&logAsyncCommit == 0
 		return false, nil
 	}
 	if s.wrong == nil {
