@@ -23,12 +23,14 @@ type comparison struct {
 	r     io.ReaderAt
 	lacks Lack
 	found int // differences
+
+	got, want []byte // for content and attributes
 }
 
 // CompareTree compares what a decoder shows with the tree mounted at dir.
 func CompareTree(t testing.TB, fsys image.FileSystem, r io.ReaderAt, dir string, lacks Lack) {
 	t.Helper()
-	c := &comparison{t, fsys, r, lacks, 0}
+	c := &comparison{t, fsys, r, lacks, 0, make([]byte, 256<<10), make([]byte, 256<<10)}
 	type pair struct {
 		path   string
 		number uint64
@@ -104,24 +106,23 @@ func (c *comparison) attributes(path string, st *unix.Stat_t, in *image.Inode) {
 }
 
 // kernelXattrs returns what the kernel shows to root.
-func kernelXattrs(t testing.TB, path string) map[string]string {
+func (c *comparison) kernelXattrs(path string) map[string]string {
 	all := map[string]string{}
-	list := make([]byte, 64<<10)
+	list, value := c.got[:64<<10], c.want[:64<<10]
 	n, err := unix.Llistxattr(path, list)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return all
 	}
 	if err != nil {
-		t.Fatalf("listxattr %q: %v", path, err)
+		c.Fatalf("listxattr %q: %v", path, err)
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
 		if name == "" {
 			continue
 		}
-		value := make([]byte, 64<<10)
 		n, err := unix.Lgetxattr(path, name, value)
 		if err != nil {
-			t.Fatalf("getxattr %q %s: %v", path, name, err)
+			c.Fatalf("getxattr %q %s: %v", path, name, err)
 		}
 		all[name] = string(value[:n])
 	}
@@ -132,7 +133,7 @@ func (c *comparison) compareXattrs(path string, number uint64) {
 	if c.lacks&LackXattrs != 0 {
 		return
 	}
-	want := kernelXattrs(c, path)
+	want := c.kernelXattrs(path)
 	list, err := c.fsys.Xattrs(c.r, number)
 	got := map[string]string{}
 	for _, x := range list {

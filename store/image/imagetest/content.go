@@ -130,7 +130,7 @@ func merge(a, b []span) []span {
 }
 
 func (c *comparison) sameBytes(path string, f image.File, k *os.File, s span) bool {
-	got, want := make([]byte, 1<<20), make([]byte, 1<<20)
+	got, want := c.got, c.want
 	for off := s.start; off < s.end; {
 		n := min(int64(len(got)), s.end-off)
 		if m, err := f.ReadAt(c.r, got[:n], off); int64(m) != n || !endsWell(err, off+n == f.Size()) {

@@ -18,7 +18,7 @@ type Content struct {
 	Lacks   Lack
 	Entries int // in the directory "many", 1500
 	Deep    int // directories in each other, 40
-	Big     int // bytes of the biggest file that is not sparse, 3 MiB
+	Big     int // bytes of the biggest file that is not sparse, 1 MiB
 }
 
 // writer makes things below a directory; the first failure ends the test.
@@ -38,7 +38,7 @@ func Populate(t testing.TB, dir string, c Content) {
 	}
 	set(&c.Entries, 1500)
 	set(&c.Deep, 40)
-	set(&c.Big, 3<<20)
+	set(&c.Big, 1<<20)
 	w := &writer{t, dir, c}
 	w.unwritten() // first: old data is to lie below
 	w.sizes()
@@ -159,13 +159,13 @@ func (w *writer) holes() {
 	at("middle", 2<<20, 0, 2<<20-8192)
 	at("far", 5<<30+1<<20+123, 0, 1<<20, 1<<32-4096, 5<<30)
 	w.create("holes/punched", func(f *os.File) error {
-		if _, err := f.Write(Noise(2<<20, 2)); err != nil {
+		if _, err := f.Write(Noise(1<<20, 2)); err != nil {
 			return err
 		}
 		if err := f.Sync(); err != nil || w.lacks(LackUnwritten) {
 			return err
 		}
-		for off := int64(4096); off < 2<<20; off += 8192 {
+		for off := int64(4096); off < 1<<20; off += 8192 {
 			if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, 4096); err != nil {
 				return err
 			}
@@ -179,7 +179,7 @@ func (w *writer) holes() {
 		w.must(err)
 		defer files[i].Close()
 	}
-	for k := range 12 {
+	for k := range 6 {
 		for i, f := range files {
 			_, err := f.Write(Noise(4096, uint64(k*3+i)))
 			w.must(errors.Join(err, f.Sync()))
@@ -195,7 +195,9 @@ func (w *writer) unwritten() {
 	old := w.file("old", Noise(w.Big*3, 3))
 	Sync(w, old)
 	w.must(os.Remove(old))
-	unix.Sync()
+	top, err := os.Open(w.dir)
+	w.must(err)
+	w.must(errors.Join(unix.Syncfs(int(top.Fd())), top.Close()))
 	allocate := func(name string, mode uint32, n int64, write func(f *os.File) error) {
 		w.create("unwritten/"+name, func(f *os.File) error {
 			return errors.Join(unix.Fallocate(int(f.Fd()), mode, 0, n), write(f), f.Sync())

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/store/image"
 	"github.com/pbsfs/pbsfs/store/image/exfat"
+	"github.com/pbsfs/pbsfs/store/image/ext"
 	"github.com/pbsfs/pbsfs/store/image/fat"
 	"github.com/pbsfs/pbsfs/store/image/ntfs"
 )
@@ -14,6 +15,7 @@ type decoder func(io.ReaderAt, int64) (image.FileSystem, error)
 
 // decoders are tried in this order. FAT comes last, because it has no mark.
 var decoders = []decoder{
+	opens(ext.Open),
 	opens(ntfs.Open),
 	opens(exfat.Open),
 	opens(fat.Open),
