@@ -14,14 +14,14 @@ func TestDamageGivesErrorsAndNothingElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := source(smallImage(t, options...))
-			imagetest.Damage(t, s, int64(len(s)), open, 40)
+			imagetest.Damage(t, s, int64(len(s)), open, 20)
 		})
 	}
 }
 
 func TestUnreadablePagesAreNeverSilent(t *testing.T) {
 	s := source(smallImage(t, "-t", "ext4"))
-	imagetest.Unreadable(t, s, int64(len(s)), open, 20)
+	imagetest.Unreadable(t, s, int64(len(s)), open, 10)
 }
 
 // The input is a list of changes to an image: four bytes of offset, and what to flip there.

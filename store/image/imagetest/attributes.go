@@ -10,14 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setXattr sets an attribute; one that is too large for the format is left out.
-func (w *writer) setXattr(path, name string, value []byte) {
+// setXattr sets an attribute; one for which the format has no room is left out.
+func (w *writer) setXattr(path, name string, value []byte) bool {
 	err := unix.Lsetxattr(path, name, value, 0)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ERANGE) {
 		w.Logf("no %s of %d bytes: %v", name, len(value), err)
-		return
+		return false
 	}
 	w.must(err)
+	return true
 }
 
 func (w *writer) xattrs() {
@@ -33,7 +34,9 @@ func (w *writer) xattrs() {
 	w.setXattr(w.file("xattr/largest", nil), "user.largest", Noise(60000, 4))
 	p = w.file("xattr/many", nil)
 	for i := range 60 {
-		w.setXattr(p, fmt.Sprintf("user.many-%03d", i), []byte(strings.Repeat(fmt.Sprint(i), 5)))
+		if !w.setXattr(p, fmt.Sprintf("user.many-%03d", i), []byte(strings.Repeat(fmt.Sprint(i), 5))) {
+			break
+		}
 	}
 	p = w.file("xattr/kinds", []byte("content"))
 	w.setXattr(p, "trusted.overlay.opaque", []byte("y"))
