@@ -173,8 +173,10 @@ func (w *watched) ReadAt(p []byte, off int64) (int, error) {
 func (m *machine) wrap(disk int, where string, err error) error {
 	var own *store.Error
 	switch {
-	case err == nil, errors.As(err, &own):
-		return err
+	case err == nil:
+		return nil
+	case errors.As(err, &own):
+		return fmt.Errorf("%s%s/%s: %w", m.files[disk].Name.Stem(), diskSuffix, where, err)
 	case errors.Is(err, image.ErrEncrypted), errors.Is(err, image.ErrUnsupported):
 		err = fmt.Errorf("%w: %w", ErrNoAccess, err)
 	case !errors.Is(err, store.ErrCorrupt):

@@ -197,12 +197,12 @@ func (p *parser) take(c byte) bool {
 // skip skips white space and comments.
 func (p *parser) skip() {
 	for p.at < len(p.text) {
-		switch c := p.text[p.at]; {
-		case c == '#':
+		switch p.text[p.at] {
+		case '#':
 			for p.at < len(p.text) && p.text[p.at] != '\n' {
 				p.at++
 			}
-		case c == ' ', c == '\t', c == '\n', c == '\r':
+		case ' ', '\t', '\n', '\r':
 			p.at++
 		default:
 			return

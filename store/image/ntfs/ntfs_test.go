@@ -159,7 +159,7 @@ func TestReparsePoints(t *testing.T) {
 		want string
 		err  error
 	}{
-		"relative":       {tagSymlink, symlink(`..\other\file`, 1), "link ../other/file", nil},
+		"relative":       {tagSymlink, symlink(`..\dir\file`, 1), "link ../dir/file", nil},
 		"absolute":       {tagSymlink, symlink(`\??\C:\Windows`, 0), "link C:/Windows", nil},
 		"a junction":     {tagMountPoint, junction, "link C:/Users", nil},
 		"of WSL":         {tagWSLLink, append([]byte{2, 0, 0, 0}, "/etc/passwd"...), "link /etc/passwd", nil},
