@@ -158,7 +158,7 @@ func (c *call) refuse(err error) {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		c.w.Header().Set("Retry-After", "5")
 	}
-	if body != nil {
+	if body != nil && c.op.ours() {
 		_ = sendJSON(c.w, status, body)
 		return
 	}
