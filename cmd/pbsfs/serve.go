@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/api"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/certificate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/page"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/token"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
@@ -39,6 +41,7 @@ type serveOptions struct {
 	cert, key   string
 	noTLS       bool
 	tokenFile   string
+	ui          bool
 	downloads   int
 	stopTimeout time.Duration
 	logTo       string
@@ -100,6 +103,7 @@ func newServeCommand(a *app) *cobra.Command {
 	f.StringVar(&o.cert, "tls-cert", "", "a file with the certificate and its chain, PEM")
 	f.StringVar(&o.key, "tls-key", "", "a file with the key of the certificate, PEM")
 	f.BoolVar(&o.noTLS, "no-tls", false, "speak without TLS, on this host alone")
+	f.BoolVar(&o.ui, "ui", true, "serve the page for the browser")
 	f.IntVar(&o.downloads, "max-downloads", 64, "how many downloads may be under way at once")
 	f.DurationVar(&o.stopTimeout, "stop-timeout", 10*time.Second, "how long SIGTERM waits for downloads")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE; without it the standard error")
@@ -221,7 +225,7 @@ func (v *serving) begin(ctx context.Context) error {
 		Host: v.host, Gate: v.gate, Stores: v.stores, Changes: watch.NewSource(v.stores.Look), Readings: v.readings,
 		Version: version(), Log: v.log, Downloads: v.o.downloads,
 	})
-	v.server, err = web.Serve(listeners, web.Options{Handler: v.api.Handler(), TLS: cert, Tokens: tokens != nil, Mark: access.OverSocket, Log: v.log})
+	v.server, err = web.Serve(listeners, web.Options{Handler: v.handler(), TLS: cert, Tokens: tokens != nil, Mark: access.OverSocket, Log: v.log})
 	if err != nil {
 		close()
 		return err
@@ -295,6 +299,22 @@ func (v *serving) certificate(listeners []*web.Listener) (*tls.Certificate, erro
 	}
 	c, _, err := certificate.Own(v.host.OwnConfigDir(), names)
 	return &c, err
+}
+
+// handler joins the API and the page.
+func (v *serving) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", v.api.Handler())
+	if v.o.ui {
+		p := page.Handler()
+		shown := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Security-Policy", page.Policy)
+			p.ServeHTTP(w, r)
+		})
+		mux.Handle("/{$}", shown)
+		mux.Handle("/page/", shown)
+	}
+	return mux
 }
 
 // announce tells where requests are answered, and how one is let in.
