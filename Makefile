@@ -32,11 +32,12 @@ TOOL      := $(GO) tool -modfile=.ci/tools.mod
 PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
             gcc:gcc rsync:rsync qemu-img:qemu-utils getfattr:attr getfacl:acl zstd:zstd \
             squashfuse:squashfuse mksquashfs:squashfs-tools setcap:libcap2-bin \
-            mkfs.vfat:dosfstools mkfs.exfat:exfatprogs cryptsetup:cryptsetup-bin
+            mkfs.vfat:dosfstools mkfs.exfat:exfatprogs cryptsetup:cryptsetup-bin \
+            chromium:chromium npm:npm
 NEEDED_TO_MOUNT := fusermount3:fuse3
 NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 
-.PHONY: all build setup setup-mount setup-demo demo mount test unit lint vuln fuzz setup-bench bench bench-compare bench-growth clean
+.PHONY: all build setup setup-peers setup-mount setup-demo demo mount test unit lint vuln fuzz setup-bench bench bench-compare bench-growth clean
 
 all: build
 
@@ -60,6 +61,10 @@ endef
 setup:
 	$(call install-missing,$(PACKAGES))
 
+# What the tests compare with, and check the page with, that is in no package.
+setup-peers: setup
+	@[ -f bin/peers/node_modules/axe-core/axe.min.js ] || npm install --silent --no-audit --no-fund --prefix bin/peers axe-core@4.14.1
+
 setup-mount:
 	$(call install-missing,$(NEEDED_TO_MOUNT))
 
@@ -76,7 +81,7 @@ mount: setup-mount build
 	bin/pbsfs mount "$(DATASTORE)" "$(MOUNTPOINT)"
 	ls "$(MOUNTPOINT)"
 
-test: setup
+test: setup setup-peers
 	@[ -n "$(PBSFS_FIXTURES)" ] || echo "not covered: datastores of a real server (set PBSFS_FIXTURES to a directory of them)"
 	@[ "$$(id -u)" = 0 ] || echo "not covered: tests that need root (loop devices, other users)"
 	@# Tests mount as an ordinary user, too. Where no udev has done so, the FUSE
