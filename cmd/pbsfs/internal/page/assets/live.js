@@ -18,7 +18,8 @@ export class Live extends EventTarget {
   lostAt = null; // when the connection was lost, if it is
   #source = null;
   #heard = 0;
-  #fresh = null; // who was told since the last hello
+  #fresh = null; // who was told since the last hello, until those that are gone are known
+  #patient = false; // nobody was told yet, and the server gets some more time
   #pause = firstPause;
   #retry = 0;
   #watch = 0;
@@ -66,6 +67,7 @@ export class Live extends EventTarget {
 
   #hello() {
     this.#fresh = new Set();
+    this.#patient = true;
     this.#pause = firstPause;
     this.#tell(true);
   }
@@ -82,10 +84,14 @@ export class Live extends EventTarget {
     if (this.stores.delete(name)) this.#emit('gone', { name });
   }
 
-  // After a reconnection each datastore is told anew. Those that are not have gone
-  // meanwhile.
+  // After a reconnection all datastores are told anew, at once. Those that are not have
+  // gone meanwhile. A server that must wait for a dead disk may tell nothing for a while.
   #alive() {
     if (!this.#fresh) return;
+    if (this.#fresh.size === 0 && this.#patient) {
+      this.#patient = false;
+      return;
+    }
     for (const name of [...this.stores.keys()]) {
       if (!this.#fresh.has(name)) this.#gone(name);
     }
