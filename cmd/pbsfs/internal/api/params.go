@@ -18,6 +18,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/text"
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
@@ -33,7 +34,7 @@ type badParam struct {
 
 // Error has the words of PBS, and what would be right.
 func (e *badParam) Error() string {
-	return fmt.Sprintf("parameter verification failed - '%s': %v", e.name, e.err)
+	return fmt.Sprintf("parameter verification failed - '%s': %v", text.Printable(e.name), e.err)
 }
 
 func (e *badParam) Unwrap() error { return e.err }
