@@ -185,6 +185,9 @@ func (s *apiServer) exit(code int) {
 // stop ends the server as an administrator does.
 func (s *apiServer) stop() {
 	s.t.Helper()
+	if s.client != nil { // idle connections take a moment to end
+		s.client.CloseIdleConnections()
+	}
 	s.process.signal(s.t, syscall.SIGTERM)
 	s.exit(0)
 }
@@ -192,9 +195,6 @@ func (s *apiServer) stop() {
 // clean ends the server after a test, and checks that nothing is left of it: no
 // operation, no file of what it reads, and no secret in anything that it has said.
 func (s *apiServer) clean() {
-	if s.client != nil {
-		s.client.CloseIdleConnections()
-	}
 	select {
 	case <-s.ended:
 	default:
