@@ -52,13 +52,18 @@ func (s *apiServer) events(role string) *events {
 // next waits for an event of that name, and returns its data. Others are passed over.
 func (e *events) next(name string) json.RawMessage {
 	e.t.Helper()
+	return e.wait("the event "+name, name)
+}
+
+func (e *events) wait(what, name string) json.RawMessage {
+	e.t.Helper()
 	late := time.AfterFunc(patience, e.stop)
 	defer late.Stop()
 	var event string
 	for {
 		line, err := e.in.ReadString('\n')
 		if err != nil {
-			e.t.Fatalf("waiting for the event %q: %v", name, err)
+			e.t.Fatalf("waiting to be told: %s: %v", what, err)
 		}
 		field, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 		switch {
@@ -75,9 +80,8 @@ func (e *events) until(what string, is func(status) bool) {
 	e.t.Helper()
 	for {
 		var s status
-		must(e.t, json.Unmarshal(e.next("datastore"), &s))
+		must(e.t, json.Unmarshal(e.wait(what, "datastore"), &s))
 		if is(s) {
-			e.t.Logf("told: %s", what)
 			return
 		}
 	}

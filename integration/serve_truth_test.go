@@ -34,16 +34,16 @@ type beside struct {
 }
 
 // serveBeside serves a datastore, and mounts it with the same keys.
-func serveBeside(t *testing.T, store string, keys func(h *host) []string) beside {
+func serveBeside(t *testing.T, store string, keys func(h *host) []string, args ...string) beside {
 	t.Helper()
 	h := newHost(t)
 	h.run("datastore", "add", tank, store).want(t, 0)
-	var args []string
+	var opened []string
 	if keys != nil {
-		args = keys(h)
+		opened = keys(h)
 	}
-	m := h.mount(store, args...)
-	return beside{h.serveTokens(append(args, "--no-tls")...).as("read"), m}
+	m := h.mount(store, opened...)
+	return beside{h.serveTokens(append(args, opened...)...).as("read"), m}
 }
 
 // at returns the path of an operation on the datastore.
@@ -54,7 +54,7 @@ func TestServeShowsWhatAMountShows(t *testing.T) {
 	needRoot(t)
 	for _, name := range fixtures {
 		t.Run(name, func(t *testing.T) {
-			b := serveBeside(t, fixture(t, name), nil)
+			b := serveBeside(t, fixture(t, name), nil, "--no-tls")
 			b.t = t
 			var seen []string
 			b.namespace("", "", &seen)
@@ -204,7 +204,7 @@ func TestServeListsWhatLsShows(t *testing.T) {
 	needRoot(t)
 	for _, name := range fixtures {
 		t.Run(name, func(t *testing.T) {
-			b := serveBeside(t, fixture(t, name), nil)
+			b := serveBeside(t, fixture(t, name), nil, "--no-tls")
 			b.t = t
 			levels := 0
 			for _, a := range truth(t, name) {
@@ -287,7 +287,7 @@ func inJSON(t *testing.T, s string) (out string) {
 // are stored as they are.
 func TestServeSendsFilesAsTheyAre(t *testing.T) {
 	needRoot(t)
-	b := serveBeside(t, fixture(t, "ds-basic"), nil)
+	b := serveBeside(t, fixture(t, "ds-basic"), nil, "--no-tls")
 	sent := 0
 	for _, a := range truth(t, "ds-basic") {
 		p := snapshotParams(t, a.snapshot())
@@ -404,7 +404,7 @@ func TestServeSendsDirectoriesAsArchives(t *testing.T) {
 		{"ds-crypt", encLast + "/root.pxar", all, func(h *host) []string { return []string{"--keyfile", h.keyFile(keyNone)} }},
 	} {
 		t.Run(c.archive, func(t *testing.T) {
-			b := serveBeside(t, fixture(t, c.fixture), c.keys)
+			b := serveBeside(t, fixture(t, c.fixture), c.keys, "--no-tls")
 			b.t = t
 			for _, below := range c.below {
 				b.archives(c.archive, below)
@@ -630,7 +630,7 @@ func TestServeNeedsTheKeyOfWhatIsEncrypted(t *testing.T) {
 // The status of the API is what the command prints.
 func TestServeTellsWhatStatusTells(t *testing.T) {
 	needRoot(t)
-	b := serveBeside(t, fixture(t, "ds-basic"), nil)
+	b := serveBeside(t, fixture(t, "ds-basic"), nil, "--no-tls")
 	held := startActor(t, "hold", b.mount.path(diskImage))
 	b.get(at("groups"), nil).want(http.StatusOK)
 	plain := func(text []byte) string {
