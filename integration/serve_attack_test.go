@@ -452,3 +452,25 @@ func TestServeDoesNotReadHugeBodies(t *testing.T) {
 	}
 	check(t)
 }
+
+// A client that sends a request and nothing more, not even later, may still read the
+// answer. It must not be one that says that all is well when it is not.
+func TestServeDoesNotSayYesToWhoHangsUp(t *testing.T) {
+	s, check := attacked(t)
+	body := `{"mode":"offline","message":"x"}`
+	for what, text := range map[string]string{
+		"a wrong token":              "GET /api2/json/version HTTP/1.1\r\nHost: x\r\nAuthorization: PBSAPIToken=" + s.tokens["admin"] + "x\r\n\r\n",
+		"a change by a wrong token":  "POST /api2/json/pbsfs/maintenance/" + tank + "/clear HTTP/1.1\r\nHost: x\r\nAuthorization: PBSAPIToken=" + s.tokens["admin"] + "x\r\n\r\n",
+		"a change that is forbidden": "POST /api2/json/pbsfs/maintenance/" + tank + "/set HTTP/1.1\r\nHost: x\r\nAuthorization: PBSAPIToken=" + s.tokens["read"] + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body),
+		"a body that does not come":  "POST /api2/json/pbsfs/maintenance/" + tank + "/set HTTP/1.1\r\nHost: x\r\nAuthorization: PBSAPIToken=" + s.tokens["admin"] + "\r\nContent-Length: 100\r\n\r\n" + body,
+	} {
+		c := dial(t, s)
+		_, err := io.WriteString(c, text)
+		must(t, err)
+		must(t, c.(*net.TCPConn).CloseWrite())
+		if got, err := io.ReadAll(c); bytes.HasPrefix(got, []byte("HTTP/1.1 2")) {
+			t.Errorf("%s: got %q, %v", what, got, err)
+		}
+	}
+	check(t)
+}

@@ -62,7 +62,9 @@ func TestServeNamesWhoIsInTheWay(t *testing.T) {
 		func() *answer {
 			return admin.change("POST", "pbsfs/maintenance/"+tank+"/set", data{"mode": "offline", "wait": 0.1})
 		},
-		func() *answer { return admin.form("PUT", "config/datastore/"+tank, params{"maintenance-mode": "offline"}) },
+		func() *answer {
+			return admin.form("PUT", "config/datastore/"+tank, params{"maintenance-mode": "offline"})
+		},
 	} {
 		var got holdersAnswer
 		refuse().want(http.StatusConflict).decode(&got)

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -41,6 +42,9 @@ func (e *badParam) Unwrap() error { return e.err }
 
 // errTooLong says that the body of a request is longer than any that makes sense.
 var errTooLong = errors.New("the body of the request is too long")
+
+// errSlowBody says that the body of a request did not come in time.
+var errSlowBody = errors.New("the body of the request comes too slowly")
 
 // errBody says that a body cannot be understood.
 var errBody = errors.New("the body is neither JSON nor a form")
@@ -329,15 +333,21 @@ func scalar(v any) (string, error) {
 	return "", errors.New("neither text nor a number nor a truth value")
 }
 
-// readBody reads a body that is not too long.
+// readBody reads a body that is not too long. After an error the deadline stays: the
+// library reads the rest of a body before it answers.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var long *http.MaxBytesError
-	if errors.As(err, &long) {
+	switch {
+	case err == nil:
+		_ = rc.SetReadDeadline(time.Time{})
+		return raw, nil
+	case errors.As(err, &long):
 		return nil, fmt.Errorf("%w: at most %d bytes are read", errTooLong, maxBody)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, fmt.Errorf("%w: it must be here in %s", errSlowBody, bodyTime)
 	}
-	return raw, err
+	return nil, fmt.Errorf("%w: %w", errBody, err)
 }
