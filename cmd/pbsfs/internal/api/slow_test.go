@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/access"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/token"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/watch"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/web"
 )
@@ -177,6 +179,44 @@ func TestEventsEndWithTheServer(t *testing.T) {
 		if !strings.HasSuffix(text, "\r\n0\r\n\r\n") {
 			t.Errorf("the stream was cut off: %q", text)
 		}
+	})
+}
+
+// Who listens with a token that is removed is told nothing more.
+func TestEventsEndWithTheToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "tokens.json")
+		c, err := token.Add(path, "page", token.Audit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens, err := token.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := New(Options{
+			Gate: access.NewGate(tokens), Log: slog.New(slog.DiscardHandler), Downloads: 1,
+			Changes: watch.NewSource(func(context.Context) ([]status.Store, error) { return nil, nil }),
+		})
+		p := newPipes()
+		end := serveOn(t, p, a.Handler())
+		client, _ := p.dial(t, "GET /api2/json/pbsfs/events HTTP/1.1\r\nHost: x\r\nAuthorization: PBSAPIToken="+c.Text()+"\r\n\r\n")
+		got, err := http.ReadResponse(bufio.NewReader(client), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(heartbeat / 2)
+		if err := token.Remove(path, "page"); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		text, err := io.ReadAll(got.Body)
+		if took := time.Since(start); err != nil || took > heartbeat || strings.Contains(string(text), "alive") {
+			t.Errorf("%s after the token was removed: got %q, %v, want the end of the stream", took, text, err)
+		}
+		_ = client.Close()
+		a.End()
+		end()
 	})
 }
 
