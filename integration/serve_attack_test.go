@@ -327,12 +327,10 @@ func TestServeRefusesWaysUpInPaths(t *testing.T) {
 			t.Errorf("filepath %q: got %d: %s", encoded, a.status, a.body)
 		}
 	}
-	// A link in a backup leads nowhere, least of all to files of this host.
 	check(t)
 }
 
-// Who shows a wrong token, or none, learns nothing and changes nothing; the answer to a
-// wrong one takes longer each time.
+// Who shows a wrong token, or none, learns nothing and changes nothing.
 func TestServeRefusesWrongTokens(t *testing.T) {
 	s, check := attacked(t)
 	right := s.tokens["admin"]

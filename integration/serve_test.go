@@ -134,8 +134,10 @@ func (h *host) startServe(args ...string) *apiServer {
 	}
 	eventually(h.t, "the server listening", func() error {
 		text := s.output()
-		if !s.process.alive() {
+		select {
+		case <-s.ended: // not what /proc says: while a program starts another in its place, that is not reliable
 			h.t.Fatalf("pbsfs serve %q has ended: %s", args, text)
+		default:
 		}
 		tcp := strings.Count(text, "listening on http")
 		switch {
@@ -232,7 +234,8 @@ func (s *apiServer) as(role string) apiCaller {
 	return s.with("Authorization", "PBSAPIToken="+s.tokens[role])
 }
 
-// with returns who sends a header with each request; nobody, without one.
+// with returns who sends headers with each request: names and values in turn. Without
+// any it is somebody who is not known.
 func (s *apiServer) with(headers ...string) apiCaller {
 	c := apiCaller{s, make(http.Header)}
 	for i := 0; i+1 < len(headers); i += 2 {
@@ -421,7 +424,7 @@ func (c apiCaller) readSlowly(path string, p params) io.ReadCloser {
 	return got.Body
 }
 
-// reading returns the parameters of the download of a large image of ds-basic, which does
+// imageDownload returns the parameters of the download of a large image of ds-basic, which does
 // not fit into the buffers between a client and the server.
 func imageDownload(t *testing.T) params {
 	t.Helper()

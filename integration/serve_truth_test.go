@@ -396,10 +396,8 @@ func TestServeSendsDirectoriesAsArchives(t *testing.T) {
 	}{
 		{"ds-basic", alpha + "/root.pxar", all, nil},
 		{"ds-basic", "host/void/2023-11-15T15:10:00Z/empty.pxar", all, nil},
-		{"ds-basic", "ns/prod/ns/db/host/beta/2023-11-15T13:39:15Z/root.pxar", []string{"etc"}, nil},
 		// All but what is many or large.
 		{"ds-nasty", nasty, []string{"acl", "deep", "flags", "hard", "modes", "names", "owners", "times", "types", "xattr"}, nil},
-		{"ds-split", split1 + "/sys.pxar", all, nil},
 		{"ds-split", split1 + "/root.pxar", all, nil},
 		{"ds-crypt", encLast + "/root.pxar", all, func(h *host) []string { return []string{"--keyfile", h.keyFile(keyNone)} }},
 	} {
