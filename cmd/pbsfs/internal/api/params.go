@@ -230,7 +230,8 @@ func (c *call) parse(in any) error {
 		case len(values) == 0 && p.optional:
 			continue
 		case len(values) == 0:
-			return &badParam{p.name, errors.New("parameter is missing and it is not optional.")} //nolint:staticcheck // the text is that of PBS
+			//lint:ignore ST1005 the text is that of PBS
+			return &badParam{p.name, errors.New("parameter is missing and it is not optional.")} //nolint:staticcheck // as above
 		case len(values) > 1 && p.kind.schema["type"] != "array":
 			return &badParam{p.name, errors.New("given more than once")}
 		}
