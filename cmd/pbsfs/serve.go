@@ -358,13 +358,16 @@ func (v *serving) wait(ctx context.Context) error {
 			return errors.Join(err, v.server.Stop(context.Background()))
 		}
 	}
+	// The signal ends ctx and arrives in stop, in any order. Only what comes from now on is
+	// a second one.
+	again := stopSignals()
 	v.log.Info("ending", "open", len(v.readings.Open()))
 	v.api.End()
 	ending, cancel := context.WithTimeout(context.Background(), v.o.stopTimeout)
 	defer cancel()
 	go func() { // a second signal ends the wait
 		select {
-		case <-stop:
+		case <-again:
 			cancel()
 		case <-ending.Done():
 		}

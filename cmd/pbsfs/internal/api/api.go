@@ -145,8 +145,10 @@ func (a *API) admit(c *call) (err error) {
 
 // refuse answers with an error.
 func (c *call) refuse(err error) {
-	if c.r.Context().Err() != nil { // nobody waits for the answer
-		return
+	if c.r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		// The client has gone. If it still listens, an answer without a word would say
+		// that all is well.
+		panic(http.ErrAbortHandler)
 	}
 	status, body := answerTo(err)
 	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable {
