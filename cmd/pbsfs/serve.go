@@ -127,6 +127,22 @@ func (o *serveOptions) check() error {
 	return nil
 }
 
+// absolute makes paths independent of the working directory, which is left: it would keep
+// its file system in use.
+func (o *serveOptions) absolute() (err error) {
+	for i, arg := range o.named {
+		if locate.IsPath(arg) {
+			if o.named[i], err = filepath.Abs(arg); err != nil {
+				return err
+			}
+		}
+	}
+	if o.tokenFile != "" {
+		o.tokenFile, err = filepath.Abs(o.tokenFile)
+	}
+	return err
+}
+
 // startServe opens the keys and serves. If there are keys or passphrases, it starts this
 // program anew first, so that the program that serves never had the passphrases.
 func (a *app) startServe(ctx context.Context, o *serveOptions) error {
@@ -140,7 +156,7 @@ func (a *app) startServe(ctx context.Context, o *serveOptions) error {
 			return err
 		}
 		if !s.Empty() || len(unlock.WithoutPassphrases(os.Environ())) < len(os.Environ()) {
-			return reexec(s)
+			return reexec(ctx, s)
 		}
 		handed = s
 	}
@@ -169,6 +185,9 @@ type serving struct {
 func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secrets) (err error) {
 	host, err := a.host()
 	if err != nil {
+		return err
+	}
+	if err := o.absolute(); err != nil {
 		return err
 	}
 	for _, arg := range o.named {
@@ -231,7 +250,7 @@ func (v *serving) begin(ctx context.Context) error {
 		return err
 	}
 	v.announce(listeners, cert)
-	return nil
+	return os.Chdir("/")
 }
 
 // tokens opens the token file, nil if there is none.

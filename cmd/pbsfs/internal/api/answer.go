@@ -136,7 +136,6 @@ func answerTo(err error) (int, any) {
 // Refusal is the body of a refusal because of active operations.
 type Refusal struct {
 	Message string  `json:"message"`
-	Errors  string  `json:"errors"` // the message: clients of PBS look for it here
 	Data    Holders `json:"data"`
 }
 
@@ -162,7 +161,7 @@ func detail(err error) any {
 	if !errors.As(err, &active) {
 		return nil
 	}
-	return Refusal{message(err), message(err), holdersOf(active)}
+	return Refusal{message(err), holdersOf(active)}
 }
 
 func holdersOf(active *status.InUse) Holders {

@@ -14,6 +14,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/watch"
 	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/store"
 )
 
 // Base is the path below which the operations lie.
@@ -96,7 +97,7 @@ func (a *API) serve(op *operation, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if errors.Is(err, errCutOff) {
-		if r.Context().Err() == nil {
+		if r.Context().Err() == nil && !errors.Is(err, store.ErrCorrupt) { // that is among the problems
 			a.Log.Warn("answer cut off", "path", r.URL.Path, "caller", c.caller.Name, "error", err)
 		}
 		panic(http.ErrAbortHandler) // the client must not take what it got for the whole
