@@ -32,11 +32,12 @@ TOOL      := $(GO) tool -modfile=.ci/tools.mod
 PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
             gcc:gcc rsync:rsync qemu-img:qemu-utils getfattr:attr getfacl:acl zstd:zstd \
             squashfuse:squashfuse mksquashfs:squashfs-tools setcap:libcap2-bin \
-            mkfs.vfat:dosfstools mkfs.exfat:exfatprogs cryptsetup:cryptsetup-bin
+            mkfs.vfat:dosfstools mkfs.exfat:exfatprogs cryptsetup:cryptsetup-bin \
+            chromium:chromium npm:npm python3:python3
 NEEDED_TO_MOUNT := fusermount3:fuse3
 NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 
-.PHONY: all build setup setup-mount setup-demo demo mount test unit lint vuln fuzz setup-bench bench bench-compare bench-growth clean
+.PHONY: all build setup setup-mount setup-demo setup-peers demo mount test unit lint vuln fuzz setup-bench bench bench-compare bench-growth clean
 
 all: build
 
@@ -60,6 +61,23 @@ endef
 setup:
 	$(call install-missing,$(PACKAGES))
 
+# What the tests use that is in no package: clients of the API that nobody here wrote,
+# and what checks the page.
+PEERS := bin/peers
+
+setup-peers: $(PEERS)/venv/installed $(PEERS)/node_modules/axe-core/axe.min.js
+
+# Debian has what makes such a directory in a package of its own, without a program.
+$(PEERS)/venv/installed: .ci/peers.txt | setup
+	$(call install-missing,$(if $(shell python3 -c 'import ensurepip' 2>/dev/null && echo yes),,ensurepip:python3-venv))
+	rm -rf $(PEERS)/venv
+	python3 -m venv $(PEERS)/venv
+	$(PEERS)/venv/bin/pip install -q --disable-pip-version-check --no-deps -r .ci/peers.txt
+	touch $@
+
+$(PEERS)/node_modules/axe-core/axe.min.js: | setup
+	npm install --silent --no-audit --no-fund --prefix $(PEERS) axe-core@4.14.1
+
 setup-mount:
 	$(call install-missing,$(NEEDED_TO_MOUNT))
 
@@ -76,7 +94,7 @@ mount: setup-mount build
 	bin/pbsfs mount "$(DATASTORE)" "$(MOUNTPOINT)"
 	ls "$(MOUNTPOINT)"
 
-test: setup
+test: setup setup-peers
 	@[ -n "$(PBSFS_FIXTURES)" ] || echo "not covered: datastores of a real server (set PBSFS_FIXTURES to a directory of them)"
 	@[ "$$(id -u)" = 0 ] || echo "not covered: tests that need root (loop devices, other users)"
 	@# Tests mount as an ordinary user, too. Where no udev has done so, the FUSE

@@ -84,7 +84,9 @@ type SetOptions struct {
 }
 
 // ErrOutdated says that datastore.cfg was changed since it was read.
-var ErrOutdated = errors.New("detected modified configuration - file changed by other user? Try again.")
+//
+//lint:ignore ST1005 the text is that of PBS
+var ErrOutdated = errors.New("detected modified configuration - file changed by other user? Try again.") //nolint:staticcheck // as above
 
 // SetMode puts a datastore into ReadOnly or Offline maintenance. Unless Drain is set,
 // it is refused with a [*ConflictError] while operations are active that the mode

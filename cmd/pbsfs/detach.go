@@ -144,7 +144,7 @@ const maxHandedOver = 1 << 20
 // reexec starts this program anew in this process, with the opened keys and without the
 // passphrases: /proc shows the environment with which a program was started. It returns
 // only on failure.
-func reexec(s *unlock.Secrets) error {
+func reexec(ctx context.Context, s *unlock.Secrets) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -165,6 +165,9 @@ func reexec(s *unlock.Secrets) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
+	}
+	if ctx.Err() != nil { // the program that is started would not know of the signal
+		return context.Cause(ctx)
 	}
 	env := append(unlock.WithoutPassphrases(os.Environ()), secretsEnv+"="+strconv.Itoa(fd))
 	return fmt.Errorf("starting anew with the keys: %w", syscall.Exec(self, os.Args, env))

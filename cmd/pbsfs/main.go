@@ -44,7 +44,10 @@ func run(args []string) int {
 }
 
 // moment is how long a command may go on after a signal.
-type moment struct{ longest atomic.Int64 }
+type moment struct {
+	longest atomic.Int64
+	ended   atomic.Int64 // when a permission to go on ended, in nanoseconds since 1970
+}
 
 // promptly is the moment of a command that has nothing to clean up.
 const promptly = 700 * time.Millisecond
@@ -53,13 +56,16 @@ const promptly = 700 * time.Millisecond
 const momentStep = 50 * time.Millisecond
 
 // allow lets the command go on for longer: for d, or without a limit if d is 0. The
-// result ends that permission.
+// result ends that permission; then the command still has the moment that each has.
 func (m *moment) allow(d time.Duration) (back func()) {
 	if d == 0 {
 		d = math.MaxInt64
 	}
 	before := m.longest.Swap(int64(d))
-	return func() { m.longest.Store(before) }
+	return func() {
+		m.ended.Store(time.Now().UnixNano())
+		m.longest.Store(before)
+	}
 }
 
 // over returns a channel that is closed when a moment from now has passed. It looks at
@@ -68,8 +74,14 @@ func (m *moment) over() <-chan struct{} {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		for since := time.Now(); time.Since(since) < max(promptly, time.Duration(m.longest.Load())); {
-			time.Sleep(momentStep)
+		for since := time.Now(); ; time.Sleep(momentStep) {
+			longest := max(promptly, time.Duration(m.longest.Load())) // who ends a permission sets this last
+			if ended := time.Unix(0, m.ended.Load()); ended.After(since) {
+				since = ended
+			}
+			if time.Since(since) >= longest {
+				return
+			}
 		}
 	}()
 	return over

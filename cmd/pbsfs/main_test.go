@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
@@ -283,4 +285,25 @@ func TestModeString(t *testing.T) {
 			t.Errorf("modeString(%o) = %s, want %s", mode, got, want)
 		}
 	}
+}
+
+// A command that was allowed to go on for long still has time to return when it is done.
+func TestMomentBeginsAnewAfterAPermission(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m moment
+		back := m.allow(0)
+		over := m.over()
+		time.Sleep(time.Hour)
+		select {
+		case <-over:
+			t.Fatal("over while the command was allowed to go on")
+		default:
+		}
+		back()
+		done := time.Now()
+		<-over
+		if took := time.Since(done); took < promptly-momentStep || took > promptly+2*momentStep {
+			t.Errorf("over %s after the end of the permission, want %s", took, promptly)
+		}
+	})
 }

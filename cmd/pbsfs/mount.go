@@ -130,7 +130,7 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	case !o.foreground:
 		return a.detach(ctx, o, s)
 	case !s.Empty(), len(unlock.WithoutPassphrases(os.Environ())) < len(os.Environ()):
-		return reexec(s)
+		return reexec(ctx, s)
 	}
 	return a.serve(ctx, o, s, a.warn)
 }

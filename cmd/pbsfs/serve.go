@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/api"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/certificate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/page"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/token"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
@@ -39,6 +41,7 @@ type serveOptions struct {
 	cert, key   string
 	noTLS       bool
 	tokenFile   string
+	ui          bool
 	downloads   int
 	stopTimeout time.Duration
 	logTo       string
@@ -100,6 +103,7 @@ func newServeCommand(a *app) *cobra.Command {
 	f.StringVar(&o.cert, "tls-cert", "", "a file with the certificate and its chain, PEM")
 	f.StringVar(&o.key, "tls-key", "", "a file with the key of the certificate, PEM")
 	f.BoolVar(&o.noTLS, "no-tls", false, "speak without TLS, on this host alone")
+	f.BoolVar(&o.ui, "ui", true, "serve the page for the browser")
 	f.IntVar(&o.downloads, "max-downloads", 64, "how many downloads may be under way at once")
 	f.DurationVar(&o.stopTimeout, "stop-timeout", 10*time.Second, "how long SIGTERM waits for downloads")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE; without it the standard error")
@@ -123,6 +127,22 @@ func (o *serveOptions) check() error {
 	return nil
 }
 
+// absolute makes paths independent of the working directory, which is left: it would keep
+// its file system in use.
+func (o *serveOptions) absolute() (err error) {
+	for i, arg := range o.named {
+		if locate.IsPath(arg) {
+			if o.named[i], err = filepath.Abs(arg); err != nil {
+				return err
+			}
+		}
+	}
+	if o.tokenFile != "" {
+		o.tokenFile, err = filepath.Abs(o.tokenFile)
+	}
+	return err
+}
+
 // startServe opens the keys and serves. If there are keys or passphrases, it starts this
 // program anew first, so that the program that serves never had the passphrases.
 func (a *app) startServe(ctx context.Context, o *serveOptions) error {
@@ -136,7 +156,7 @@ func (a *app) startServe(ctx context.Context, o *serveOptions) error {
 			return err
 		}
 		if !s.Empty() || len(unlock.WithoutPassphrases(os.Environ())) < len(os.Environ()) {
-			return reexec(s)
+			return reexec(ctx, s)
 		}
 		handed = s
 	}
@@ -165,6 +185,9 @@ type serving struct {
 func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secrets) (err error) {
 	host, err := a.host()
 	if err != nil {
+		return err
+	}
+	if err := o.absolute(); err != nil {
 		return err
 	}
 	for _, arg := range o.named {
@@ -221,13 +244,13 @@ func (v *serving) begin(ctx context.Context) error {
 		Host: v.host, Gate: v.gate, Stores: v.stores, Changes: watch.NewSource(v.stores.Look), Readings: v.readings,
 		Version: version(), Log: v.log, Downloads: v.o.downloads,
 	})
-	v.server, err = web.Serve(listeners, web.Options{Handler: v.api.Handler(), TLS: cert, Tokens: tokens != nil, Mark: access.OverSocket, Log: v.log})
+	v.server, err = web.Serve(listeners, web.Options{Handler: v.handler(), TLS: cert, Tokens: tokens != nil, Mark: access.OverSocket, Log: v.log})
 	if err != nil {
 		close()
 		return err
 	}
 	v.announce(listeners, cert)
-	return nil
+	return os.Chdir("/")
 }
 
 // tokens opens the token file, nil if there is none.
@@ -297,6 +320,22 @@ func (v *serving) certificate(listeners []*web.Listener) (*tls.Certificate, erro
 	return &c, err
 }
 
+// handler joins the API and the page.
+func (v *serving) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", v.api.Handler())
+	if v.o.ui {
+		p := page.Handler()
+		shown := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Security-Policy", page.Policy)
+			p.ServeHTTP(w, r)
+		})
+		mux.Handle("/{$}", shown)
+		mux.Handle("/page/", shown)
+	}
+	return mux
+}
+
 // announce tells where requests are answered, and how one is let in.
 func (v *serving) announce(listeners []*web.Listener, cert *tls.Certificate) {
 	scheme := "http"
@@ -338,13 +377,16 @@ func (v *serving) wait(ctx context.Context) error {
 			return errors.Join(err, v.server.Stop(context.Background()))
 		}
 	}
+	// The signal ends ctx and arrives in stop, in any order. Only what comes from now on is
+	// a second one.
+	again := stopSignals()
 	v.log.Info("ending", "open", len(v.readings.Open()))
 	v.api.End()
 	ending, cancel := context.WithTimeout(context.Background(), v.o.stopTimeout)
 	defer cancel()
 	go func() { // a second signal ends the wait
 		select {
-		case <-stop:
+		case <-again:
 			cancel()
 		case <-ending.Done():
 		}

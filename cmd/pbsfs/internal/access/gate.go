@@ -94,7 +94,8 @@ func (g *Gate) Identify(r *http.Request) (Caller, error) {
 	if local, _ := r.Context().Value(overSocket{}).(bool); local && g.tokens == nil {
 		return Caller{Name: "Unix socket", Role: token.Admin, MayChange: true}, nil
 	}
-	return Caller{}, fmt.Errorf("%w - no authentication credentials provided.", ErrNobody) //nolint:staticcheck // the text is that of PBS
+	//lint:ignore ST1005 the text is that of PBS
+	return Caller{}, fmt.Errorf("%w - no authentication credentials provided.", ErrNobody) //nolint:staticcheck // as above
 }
 
 func (g *Gate) byHeader(r *http.Request, text string) (Caller, error) {

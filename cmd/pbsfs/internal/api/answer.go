@@ -77,6 +77,7 @@ var statuses = []struct {
 	{access.ErrNotAllowed, http.StatusForbidden},
 	{access.ErrTooMany, http.StatusTooManyRequests},
 	{errTooLong, http.StatusRequestEntityTooLarge},
+	{errSlowBody, http.StatusRequestTimeout},
 	{errBody, http.StatusBadRequest},
 	{errBusy, http.StatusServiceUnavailable},
 	{errNoStore, http.StatusNotFound},

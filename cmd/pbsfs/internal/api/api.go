@@ -14,6 +14,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/watch"
 	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/store"
 )
 
 // Base is the path below which the operations lie.
@@ -96,7 +97,7 @@ func (a *API) serve(op *operation, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if errors.Is(err, errCutOff) {
-		if r.Context().Err() == nil {
+		if r.Context().Err() == nil && !errors.Is(err, store.ErrCorrupt) { // that is among the problems
 			a.Log.Warn("answer cut off", "path", r.URL.Path, "caller", c.caller.Name, "error", err)
 		}
 		panic(http.ErrAbortHandler) // the client must not take what it got for the whole
@@ -145,8 +146,10 @@ func (a *API) admit(c *call) (err error) {
 
 // refuse answers with an error.
 func (c *call) refuse(err error) {
-	if c.r.Context().Err() != nil { // nobody waits for the answer
-		return
+	if c.r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		// The client has gone. If it still listens, an answer without a word would say
+		// that all is well.
+		panic(http.ErrAbortHandler)
 	}
 	status, body := answerTo(err)
 	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable {
@@ -158,7 +161,7 @@ func (c *call) refuse(err error) {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		c.w.Header().Set("Retry-After", "5")
 	}
-	if body != nil {
+	if body != nil && c.op.ours() {
 		_ = sendJSON(c.w, status, body)
 		return
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/maint/text"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/name"
 	"github.com/pbsfs/pbsfs/store/tree"
@@ -167,7 +168,10 @@ type notDirectory struct {
 	err  error
 }
 
-func (e *notDirectory) Error() string { return "/" + e.path + ": parent is not a directory" }
+func (e *notDirectory) Error() string {
+	return "/" + text.Printable(e.path) + ": parent is not a directory"
+}
+
 func (e *notDirectory) Unwrap() error { return e.err }
 
 // storedNode returns the directory of a snapshot that shows a stored archive, or what lies

@@ -89,6 +89,10 @@ func changeConfig(c *call, in changeIn) (any, error) {
 	}
 	o := maint.SetOptions{Digest: in.Digest, Drain: in.Drain, Wait: defaultWait}
 	switch {
+	case c.has["digest"] && in.Digest == (cfg.Digest{}): // of no file; to maint it is none at all
+		return nil, maint.ErrOutdated
+	case c.has["maintenance-mode"] && in.Mode == "":
+		return nil, fmt.Errorf("%w: it is empty; delete=maintenance-mode ends the maintenance", cfg.ErrBadMode)
 	case in.Mode != "" && len(in.Delete) > 0:
 		return nil, &badParam{"delete", errors.New("maintenance-mode is set and deleted at once")}
 	case in.Mode != "":

@@ -164,6 +164,9 @@ func (c *call) by() string {
 // it ends with a mark that is missing if the archive is cut off.
 func (c *call) archive(called, media string, make func(io.Writer) error) error {
 	c.downloadHeader(called, media)
+	if c.r.Method == http.MethodHead { // its length is not known anyway
+		return nil
+	}
 	w := &patient{w: c.w, rc: http.NewResponseController(c.w)}
 	return c.ended(w, make(w))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/mounts"
+	"github.com/pbsfs/pbsfs/maint/text"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/name"
 )
@@ -187,7 +188,10 @@ type notThere struct {
 	err        error
 }
 
-func (e *notThere) Error() string { return "no such " + e.what + ": '" + e.name + "'" }
+func (e *notThere) Error() string {
+	return "no such " + e.what + ": '" + text.Printable(e.name) + "'"
+}
+
 func (e *notThere) Unwrap() error { return e.err }
 
 // missing says what does not exist, if that is what the error is about.

@@ -54,6 +54,9 @@ func sendEvents(c *call, _ nothing) error {
 	h := c.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
+	if c.r.Method == http.MethodHead {
+		return nil
+	}
 	s := &stream{c.w, http.NewResponseController(c.w)}
 	sub := c.Changes.Subscribe()
 	defer sub.Close()

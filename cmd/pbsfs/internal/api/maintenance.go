@@ -232,7 +232,7 @@ func unmountStore(c *call, in oneStore) (string, error) {
 	}
 	began := time.Now()
 	err = unmount.Named(c.r.Context(), c.Host, t.Name, unmount.Options{
-		Wait: defaultWait, Stderr: io.Discard, Allow: func(time.Duration) func() { return func() {} },
+		Wait: defaultWait, Serving: true, Stderr: io.Discard, Allow: func(time.Duration) func() { return func() {} },
 	})
 	if err != nil {
 		return "", err

@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"net/http"
 	"reflect"
 	"strings"
 
@@ -99,15 +98,15 @@ func (o *operation) responses() map[string]any {
 		"200": map[string]any{"description": "done", "content": o.content()},
 		"default": map[string]any{
 			"description": "what was wrong, and what would be right",
-			"content":     map[string]any{"text/plain": map[string]any{"schema": map[string]any{"type": "string"}}},
+			"content":     map[string]any{"text/plain": map[string]any{"schema": typed("string")}},
 		},
 	}
-	if o.method != http.MethodGet {
+	if o.changes() && o.ours() {
 		out["409"] = map[string]any{
 			"description": "operations are active: who has them; or another refusal, as text",
 			"content": map[string]any{
 				"application/json": map[string]any{"schema": schemaOf(reflect.TypeFor[Refusal]())},
-				"text/plain":       map[string]any{"schema": map[string]any{"type": "string"}},
+				"text/plain":       map[string]any{"schema": typed("string")},
 			},
 		}
 	}
@@ -119,13 +118,13 @@ func (o *operation) content() map[string]any {
 	if o.out == nil {
 		media := make(map[string]any)
 		for m := range strings.SplitSeq(o.media, ", ") {
-			media[m] = map[string]any{"schema": map[string]any{"type": "string"}}
+			media[m] = map[string]any{"schema": typed("string")}
 		}
 		return media
 	}
 	fields := map[string]any{"data": schemaOf(o.out)}
 	for _, f := range o.beside {
-		fields[f] = map[string]any{"type": "string"}
+		fields[f] = typed("string")
 	}
 	return map[string]any{"application/json": map[string]any{"schema": map[string]any{
 		"type": "object", "required": []any{"data"}, "properties": fields, "additionalProperties": false,

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"reflect"
+	"strings"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/access"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/token"
@@ -24,6 +25,10 @@ type operation struct {
 
 // changes reports whether the operation changes something.
 func (o *operation) changes() bool { return o.method != http.MethodGet }
+
+// ours reports whether the server of PBS has no such operation. Clients that were written
+// for the server expect text where something is refused.
+func (o *operation) ours() bool { return strings.HasPrefix(o.path, "pbsfs/") }
 
 // call is one request to an operation.
 type call struct {

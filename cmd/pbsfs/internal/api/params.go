@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/text"
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
@@ -33,13 +35,16 @@ type badParam struct {
 
 // Error has the words of PBS, and what would be right.
 func (e *badParam) Error() string {
-	return fmt.Sprintf("parameter verification failed - '%s': %v", e.name, e.err)
+	return fmt.Sprintf("parameter verification failed - '%s': %v", text.Printable(e.name), e.err)
 }
 
 func (e *badParam) Unwrap() error { return e.err }
 
 // errTooLong says that the body of a request is longer than any that makes sense.
 var errTooLong = errors.New("the body of the request is too long")
+
+// errSlowBody says that the body of a request did not come in time.
+var errSlowBody = errors.New("the body of the request comes too slowly")
 
 // errBody says that a body cannot be understood.
 var errBody = errors.New("the body is neither JSON nor a form")
@@ -225,7 +230,8 @@ func (c *call) parse(in any) error {
 		case len(values) == 0 && p.optional:
 			continue
 		case len(values) == 0:
-			return &badParam{p.name, errors.New("parameter is missing and it is not optional.")} //nolint:staticcheck // the text is that of PBS
+			//lint:ignore ST1005 the text is that of PBS
+			return &badParam{p.name, errors.New("parameter is missing and it is not optional.")} //nolint:staticcheck // as above
 		case len(values) > 1 && p.kind.schema["type"] != "array":
 			return &badParam{p.name, errors.New("given more than once")}
 		}
@@ -328,15 +334,21 @@ func scalar(v any) (string, error) {
 	return "", errors.New("neither text nor a number nor a truth value")
 }
 
-// readBody reads a body that is not too long.
+// readBody reads a body that is not too long. After an error the deadline stays: the
+// library reads the rest of a body before it answers.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var long *http.MaxBytesError
-	if errors.As(err, &long) {
+	switch {
+	case err == nil:
+		_ = rc.SetReadDeadline(time.Time{})
+		return raw, nil
+	case errors.As(err, &long):
 		return nil, fmt.Errorf("%w: at most %d bytes are read", errTooLong, maxBody)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, fmt.Errorf("%w: it must be here in %s", errSlowBody, bodyTime)
 	}
-	return raw, err
+	return nil, fmt.Errorf("%w: %w", errBody, err)
 }

@@ -19,6 +19,10 @@ type Options struct {
 	Wait time.Duration
 	// Force takes trees away while they are in use.
 	Force bool
+	// Serving says that the process does more than this unmount. A command closes the
+	// descriptors that it has inherited on what it unmounts; those of a server are its own
+	// operations, which count as anybody's.
+	Serving bool
 	// Stderr gets a message if the result for a tree is not what was asked for.
 	Stderr io.Writer
 	// Allow asks for time to clean up in case the command is interrupted. It returns a
@@ -52,7 +56,7 @@ func Named(ctx context.Context, host hosts.Host, arg string, o Options) error {
 	if len(trees) == 0 {
 		return fmt.Errorf("%s: not mounted", arg)
 	}
-	if err := mounts.LetGo(trees); err != nil {
+	if err := o.letGo(trees); err != nil {
 		return err
 	}
 	l := newLeaving(ctx, trees, known, o)
@@ -60,4 +64,12 @@ func Named(ctx context.Context, host hosts.Host, arg string, o Options) error {
 		return err
 	}
 	return locate.Sweep(host)
+}
+
+// letGo closes what this process has inherited on what is to be unmounted.
+func (o Options) letGo(of []mounts.Mount) error {
+	if o.Serving {
+		return nil
+	}
+	return mounts.LetGo(of)
 }

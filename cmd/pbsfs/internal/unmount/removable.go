@@ -78,7 +78,7 @@ func (r *removal) find(ctx context.Context, o Options) error {
 	case filepath.Dir(r.device.Point) == locate.DisksDir(r.host):
 		r.device = mounts.Mount{} // it is mounted for a rescue: the last of its trees unmounts it
 	case r.device.Point == "":
-		if err := r.unseen(ctx); err != nil {
+		if err := r.unseen(ctx, o); err != nil {
 			return err
 		}
 	}
@@ -89,7 +89,7 @@ func (r *removal) find(ctx context.Context, o Options) error {
 	if r.device.Point != "" {
 		mounted = append([]mounts.Mount{r.device}, trees...)
 	}
-	if err := mounts.LetGo(mounted); err != nil {
+	if err := o.letGo(mounted); err != nil {
 		return err
 	}
 	r.leaving = newLeaving(ctx, trees, known, o)
@@ -117,13 +117,13 @@ func (r *removal) clearHung(ctx context.Context) error {
 
 // unseen refuses the unmount if the device is in use although no mount of it can be
 // seen: perhaps it was unmounted lazily.
-func (r *removal) unseen(ctx context.Context) error {
+func (r *removal) unseen(ctx context.Context, o Options) error {
 	dev, err := device.FindDevice("UUID=" + r.t.Removable.BackingDevice)
 	if err != nil || len(dev.Mounts) > 0 {
 		return nil
 	}
 	m := mounts.Mount{Major: dev.Major, Minor: dev.Minor, Source: dev.Path, Point: dev.Path}
-	if err := mounts.LetGo([]mounts.Mount{m}); err != nil {
+	if err := o.letGo([]mounts.Mount{m}); err != nil {
 		return err
 	}
 	if err := device.AwaitFree(ctx, m); !errors.Is(err, device.ErrInUse) {

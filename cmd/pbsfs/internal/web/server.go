@@ -21,6 +21,9 @@ const (
 	maxHeader = 32 << 10
 	// headerTime is how long a client may take to send them.
 	headerTime = 10 * time.Second
+	// bodyTime is how long it may take to send a body that the handler does not ask for,
+	// for example because the request is refused.
+	bodyTime = 20 * time.Second
 	// idleTime is how long a connection may wait for its next request.
 	idleTime = 2 * time.Minute
 )
@@ -71,7 +74,7 @@ func Serve(listeners []*Listener, o Options) (*Server, error) {
 	}
 	s := &Server{listeners: listeners, failed: make(chan error, len(listeners))}
 	s.http = &http.Server{
-		Handler:           withHeaders(o.Handler),
+		Handler:           guarded(o.Handler),
 		ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		// What clients do wrong is not worth a line, and may contain what they sent.
 		ErrorLog: log.New(quiet{o.Log}, "", 0),
@@ -137,8 +140,8 @@ func (q quiet) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// withHeaders adds the headers that every answer has.
-func withHeaders(next http.Handler) http.Handler {
+// guarded adds the headers that every answer has, and bounds the time for a body.
+func guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
@@ -148,6 +151,10 @@ func withHeaders(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+		if r.ContentLength != 0 {
+			// The library reads the rest of a body before it answers, if need be for ever.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		}
 		next.ServeHTTP(w, r)
 	})
 }
