@@ -32,11 +32,12 @@ export class Card {
     this.locks = lockTable('Locked snapshots');
     this.parts = Object.fromEntries(['handles', 'processes', 'mounts', 'locks'].map((part) =>
       [part, make('div', { class: `part ${part}`, hidden: true }, this[part].root)]));
+    this.title = make('a', { href: format({ store: name }), text: title });
+    this.actions = make('div', { class: 'actions' },
+      make('a', { class: 'button', href: format({ store: name }), 'aria-label': `Browse ${title}`, text: 'Browse' }), this.maintenance);
     this.root = make('article', { class: 'card', 'aria-label': title, 'data-store': name },
       make('div', { class: 'card-head' },
-        make('h2', { class: 'name' }, make('a', { href: format({ store: name }), text: title })), this.badge,
-        make('div', { class: 'actions' },
-          make('a', { class: 'button', href: format({ store: name }), 'aria-label': `Browse ${title}`, text: 'Browse' }), this.maintenance)),
+        make('h2', { class: 'name' }, this.title), this.badge, this.actions),
       this.message, this.drain, this.problemsPart, this.facts, this.idle,
       this.parts.handles, make('div', { class: 'pair' }, this.parts.processes, this.parts.mounts), this.parts.locks);
   }
@@ -90,6 +91,14 @@ export class Card {
   // describe shows what the list of datastores adds to the status.
   describe({ comment }) {
     fill(this.comment, visible(comment));
+  }
+
+  // elsewhere says that the datastore is mounted on this host, and not one that this server
+  // can look into.
+  elsewhere() {
+    this.actions.hidden = true;
+    this.title.removeAttribute('href');
+    this.showUsage(null, 'not known: it is mounted here, and not among the datastores of this server');
   }
 
   // showUsage shows used and total bytes, or why they are not known.

@@ -89,6 +89,10 @@ export class Overview {
     try {
       usage = (await get(['admin', 'datastore', name, 'status'])).data;
     } catch (err) {
+      if (err.status === 404) {
+        this.#cards.get(name)?.elsewhere();
+        return;
+      }
       why = err.status === 503 ? 'not known while the datastore is not available' : `not known: ${visible(err.message)}`;
     }
     this.#cards.get(name)?.showUsage(usage, why);
