@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -139,6 +140,40 @@ func TestFilesInDiskImages(t *testing.T) {
 	}
 	if got := s.host.run("ls", tank, s.snapshot+"/drive-scsi0.img.d/part/2/etc/conf.d"); strings.Count(got.stdout, "\n") != 300 {
 		t.Errorf("ls: %d names", strings.Count(got.stdout, "\n"))
+	}
+}
+
+// The API looks into images by the stored name, as the server's own restore does.
+func TestServeShowsFilesInDiskImages(t *testing.T) {
+	m := newMachine(t)
+	s := m.host.serveTokens()
+	reader := s.as("read")
+	list := func(path string) string {
+		var entries []struct{ Text, Type string }
+		reader.get(at("catalog"), snapshotParams(t, m.snapshot).and(params{"filepath": base64.StdEncoding.EncodeToString([]byte(path))})).into(&entries)
+		var out []string
+		for _, e := range entries {
+			out = append(out, e.Type+":"+e.Text)
+		}
+		slices.Sort(out)
+		return strings.Join(out, " ")
+	}
+	for path, want := range map[string]string{
+		"/":                            "d:drive-scsi0.img.fidx d:drive-scsi1.img.fidx d:drive-scsi2.img.fidx",
+		"/drive-scsi0.img.fidx":        "d:part",
+		"/drive-scsi0.img.fidx/part":   "d:1 d:2 f:3.img f:3.txt",
+		"/drive-scsi0.img.fidx/part/2": "d:etc d:lost+found f:big f:hard f:secret l:link p:fifo",
+		"/drive-scsi2.img.fidx":        "",
+	} {
+		if got := list(path); got != want {
+			t.Errorf("%s: got %q, want %q", path, got, want)
+		}
+	}
+	want, err := os.ReadFile(filepath.Join(m.root, bigFile))
+	must(t, err)
+	path := base64.StdEncoding.EncodeToString([]byte("/drive-scsi0.img.fidx/part/2/" + bigFile))
+	if got := reader.get(at("pxar-file-download"), snapshotParams(t, m.snapshot).and(params{"filepath": path})).want(200).body; string(got) != string(want) {
+		t.Errorf("%d bytes, want the %d of the file", len(got), len(want))
 	}
 }
 

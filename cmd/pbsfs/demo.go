@@ -28,7 +28,7 @@ The mount stays, so that you can look at it. --clean removes the demo in DIR. If
 there is none, it shows a demo and removes it at the end.
 
 DIR must be empty or not exist, or hold an earlier demo, which is made anew.
-mkfs.ext4 and debugfs (package e2fsprogs) must be installed.`
+mkfs.ext4 (package e2fsprogs) must be installed.`
 
 func newDemoCommand(a *app) *cobra.Command {
 	var clean bool
@@ -248,7 +248,8 @@ func (d *demo) show(ctx context.Context) error {
 		ends("diff -r mnt/host/laptop/"+old+"/home.pxar mnt/host/laptop/latest/home.pxar", 1),
 		ok("cp -a mnt/host/laptop/" + old + "/home.pxar/letter.txt restored.txt && cat restored.txt"),
 		say("A file in the partition of a disk image"),
-		ok("debugfs -R 'cat /etc/motd' 'mnt/vm/100/latest/drive-scsi0.img?offset=1048576' 2>/dev/null"),
+		ok("ls mnt/vm/100/latest/drive-scsi0.img.d/part/1"),
+		ok("cat mnt/vm/100/latest/drive-scsi0.img.d/part/1/etc/motd"),
 		say("It never stands in the way of maintenance: who is in the way is told"),
 		func() error { return d.whileOpen(ctx) },
 		ok("pbsfs maintenance set demo offline"),

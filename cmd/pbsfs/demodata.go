@@ -28,10 +28,8 @@ func (d *demo) ownHost() (hosts.Host, error) {
 
 // make makes the files that the demo stores.
 func (d *demo) make() error {
-	for _, tool := range []string{"mkfs.ext4", "debugfs"} {
-		if _, err := lookSbin(tool); err != nil {
-			return err
-		}
+	if _, err := lookSbin("mkfs.ext4"); err != nil {
+		return err
 	}
 	for _, dir := range []string{"", "etc", "run", "cache", "bin", "mnt", "home", "home/photos", "disk", "disk/etc"} {
 		if err := os.MkdirAll(d.at(dir), 0o700); err != nil {

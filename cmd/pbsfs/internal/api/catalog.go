@@ -174,12 +174,12 @@ func (e *notDirectory) Error() string {
 
 func (e *notDirectory) Unwrap() error { return e.err }
 
-// storedNode returns the directory of a snapshot that shows a stored archive, or what lies
-// on a stored disk; or the entry that has the name itself.
+// storedNode returns the entry of a snapshot that shows a stored file, a directory rather
+// than the image of the disk that it shows; or the entry that has the name itself.
 func storedNode(ctx context.Context, r *store.Reader, dir *tree.Node, called string) (*tree.Node, error) {
 	shown := called
 	err := visit(ctx, r, dir, func(e tree.Entry) error {
-		if e.Stored.String() == called && e.Type == unix.S_IFDIR {
+		if e.Stored.String() == called && (shown == called || e.Type == unix.S_IFDIR) {
 			shown = e.Name
 		}
 		return nil

@@ -27,7 +27,7 @@ export function keyOf(place) {
 
 // shownName returns what an archive is called in the trees of pbsfs, from its stored name.
 export function shownName(stored) {
-  return stored.replace(/\.mpxar\.didx$/, '.pxar').replace(/\.didx$/, '');
+  return stored.replace(/\.mpxar\.didx$/, '.pxar').replace(/\.[df]idx$/, '');
 }
 
 // directoryDownloads returns links for a directory in an archive.
@@ -124,12 +124,14 @@ function archiveRow(place, file) {
   const fields = { key: stored, kind: isTree ? 'archive' : 'file', name: file.shown ?? shownName(stored), size: file.size,
     note: { encrypt: 'encrypted', 'sign-only': 'signed' }[file['crypt-mode']] ?? '', problem: file.problem };
   if (!maySee() || file.problem) return row(null, fields);
+  const to = { ...place, path: [stored] };
   if (isTree) {
-    const to = { ...place, path: [stored] };
     return row(to, { ...fields, downloads: directoryDownloads(to) });
   }
   const href = address(['admin', 'datastore', place.store, 'download-decoded'], { ...snapshotParams(place), 'file-name': stored });
-  return row(null, { ...fields, view: stored.endsWith('.blob') ? href : null, downloads: [{ label: 'Download', href }] });
+  // One can look for files on the image of a disk, too.
+  return row(stored.endsWith('.img.fidx') ? to : null,
+    { ...fields, view: stored.endsWith('.blob') ? href : null, downloads: [{ label: 'Download', href }] });
 }
 
 async function entries(place, signal) {
