@@ -82,6 +82,7 @@ var arrows = map[string][]string{
 	"store/catalog":             {"store/corrupt", "store/name"},
 	"store/pxar":                {"store/corrupt", "store/name"},
 	"store/image":               {},
+	"store/image/btrfs":         {"store/image", "store/corrupt", "store/internal/lru"},
 	"store/image/ext":           {"store/image", "store/corrupt", "store/internal/lru"},
 	"store/image/imagetest":     {"store/image", "store/corrupt"},
 	"store/source":              {"store/catalog", "store/internal/lease", "store/pxar"},
@@ -128,7 +129,7 @@ var arrows = map[string][]string{
 
 // decoders open nothing: they are given bytes.
 var decoders = []string{
-	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys", "store/image", "store/image/ext",
+	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys", "store/image", "store/image/btrfs", "store/image/ext",
 	"maint/cfg", "maint/device/superblock", "maint/text",
 }
 
