@@ -53,6 +53,9 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 	if err := fs.findTop(r); err != nil {
 		return nil, err
 	}
+	if fs.devices > 1 {
+		fs.note("it has %d devices, of which this one is read", fs.devices)
+	}
 	if fs.LogDirty() {
 		fs.note("the log was not replayed: what programs synchronized last may be missing")
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sort"
+	"sync"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
 )
@@ -181,6 +182,9 @@ func (fs *FS) child(r io.ReaderAt, tree uint64, parent *node, i int, limit key) 
 	return fs.node(r, reference{tree, block, generation, parent.level - 1, &first, limit})
 }
 
+// neighbours keeps buffers for reading ahead.
+var neighbours = sync.Pool{New: func() any { return new([readAhead]byte) }}
+
 // readNeighbours remembers children that lie near one of them, which is wanted: a listing will
 // want them next. What it cannot read or verify is left to those who want just that.
 func (fs *FS) readNeighbours(r io.ReaderAt, parent *node, block uint64) {
@@ -201,7 +205,9 @@ func (fs *FS) readNeighbours(r io.ReaderAt, parent *node, block uint64) {
 	}
 	start, end = slices.Min(blocks), slices.Max(blocks)+uint64(fs.nodeSize)
 	off := c.copies[0] + int64(start-c.start)
-	p := make([]byte, end-start)
+	buf := neighbours.Get().(*[readAhead]byte)
+	defer neighbours.Put(buf)
+	p := buf[:end-start]
 	if fs.readRaw(r, p, off, "btrfs tree blocks") != nil {
 		return
 	}

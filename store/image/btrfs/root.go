@@ -23,7 +23,7 @@ type root struct {
 	alive bool   // not about to be deleted
 }
 
-// roots is the tree of roots.
+// rootsTree is the tree of roots.
 func (f *FS) rootsTree() tree {
 	return tree{rootTree, f.root, f.generation, f.rootLevel}
 }
@@ -47,9 +47,9 @@ func (f *FS) tree(r io.ReaderAt, id uint64) (root, error) {
 	le := binary.LittleEndian
 	t := root{
 		tree: tree{id: id, block: le.Uint64(p[176:]), generation: le.Uint64(p[160:]), level: p[238]},
-		dir:  le.Uint64(p[168:]), alive: le.Uint32(p[216:]) > 0,
+		dir:  le.Uint64(p[168:]), alive: !isSubvolume(id) || le.Uint32(p[216:]) > 0,
 	}
-	if isSubvolume(id) && t.alive && t.dir < firstFree || t.dir > lastFree {
+	if isSubvolume(id) && t.alive && (t.dir < firstFree || t.dir > lastFree) {
 		return root{}, corrupt.New("btrfs subvolume %d: impossible number of its top directory", id)
 	}
 	f.roots.Put(id, t, 1)

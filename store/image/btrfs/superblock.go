@@ -61,7 +61,7 @@ type superblock struct {
 	chunkGeneration             uint64
 	rootLevel, chunkLevel       uint8
 	rootDir                     uint64
-	total, device               uint64 // bytes of all devices; number of this one
+	devices, device             uint64 // how many there are; number of this one
 	sectorSize, nodeSize        int
 	sum                         checksum
 	label                       string
@@ -141,7 +141,7 @@ func parseSuperblock(p []byte, off int64) (*superblock, error) {
 	}
 	s.fsid, s.flags, s.generation = [16]byte(p[0x20:]), le.Uint64(p[0x38:]), le.Uint64(p[0x48:])
 	s.root, s.chunkRoot, s.logRoot = le.Uint64(p[0x50:]), le.Uint64(p[0x58:]), le.Uint64(p[0x60:])
-	s.total, s.rootDir = le.Uint64(p[0x70:]), le.Uint64(p[0x80:])
+	s.rootDir, s.devices = le.Uint64(p[0x80:]), le.Uint64(p[0x88:])
 	s.chunkGeneration, s.incompat = le.Uint64(p[0xa4:]), le.Uint64(p[0xbc:])
 	s.rootLevel, s.chunkLevel = p[0xc6], p[0xc7]
 	s.device, s.deviceUUID = le.Uint64(p[0xc9:]), [16]byte(p[0xc9+66:])
