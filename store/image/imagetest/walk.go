@@ -92,7 +92,8 @@ func digest(fsys image.FileSystem, r io.ReaderAt, number uint64, content bool) (
 		return "", err
 	}
 	h := sha256.New()
-	left, buf := int64(maxRead), make([]byte, 128<<10)
+	// No larger than needed: the garbage of many small files would look like memory in use.
+	left, buf := int64(maxRead), make([]byte, min(128<<10, f.Size()))
 	for off := int64(0); off < f.Size() && left > 0 && content; {
 		start, err := f.NextData(r, off)
 		if err != nil {

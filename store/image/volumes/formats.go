@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/pbsfs/pbsfs/store/image"
+	"github.com/pbsfs/pbsfs/store/image/btrfs"
 	"github.com/pbsfs/pbsfs/store/image/exfat"
 	"github.com/pbsfs/pbsfs/store/image/ext"
 	"github.com/pbsfs/pbsfs/store/image/fat"
@@ -16,6 +17,7 @@ type decoder func(io.ReaderAt, int64) (image.FileSystem, error)
 // decoders are tried in this order. FAT comes last, because it has no mark.
 var decoders = []decoder{
 	opens(ext.Open),
+	opens(btrfs.Open),
 	opens(ntfs.Open),
 	opens(exfat.Open),
 	opens(fat.Open),
