@@ -161,10 +161,10 @@ func (f *FS) Open(r io.ReaderAt, number uint64) (image.File, error) {
 	case s.elsewhere != "":
 		return nil, fmt.Errorf("record %d: %s: %w", number&refMask, s.elsewhere, image.ErrUnsupported)
 	}
-	data, err := f.streamOf(i.attrs, attrData, "")
-	if errors.Is(err, fs.ErrNotExist) {
+	if i.find(attrData, "") == nil {
 		return newContent(&stream{cluster: f.cluster}), nil
 	}
+	data, err := f.streamOf(i.attrs, attrData, "")
 	if err != nil {
 		return nil, fmt.Errorf("record %d: %w", number&refMask, err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
@@ -135,10 +134,10 @@ const maxEA = 64 << 10
 
 // wslDevice returns the number of a device.
 func (f *FS) wslDevice(r io.ReaderAt, i *inode) (image.Device, error) {
-	b, err := f.small(r, i, attrEA, maxEA)
-	if errors.Is(err, fs.ErrNotExist) {
+	if i.find(attrEA, "") == nil {
 		return image.Device{}, nil
 	}
+	b, err := f.small(r, i, attrEA, maxEA)
 	if err != nil {
 		return image.Device{}, err
 	}

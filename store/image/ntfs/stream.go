@@ -39,7 +39,7 @@ func (f *FS) streamOf(attrs []attr, typ uint32, name string) (*stream, error) {
 		}
 	}
 	if len(parts) == 0 {
-		return nil, fmt.Errorf("no attribute %#x %q: %w", typ, name, fs.ErrNotExist)
+		return nil, corrupt.New("no attribute %#x %q", typ, name)
 	}
 	slices.SortStableFunc(parts, func(a, b attr) int { return cmp.Compare(a.first, b.first) })
 	head := parts[0]
