@@ -9,6 +9,7 @@ import (
 	"sort"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/image"
 )
 
 // crossed reports whether runs have a cluster in common.
@@ -101,7 +102,7 @@ func (c *Content) read(r io.ReaderAt, p []byte, off int64) (int, error) {
 	run, begin := c.runs[i], c.ends[i]-int64(c.runs[i].Count)*c.heap.Size
 	p = p[:min(int64(len(p)), c.ends[i]-off)]
 	at := c.heap.Off + int64(run.First-First)*c.heap.Size + off - begin
-	if err := readFull(r, p, at); err != nil {
+	if err := image.ReadFull(r, p, at); err != nil {
 		return 0, err
 	}
 	return len(p), nil

@@ -2,11 +2,11 @@ package clusters
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/image"
 	"github.com/pbsfs/pbsfs/store/internal/lru"
 )
 
@@ -95,7 +95,7 @@ func (t *Table) bytes(r io.ReaderAt, at int64) ([]byte, error) {
 	b, ok := t.pages.Get(n)
 	if !ok {
 		b = make([]byte, min(page, t.size-n*page))
-		if err := readFull(r, b, t.off+n*page); err != nil {
+		if err := image.ReadFull(r, b, t.off+n*page); err != nil {
 			return nil, fmt.Errorf("allocation table at offset %d: %w", t.off+n*page, err)
 		}
 		b = append(b, 0, 0, 0, 0) // for reading behind the last entry
@@ -160,17 +160,4 @@ func (t *Table) Chain(r io.ReaderAt, first uint32, want int64, exact bool) ([]Ru
 		return nil, corrupt.New("chain of clusters from %d leads back into itself", first)
 	}
 	return runs, nil
-}
-
-// readFull reads all of p. The end of the disk within p is damage: the file system says that
-// it is larger.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return corrupt.At(off+int64(n), "disk ends")
-	}
-	return err
 }

@@ -46,7 +46,7 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 		return nil, image.ErrUnknown
 	}
 	b := make([]byte, bootSize)
-	if err := readFull(r, b, 0); err != nil {
+	if err := image.ReadFull(r, b, 0); err != nil {
 		return nil, fmt.Errorf("boot sector: %w", err)
 	}
 	if string(b[3:11]) != mark {
@@ -77,7 +77,7 @@ func copyOf(r io.ReaderAt, size int64, first []byte) (*FS, error) {
 		return nil, image.ErrUnknown
 	}
 	b := make([]byte, bootSize)
-	if err := readFull(r, b, at); err != nil {
+	if err := image.ReadFull(r, b, at); err != nil {
 		return nil, err
 	}
 	return openAt(r, size, b, at)
@@ -122,7 +122,7 @@ func checkSum(r io.ReaderAt, size, at, sector int64) error {
 	if at > size-int64(len(region)) {
 		return corrupt.At(at, "boot region goes beyond the end")
 	}
-	if err := readFull(r, region, at); err != nil {
+	if err := image.ReadFull(r, region, at); err != nil {
 		return fmt.Errorf("boot region: %w", err)
 	}
 	var sum uint32
@@ -152,15 +152,3 @@ func (f *FS) Note() string { return f.note }
 
 // Root returns the number of the top directory.
 func (f *FS) Root() uint64 { return rootNumber }
-
-// readFull reads all of p. The end of the disk within p is damage.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return corrupt.At(off+int64(n), "disk ends")
-	}
-	return err
-}

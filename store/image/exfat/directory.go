@@ -13,10 +13,7 @@ import (
 )
 
 // directory is the names in a directory.
-type directory struct {
-	entries []image.Entry
-	byName  map[string]int // position in entries
-}
+type directory struct{ image.Names }
 
 // runs returns the clusters of an object for size bytes.
 func (f *FS) runs(r io.ReaderAt, s *set) ([]clusters.Run, error) {
@@ -76,12 +73,12 @@ func (f *FS) list(r io.ReaderAt, number uint64) (*directory, error) {
 	}
 	c, err := f.content(r, number)
 	if err != nil {
-		return nil, err
+		return &directory{}, err
 	}
-	d := &directory{byName: make(map[string]int)}
+	d := &directory{}
 	failed := walk(r, c, func(b []byte, number uint64) error { return d.add(b, number) })
 	if failed == nil {
-		f.dirs.Put(number, d, int64(len(d.entries)+1))
+		f.dirs.Put(number, d, int64(d.Len()+1))
 	}
 	return d, failed
 }
@@ -153,15 +150,13 @@ func (d *directory) add(b []byte, number uint64) error {
 	if err != nil {
 		return err
 	}
-	if _, twice := d.byName[s.name]; twice {
-		return corrupt.At(int64(number)*entrySize, "name %q comes twice", s.name)
-	}
 	typ := uint32(image.Regular)
 	if s.dir() {
 		typ = image.Dir
 	}
-	d.byName[s.name] = len(d.entries)
-	d.entries = append(d.entries, image.Entry{Name: s.name, Number: number, Type: typ})
+	if err := d.Add(image.Entry{Name: s.name, Number: number, Type: typ}); err != nil {
+		return corrupt.At(int64(number)*entrySize, "set of directory entries: %v", err)
+	}
 	return nil
 }
 
@@ -173,7 +168,7 @@ func (f *FS) set(r io.ReaderAt, number uint64) (*set, error) {
 	at := int64(number) * entrySize
 	b := make([]byte, (maxSet+1)*entrySize)
 	b = b[:min(int64(len(b)), f.size-at)]
-	if err := readFull(r, b[:entrySize], at); err != nil {
+	if err := image.ReadFull(r, b[:entrySize], at); err != nil {
 		return nil, fmt.Errorf("inode %d: %w", number, err)
 	}
 	if b[0] != kindFile || b[1] < minSet || b[1] > maxSet {
@@ -195,7 +190,7 @@ func (f *FS) readSet(r io.ReaderAt, b []byte, at int64) (*set, error) {
 		return nil, corrupt.At(at, "no directory lies there")
 	}
 	cluster, within := (at-f.heap.Off)/f.heap.Size, (at-f.heap.Off)%f.heap.Size
-	if err := readFull(r, b, at); err == nil {
+	if err := image.ReadFull(r, b, at); err == nil {
 		if s, err := parseSet(b, at); err == nil || within+int64(len(b)) <= f.heap.Size {
 			return s, err
 		}
@@ -216,25 +211,13 @@ func (f *FS) readSet(r io.ReaderAt, b []byte, at int64) (*set, error) {
 // Entries lists a directory.
 func (f *FS) Entries(r io.ReaderAt, dir uint64) ([]image.Entry, error) {
 	d, err := f.list(r, dir)
-	if d == nil {
-		return nil, err
-	}
-	return d.entries, err
+	return d.Entries(), err
 }
 
 // Lookup finds a name in a directory. Unlike Windows, it tells upper from lower case.
 func (f *FS) Lookup(r io.ReaderAt, dir uint64, name string) (image.Entry, error) {
 	d, err := f.list(r, dir)
-	if d == nil {
-		return image.Entry{}, err
-	}
-	if i, ok := d.byName[name]; ok {
-		return d.entries[i], nil
-	}
-	if err != nil { // the name may be where nothing could be read
-		return image.Entry{}, err
-	}
-	return image.Entry{}, fs.ErrNotExist
+	return d.Lookup(name, err)
 }
 
 // readLabel reads the volume label, which is among the first entries of the top directory.
@@ -254,7 +237,7 @@ func (f *FS) readLabel(r io.ReaderAt) error {
 			for k := range units {
 				units[k] = binary.LittleEndian.Uint16(e[2+2*k:])
 			}
-			f.label = decodeUTF16(units)
+			f.label = image.DecodeUTF16(units)
 		}
 	}
 	return nil

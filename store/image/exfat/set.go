@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"time"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/image"
@@ -91,38 +89,11 @@ func nameOf(b []byte, n int) (string, error) {
 	if n < 1 || n > maxName || n > len(units) {
 		return "", fmt.Errorf("a name of %d characters", n)
 	}
-	name := decodeUTF16(units[:n])
-	for _, c := range []byte(name) {
-		if c == '/' || c == 0 {
-			return "", fmt.Errorf("name %q cannot be shown", name)
-		}
-	}
-	if name == "." || name == ".." {
+	name := image.DecodeUTF16(units[:n])
+	if !image.ValidName(name) {
 		return "", fmt.Errorf("name %q cannot be shown", name)
 	}
 	return name, nil
-}
-
-// decodeUTF16 reads a name. Half of a pair is kept, in the form in which it would stand in
-// UTF-8, so that two names stay two.
-func decodeUTF16(units []uint16) string {
-	var out []byte
-	for i := 0; i < len(units); i++ {
-		u := rune(units[i])
-		if !utf16.IsSurrogate(u) {
-			out = utf8.AppendRune(out, u)
-			continue
-		}
-		if i+1 < len(units) {
-			if pair := utf16.DecodeRune(u, rune(units[i+1])); pair != utf8.RuneError {
-				out = utf8.AppendRune(out, pair)
-				i++
-				continue
-			}
-		}
-		out = append(out, 0xe0|byte(u>>12), 0x80|byte(u>>6)&0x3f, 0x80|byte(u)&0x3f)
-	}
-	return string(out)
 }
 
 // timeOf returns an instant. hundredths adds up to two seconds; zone is the distance from

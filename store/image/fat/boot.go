@@ -2,7 +2,6 @@ package fat
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -56,7 +55,7 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 		return nil, image.ErrUnknown
 	}
 	b := make([]byte, bootSize)
-	if err := readFull(r, b, 0); err != nil {
+	if err := image.ReadFull(r, b, 0); err != nil {
 		return nil, fmt.Errorf("boot sector: %w", err)
 	}
 	g, ok := parseBoot(b)
@@ -164,15 +163,3 @@ func (f *FS) Note() string { return "" }
 
 // Root returns the number of the top directory.
 func (f *FS) Root() uint64 { return rootNumber }
-
-// readFull reads all of p. The end of the disk within p is damage.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return corrupt.At(off+int64(n), "disk ends")
-	}
-	return err
-}

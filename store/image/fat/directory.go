@@ -29,10 +29,7 @@ const (
 )
 
 // directory is the names in a directory.
-type directory struct {
-	entries []image.Entry
-	byName  map[string]int // position in entries
-}
+type directory struct{ image.Names }
 
 // content returns the bytes of a directory.
 func (f *FS) content(r io.ReaderAt, number uint64) (where, error) {
@@ -74,7 +71,7 @@ type where struct {
 // readAt reads from the directory; at is the place on the disk.
 func (w where) readAt(r io.ReaderAt, p []byte, off int64) (at int64, err error) {
 	if w.chain == nil {
-		return w.off + off, readFull(r, p, w.off+off)
+		return w.off + off, image.ReadFull(r, p, w.off+off)
 	}
 	at, _ = w.chain.Where(off)
 	_, err = w.chain.ReadAt(r, p, off)
@@ -91,12 +88,12 @@ func (f *FS) list(r io.ReaderAt, number uint64) (*directory, error) {
 	}
 	w, err := f.content(r, number)
 	if err != nil {
-		return nil, err
+		return &directory{}, err
 	}
-	d := &directory{byName: make(map[string]int)}
+	d := &directory{}
 	failed := d.read(r, w, f.heap.Size)
 	if failed == nil {
-		f.dirs.Put(number, d, int64(len(d.entries)+1))
+		f.dirs.Put(number, d, int64(d.Len()+1))
 	}
 	return d, failed
 }
@@ -153,56 +150,23 @@ func (d *directory) add(e entry, number uint64, long *longName) error {
 	if name == "." || name == ".." {
 		return nil
 	}
-	if !valid(name) {
-		return fmt.Errorf("name %q cannot be shown", name)
-	}
-	if _, twice := d.byName[name]; twice {
-		return fmt.Errorf("name %q comes twice", name)
-	}
 	typ := uint32(image.Regular)
 	if e.dir() {
 		typ = image.Dir
 	}
-	d.byName[name] = len(d.entries)
-	d.entries = append(d.entries, image.Entry{Name: name, Number: number, Type: typ})
-	return nil
-}
-
-// valid reports whether a name can be that of a file.
-func valid(name string) bool {
-	if name == "" {
-		return false
-	}
-	for i := range len(name) {
-		if name[i] == '/' || name[i] == 0 {
-			return false
-		}
-	}
-	return true
+	return d.Add(image.Entry{Name: name, Number: number, Type: typ})
 }
 
 // Entries lists a directory.
 func (f *FS) Entries(r io.ReaderAt, dir uint64) ([]image.Entry, error) {
 	d, err := f.list(r, dir)
-	if d == nil {
-		return nil, err
-	}
-	return d.entries, err
+	return d.Entries(), err
 }
 
 // Lookup finds a name in a directory. Unlike Windows, it tells upper from lower case.
 func (f *FS) Lookup(r io.ReaderAt, dir uint64, name string) (image.Entry, error) {
 	d, err := f.list(r, dir)
-	if d == nil {
-		return image.Entry{}, err
-	}
-	if i, ok := d.byName[name]; ok {
-		return d.entries[i], nil
-	}
-	if err != nil { // the name may be where nothing could be read
-		return image.Entry{}, err
-	}
-	return image.Entry{}, fs.ErrNotExist
+	return d.Lookup(name, err)
 }
 
 // volumeLabel returns the label in the top directory, which counts more than that in the

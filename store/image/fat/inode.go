@@ -44,7 +44,7 @@ func (f *FS) entry(r io.ReaderAt, number uint64) (entry, error) {
 		return nil, corrupt.New("inode %d lies behind the end", number)
 	}
 	e := make(entry, entrySize)
-	if err := readFull(r, e, int64(number)*entrySize); err != nil {
+	if err := image.ReadFull(r, e, int64(number)*entrySize); err != nil {
 		return nil, fmt.Errorf("inode %d: %w", number, err)
 	}
 	if e[0] == 0 || e[0] == deleted || e[attrOff]&attrLabel != 0 {

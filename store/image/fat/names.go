@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"strings"
 	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
+
+	"github.com/pbsfs/pbsfs/store/image"
 )
 
 // The marks of lower case in short names.
@@ -103,7 +103,7 @@ func (l *longName) complete(e entry) (string, bool) {
 			break
 		}
 	}
-	return decodeUTF16(units), len(units) > 0
+	return image.DecodeUTF16(units), len(units) > 0
 }
 
 // shortSum is the checksum that ties a long name to its entry.
@@ -114,26 +114,4 @@ func shortSum(b []byte) byte {
 		s += c
 	}
 	return s
-}
-
-// decodeUTF16 reads a name. Half of a pair is kept, in the form in which it would stand in
-// UTF-8, so that two names stay two.
-func decodeUTF16(units []uint16) string {
-	var out []byte
-	for i := 0; i < len(units); i++ {
-		u := rune(units[i])
-		if utf16.IsSurrogate(u) {
-			if i+1 < len(units) {
-				if pair := utf16.DecodeRune(u, rune(units[i+1])); pair != utf8.RuneError {
-					out = utf8.AppendRune(out, pair)
-					i++
-					continue
-				}
-			}
-			out = append(out, 0xe0|byte(u>>12), 0x80|byte(u>>6)&0x3f, 0x80|byte(u)&0x3f)
-			continue
-		}
-		out = utf8.AppendRune(out, u)
-	}
-	return string(out)
 }

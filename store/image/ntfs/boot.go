@@ -56,7 +56,7 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 		return nil, image.ErrUnknown
 	}
 	b := make([]byte, bootSize)
-	if err := readFull(r, b, 0); err != nil {
+	if err := image.ReadFull(r, b, 0); err != nil {
 		return nil, fmt.Errorf("boot sector: %w", err)
 	}
 	if string(b[3:11]) != mark {
@@ -128,7 +128,7 @@ func (f *FS) findMFT(r io.ReaderAt, at, mirror int64) error {
 
 func (f *FS) readMFT(r io.ReaderAt, at int64) error {
 	b := make([]byte, f.record)
-	if err := readFull(r, b, at); err != nil {
+	if err := image.ReadFull(r, b, at); err != nil {
 		return fmt.Errorf("master file table: %w", err)
 	}
 	rec, err := parseRecord(b, at)
@@ -192,15 +192,3 @@ func (f *FS) Note() string { return f.note }
 
 // Root returns the number of the top directory.
 func (f *FS) Root() uint64 { return f.root }
-
-// readFull reads all of p. The end of the disk within p is damage.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return corrupt.At(off+int64(n), "disk ends")
-	}
-	return err
-}

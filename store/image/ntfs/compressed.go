@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/image"
 	"github.com/pbsfs/pbsfs/store/internal/lru"
 )
 
@@ -99,7 +100,7 @@ func (c *content) stored(r io.ReaderAt, p []byte, vcn int64) error {
 			return corrupt.New("unit has no cluster %d", vcn)
 		}
 		count := min(int64(len(p))/c.cluster, x.vcn+x.count-vcn)
-		if err := readFull(r, p[:count*c.cluster], (x.lcn+vcn-x.vcn)*c.cluster); err != nil {
+		if err := image.ReadFull(r, p[:count*c.cluster], (x.lcn+vcn-x.vcn)*c.cluster); err != nil {
 			return err
 		}
 		p, vcn = p[count*c.cluster:], vcn+count

@@ -26,10 +26,7 @@ const (
 )
 
 // directory is the names in a directory.
-type directory struct {
-	entries []image.Entry
-	byName  map[string]int // position in entries
-}
+type directory struct{ image.Names }
 
 // list reads a directory.
 func (f *FS) list(r io.ReaderAt, number uint64) (*directory, error) {
@@ -38,16 +35,16 @@ func (f *FS) list(r io.ReaderAt, number uint64) (*directory, error) {
 	}
 	i, err := f.inode(r, number)
 	if err != nil {
-		return nil, err
+		return &directory{}, err
 	}
 	if !i.dir() {
-		return nil, fmt.Errorf("inode %d: not a directory: %w", number, fs.ErrInvalid)
+		return &directory{}, fmt.Errorf("inode %d: not a directory: %w", number, fs.ErrInvalid)
 	}
-	d := &directory{byName: make(map[string]int)}
+	d := &directory{}
 	if err := d.read(r, f, i, number); err != nil {
 		return d, fmt.Errorf("directory %d: %w", number&refMask, err)
 	}
-	f.dirs.Put(number, d, int64(len(d.entries)+1))
+	f.dirs.Put(number, d, int64(d.Len()+1))
 	return d, nil
 }
 
@@ -162,12 +159,6 @@ func (d *directory) add(ref uint64, key []byte, number uint64) error {
 	if parent := binary.LittleEndian.Uint64(key); parent&refMask != number&refMask {
 		return fmt.Errorf("name %q belongs to directory %d", name, parent&refMask)
 	}
-	if !valid(name) {
-		return fmt.Errorf("name %q cannot be shown", name)
-	}
-	if _, twice := d.byName[name]; twice {
-		return fmt.Errorf("name %q comes twice", name)
-	}
 	var typ uint32 // what a reparse point is, its record tells
 	flags := binary.LittleEndian.Uint32(key[56:])
 	switch {
@@ -177,41 +168,17 @@ func (d *directory) add(ref uint64, key []byte, number uint64) error {
 	default:
 		typ = image.Regular
 	}
-	d.byName[name] = len(d.entries)
-	d.entries = append(d.entries, image.Entry{Name: name, Number: ref, Type: typ})
-	return nil
-}
-
-// valid reports whether a name can be that of a file.
-func valid(name string) bool {
-	for i := range len(name) {
-		if name[i] == '/' || name[i] == 0 {
-			return false
-		}
-	}
-	return name != "" && name != "." && name != ".."
+	return d.Add(image.Entry{Name: name, Number: ref, Type: typ})
 }
 
 // Entries lists a directory.
 func (f *FS) Entries(r io.ReaderAt, dir uint64) ([]image.Entry, error) {
 	d, err := f.list(r, dir)
-	if d == nil {
-		return nil, err
-	}
-	return d.entries, err
+	return d.Entries(), err
 }
 
 // Lookup finds a name in a directory. Unlike Windows, it tells upper from lower case.
 func (f *FS) Lookup(r io.ReaderAt, dir uint64, name string) (image.Entry, error) {
 	d, err := f.list(r, dir)
-	if d == nil {
-		return image.Entry{}, err
-	}
-	if i, ok := d.byName[name]; ok {
-		return d.entries[i], nil
-	}
-	if err != nil { // the name may be where nothing could be read
-		return image.Entry{}, err
-	}
-	return image.Entry{}, fs.ErrNotExist
+	return d.Lookup(name, err)
 }

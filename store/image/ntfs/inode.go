@@ -8,8 +8,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/image"
@@ -201,26 +199,13 @@ func (f *FS) Xattrs(r io.ReaderAt, number uint64) ([]image.Xattr, error) {
 	return out, nil
 }
 
-// decodeUTF16 reads a text. Half of a pair is kept, in the form in which it would stand in
-// UTF-8, so that two names stay two.
+// decodeUTF16 reads a text.
 func decodeUTF16(b []byte) string {
-	var out []byte
-	for i := 0; i+1 < len(b); i += 2 {
-		u := rune(binary.LittleEndian.Uint16(b[i:]))
-		if !utf16.IsSurrogate(u) {
-			out = utf8.AppendRune(out, u)
-			continue
-		}
-		if i+3 < len(b) {
-			if pair := utf16.DecodeRune(u, rune(binary.LittleEndian.Uint16(b[i+2:]))); pair != utf8.RuneError {
-				out = utf8.AppendRune(out, pair)
-				i += 2
-				continue
-			}
-		}
-		out = append(out, 0xe0|byte(u>>12), 0x80|byte(u>>6)&0x3f, 0x80|byte(u)&0x3f)
+	units := make([]uint16, len(b)/2)
+	for i := range units {
+		units[i] = binary.LittleEndian.Uint16(b[2*i:])
 	}
-	return string(out)
+	return image.DecodeUTF16(units)
 }
 
 var _ image.FileSystem = (*FS)(nil)

@@ -194,7 +194,7 @@ func (s *stream) readRun(r io.ReaderAt, p []byte, off int64) (int, error) {
 		clear(p)
 		return len(p), nil
 	}
-	if err := readFull(r, p, (x.lcn-x.vcn)*s.cluster+off); err != nil {
+	if err := image.ReadFull(r, p, (x.lcn-x.vcn)*s.cluster+off); err != nil {
 		return 0, err
 	}
 	return len(p), nil
