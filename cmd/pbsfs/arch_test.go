@@ -84,6 +84,7 @@ var arrows = map[string][]string{
 	"store/image":               {},
 	"store/image/ext":           {"store/image", "store/corrupt", "store/internal/lru"},
 	"store/image/imagetest":     {"store/image", "store/corrupt"},
+	"store/image/xfs":           {"store/image", "store/corrupt", "store/internal/lru"},
 	"store/source":              {"store/catalog", "store/internal/lease", "store/pxar"},
 	"store/storetest":           {"store/catalog", "store/keys", "store/name", "store/pxar", "maint/hosts"},
 	"integration":               {},
@@ -128,7 +129,7 @@ var arrows = map[string][]string{
 
 // decoders open nothing: they are given bytes.
 var decoders = []string{
-	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys", "store/image", "store/image/ext",
+	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys", "store/image", "store/image/ext", "store/image/xfs",
 	"maint/cfg", "maint/device/superblock", "maint/text",
 }
 
