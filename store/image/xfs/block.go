@@ -47,9 +47,13 @@ func readFull(r io.ReaderAt, size int64, p []byte, off int64) error {
 	return fmt.Errorf("read %d bytes at offset %d: %w", len(p), off, err)
 }
 
-// read reads what is in the image.
+// read reads what is in the image, with what the log has changed.
 func (f *FS) read(r io.ReaderAt, p []byte, off int64) error {
-	return readFull(r, f.size, p, off)
+	if err := readFull(r, f.size, p, off); err != nil {
+		return err
+	}
+	f.overlay.over(p, off)
+	return nil
 }
 
 // verify compares the header of a block with where it lies and whose it is. v4 has nothing
@@ -59,7 +63,7 @@ func (f *FS) verify(b []byte, off int64, owner uint64, l *layout) error {
 		return nil
 	}
 	switch {
-	case !crcFits(b, l.crc):
+	case !f.overlay.changed(off, int64(len(b))) && !crcFits(b, l.crc):
 		return corrupt.At(off, "%s: checksum does not match", l.what)
 	case !bytes.Equal(b[l.uuid:l.uuid+16], f.sb.metaUUID[:]):
 		return corrupt.At(off, "%s: of another file system", l.what)

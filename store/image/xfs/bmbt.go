@@ -52,12 +52,17 @@ func (k *fork) rootNode() (level int, n node) {
 	return int(be.Uint16(k.root)), node{b, int(be.Uint16(k.root[2:])), len(b) / recordSize}
 }
 
+// bmapHeader is the size of the header of a block of the tree.
+func (s *superblock) bmapHeader() int {
+	if s.v5 {
+		return 72
+	}
+	return 24
+}
+
 // node reads a block of the tree.
 func (k *fork) node(r io.ReaderAt, block uint64, level int) (node, error) {
-	header := 24
-	if k.fs.sb.v5 {
-		header = 72
-	}
+	header := k.fs.sb.bmapHeader()
 	take := func(b []byte) node {
 		return node{b[header:], int(be.Uint16(b[6:])), (len(b) - header) / recordSize}
 	}

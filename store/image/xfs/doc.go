@@ -27,9 +27,18 @@
 //
 // # The log
 //
-// What is in the log and not in its place is not shown: it is as after a mount with
-// norecovery. [FS.Note] says so, and [FS.LogDirty]. Then blocks may be older than
-// others, which shows as damage where they do not fit.
+// What is in the log and perhaps not in its place is replayed in version 5, as a mount does
+// it: all transactions that were committed, in their order, but for changes of buffers that
+// were given up later (log.go, record.go, replay.go, changes.go, loginode.go). What it
+// changes is kept in memory, in an overlay over the image, of 40 MiB at most. The log has no
+// checksums of blocks, so that those of changed blocks are not compared; it has its own.
+// Operations of several transactions that were under way are not taken to their end: what
+// they still had to do is mostly to free space, and where it is more, a note says so.
+//
+// A log that cannot be replayed, because it is damaged, on another device, too large, or
+// that of version 4, is left out: all is as after a mount with norecovery. [FS.Note] says
+// so, and [FS.LogDirty]. Then some blocks are older than others, which shows as damage
+// where they do not fit.
 //
 // # Limits
 //

@@ -3,10 +3,12 @@ package xfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sort"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/image"
 )
 
 // The log is a ring of sectors. A record is a header, which may have several sectors, and
@@ -26,38 +28,72 @@ type ring struct {
 	sectors int64
 }
 
-// readLog finds out whether everything in the log is in its place.
+// readLog replays the log, if there is anything in it that may not be in its place. If that
+// fails, the file system is shown without, and a note says so.
 func (f *FS) readLog(r io.ReaderAt) error {
 	f.dirty = true
 	if f.sb.logStart == 0 {
-		f.note("the log is on another device, and what is in it was not looked at")
+		f.note("the log is on another device, and what is in it is not shown")
 		return nil
 	}
-	clean, err := f.logIsClean(r)
+	err := f.applyLog(r)
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		return err
 	case err != nil:
-		f.note("the log cannot be read, and what is in it is not shown (%v)", err)
-	case clean:
-		f.dirty = false
+		f.note("the log was not replayed, and what was changed last is not shown, or not in full: %v", err)
 	default:
-		f.note("the log was not replayed: what was changed last is not shown, or not in full")
+		f.dirty = false
 	}
 	return nil
 }
 
-func (f *FS) logIsClean(r io.ReaderAt) (bool, error) {
+func (f *FS) applyLog(r io.ReaderAt) error {
 	off, ok := f.sb.position(f.sb.logStart, f.sb.logBlocks)
 	if !ok || f.sb.logBlocks == 0 {
-		return false, corrupt.New("log: no %d blocks at %#x", f.sb.logBlocks, f.sb.logStart)
+		return corrupt.New("log: no %d blocks at %#x", f.sb.logBlocks, f.sb.logStart)
 	}
 	l := &ring{f, off, int64(f.sb.logBlocks) * f.sb.blockSize / sector}
-	_, last, err := l.head(r)
+	head, last, err := l.head(r)
 	if err != nil || last == nil {
-		return err == nil, err
+		return err
 	}
-	return l.isUnmount(r, last)
+	if clean, err := l.isUnmount(r, last); err != nil || clean {
+		return err
+	}
+	if !f.sb.v5 {
+		return fmt.Errorf("%w in version 4", image.ErrUnsupported)
+	}
+	c, err := l.replay(r, last.tail, head)
+	if err != nil {
+		return err
+	}
+	sb, err := c.superblock(r)
+	if err != nil {
+		return err
+	}
+	f.sb, f.overlay = sb, c.overlay
+	if len(c.unfinished) > 0 {
+		f.note("%d operations in the log were not finished", len(c.unfinished))
+	}
+	return nil
+}
+
+// superblock returns the superblock as the log has it.
+func (c *changes) superblock(r io.ReaderAt) (*superblock, error) {
+	if !c.overlay.changed(0, c.fs.sb.sectorSize) {
+		return c.fs.sb, nil
+	}
+	b := make([]byte, superblockSize)
+	if err := readFull(r, c.fs.size, b, 0); err != nil {
+		return nil, err
+	}
+	c.overlay.over(b, 0)
+	sb, err := decodeSuperblock(b, 0)
+	if err != nil {
+		return nil, err
+	}
+	return sb, sb.supported()
 }
 
 // read reads n sectors, around the end of the ring if need be.

@@ -80,3 +80,17 @@ func (rec *record) fits(b []byte) bool {
 func (rec *record) used() int64 {
 	return min(rec.sheets, int64(rec.length+dataPerSheet-1)/dataPerSheet)
 }
+
+// unpack returns the data of a record, which is all of b, with the numbers that the cycle
+// had replaced.
+func (rec *record) unpack(b []byte) []byte {
+	data := b[rec.sheets*sector:]
+	for i := range min(rec.data, rec.sheets*wordsPerSector) {
+		words := b[recordWords:]
+		if sheet := i / wordsPerSector; sheet > 0 {
+			words = b[sheet*sector+4:]
+		}
+		copy(data[i*sector:][:4], words[i%wordsPerSector*4:])
+	}
+	return data[:rec.length]
+}

@@ -67,6 +67,8 @@ type superblock struct {
 	root       uint64
 	logStart   uint64 // block; 0: the log is on another device
 	logBlocks  uint64
+
+	inodeCluster int64 // bytes of inodes that are one buffer in the log
 }
 
 // crcFits compares a CRC that lies within what it covers: it counts as 0 there.
@@ -144,6 +146,10 @@ func decodeSuperblock(b []byte, off int64) (*superblock, error) {
 		return nil, bad("%d blocks in %d groups of %d", s.dataBlocks, s.agCount, s.agBlocks)
 	}
 	s.features(b, version)
+	s.inodeCluster = 8 << 10
+	if larger := s.inodeCluster * int64(s.inodeSize) / 256; s.v5 && int64(be.Uint32(b[180:])) >= larger/s.blockSize {
+		s.inodeCluster = larger
+	}
 	if version&versionMask < 4 || version&versionDirV2 == 0 {
 		return nil, fmt.Errorf("xfs: %w: version %d, which has other directories", image.ErrUnsupported, version&versionMask)
 	}

@@ -25,6 +25,7 @@ type FS struct {
 	size    int64 // of the image
 	notes   []string
 	dirty   bool
+	overlay overlay
 	blocks  *lru.Cache[blockKey, []byte]
 	windows *lru.Cache[int64, []byte]
 }
@@ -76,7 +77,7 @@ func (f *FS) UUID() string {
 // Note says what a user should know.
 func (f *FS) Note() string { return strings.Join(f.notes, "; ") }
 
-// LogDirty says whether the log has changes that are not in their place.
+// LogDirty says whether the log has, or may have, changes that are not shown.
 func (f *FS) LogDirty() bool { return f.dirty }
 
 // Root returns the number of the top directory.

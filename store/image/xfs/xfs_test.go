@@ -193,34 +193,6 @@ func TestImageThatEndsEarlyHasANoteAndErrors(t *testing.T) {
 	}
 }
 
-func TestDirtyLogIsNoticed(t *testing.T) {
-	im := populated(t, mkfs(), imagetest.Content{Entries: 100})
-	for name, test := range map[string]struct {
-		im   *imagetest.Image
-		want bool
-	}{
-		"unmounted": {im, false},
-		"mounted":   {im.Copy(t).Dirty(t, func(dir string) { makeNew(t, dir) }), true},
-		"never":     {imagetest.New(t, mkfs()), false},
-	} {
-		f, size := test.im.Open(t)
-		fsys, err := Open(f, size)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if fsys.LogDirty() != test.want || (fsys.Note() != "") != test.want {
-			t.Errorf("%s: LogDirty = %v, note %q, want %v", name, fsys.LogDirty(), fsys.Note(), test.want)
-		}
-	}
-}
-
-func makeNew(t testing.TB, dir string) {
-	if err := os.WriteFile(dir+"/new", []byte("new"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	imagetest.Sync(t, dir)
-}
-
 // A listing with attributes reads what lies side by side in one go.
 func TestListingReadsLittle(t *testing.T) {
 	const entries = 5000
