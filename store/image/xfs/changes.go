@@ -48,10 +48,8 @@ type changes struct {
 	overlay    overlay
 	cancelled  map[extentKey]int
 	unfinished map[uint64]bool // intents that change what is shown
+	left       budget
 }
-
-// bytes is what is held beside the overlay, which has a bound of its own.
-func (c *changes) bytes() int { return (len(c.cancelled) + len(c.unfinished)) * regionCost }
 
 // buffer is the first region of an item that changes a piece of the disk.
 type buffer struct {
@@ -99,9 +97,13 @@ func (c *changes) cancel(_ io.ReaderAt, t *transaction) error {
 		if err != nil {
 			return err
 		}
-		if x.flags&bufferCancelled != 0 {
-			c.cancelled[x.where]++
+		if x.flags&bufferCancelled == 0 {
+			continue
 		}
+		if err := c.left.take(regionCost); err != nil {
+			return err
+		}
+		c.cancelled[x.where]++
 	}
 	return nil
 }
@@ -205,7 +207,7 @@ func (c *changes) buffer(r io.ReaderAt, t *transaction, it *item) error {
 		if count == 0 {
 			return corrupt.At(off, "log: buffer with a region of %d bytes", len(b))
 		}
-		if err := c.overlay.put(r, c.fs.size, b[:count*chunk], off+int64(i)*chunk); err != nil {
+		if err := c.overlay.put(r, &c.left, c.fs.size, b[:count*chunk], off+int64(i)*chunk); err != nil {
 			return err
 		}
 		i, region = i+count, region+1

@@ -30,7 +30,7 @@
 // What is in the log and perhaps not in its place is replayed in version 5, as a mount does
 // it: all transactions that were committed, in their order, but for changes of buffers that
 // were given up later (log.go, record.go, replay.go, changes.go, loginode.go). What it
-// changes is kept in memory, in an overlay over the image, of 40 MiB at most. The log has no
+// changes is kept in memory, in an overlay over the image, of 48 MiB at most. The log has no
 // checksums of blocks, so that those of changed blocks are not compared; it has its own.
 // Operations of several transactions that were under way are not taken to their end: what
 // they still had to do is mostly to free space, and where it is more, a note says so.

@@ -1,7 +1,6 @@
 package xfs
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,8 +27,8 @@ type ring struct {
 	sectors int64
 }
 
-// readLog replays the log, if there is anything in it that may not be in its place. If that
-// fails, the file system is shown without, and a note says so.
+// readLog replays the log, if there is anything in it that may not be in its place. If it
+// is damaged, the file system is shown without, and a note says so.
 func (f *FS) readLog(r io.ReaderAt) error {
 	f.dirty = true
 	if f.sb.logStart == 0 {
@@ -38,12 +37,12 @@ func (f *FS) readLog(r io.ReaderAt) error {
 	}
 	err := f.applyLog(r)
 	switch {
-	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
-		return err
-	case err != nil:
+	case err == nil:
+		f.dirty = false
+	case errors.Is(err, corrupt.Err) || errors.Is(err, image.ErrUnsupported):
 		f.note("the log was not replayed, and what was changed last is not shown, or not in full: %v", err)
 	default:
-		f.dirty = false
+		return err
 	}
 	return nil
 }

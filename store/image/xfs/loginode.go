@@ -72,14 +72,34 @@ func (c *changes) inode(r io.ReaderAt, t *transaction, it *item) error {
 	if err := c.forks(b, x, it.regions[2:]); err != nil {
 		return err
 	}
-	return c.overlay.put(r, c.fs.size, b, x.off)
+	return c.overlay.put(r, &c.left, c.fs.size, b, x.off)
 }
 
 // coreFields are the sizes of the fields of an inode, by their offset: in the log they have
 // the other order of bytes. What is not here is kept, or copied as it is.
 var coreFields = []struct{ at, size int }{
-	{0, 2}, {2, 2}, {6, 2}, {8, 4}, {12, 4}, {16, 4}, {20, 2}, {22, 2}, {24, 8}, {56, 8}, {64, 8}, {72, 4}, {76, 4}, {80, 2},
-	{84, 4}, {88, 2}, {90, 2}, {92, 4}, {104, 8}, {120, 8}, {128, 4}, {152, 8},
+	{0, 2},
+	{2, 2},
+	{6, 2},
+	{8, 4},
+	{12, 4},
+	{16, 4},
+	{20, 2},
+	{22, 2},
+	{24, 8},
+	{56, 8},
+	{64, 8},
+	{72, 4},
+	{76, 4},
+	{80, 2},
+	{84, 4},
+	{88, 2},
+	{90, 2},
+	{92, 4},
+	{104, 8},
+	{120, 8},
+	{128, 4},
+	{152, 8},
 }
 
 // takeCore copies what the log has of an inode, forks excepted.
@@ -191,7 +211,7 @@ func (c *changes) createInodes(r io.ReaderAt, it *item) error {
 		be.PutUint32(in[96:], 1<<32-1)
 		be.PutUint64(in[152:], first<<s.inodeBits+uint64(i))
 		copy(in[160:], s.metaUUID[:])
-		if err := c.overlay.put(r, c.fs.size, in, off+i*int64(s.inodeSize)); err != nil {
+		if err := c.overlay.put(r, &c.left, c.fs.size, in, off+i*int64(s.inodeSize)); err != nil {
 			return err
 		}
 	}

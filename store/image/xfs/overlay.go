@@ -8,14 +8,26 @@ import (
 
 const (
 	overlayPage = 4096
-	maxOverlay  = 40 << 20 // bytes
 )
 
 // page is a piece of the image with what the log has changed in it.
 type page struct {
-	b       [overlayPage]byte
+	b       *[overlayPage]byte
 	changed uint8 // sectors, as bits
 }
+
+// budget is how many bytes a replay may still take: for the overlay, and for transactions
+// that it has not yet applied.
+type budget int
+
+func (b *budget) take(n int) error {
+	if *b -= budget(n); *b < 0 {
+		return corrupt.New("log: more changes than are replayed")
+	}
+	return nil
+}
+
+func (b *budget) give(n int) { *b += budget(n) }
 
 // overlay is what the log has changed: it lies over the image. Nothing changes it once the
 // file system is open.
@@ -53,8 +65,8 @@ func (o overlay) changed(off, n int64) bool {
 	return false
 }
 
-// put changes bytes at off. base reads what is not in the overlay.
-func (o overlay) put(r io.ReaderAt, size int64, b []byte, off int64) error {
+// put changes bytes at off.
+func (o overlay) put(r io.ReaderAt, left *budget, size int64, b []byte, off int64) error {
 	if off < 0 || off > size || int64(len(b)) > size-off {
 		return corrupt.At(off, "log: it changes %d bytes where the image has %d", len(b), size)
 	}
@@ -62,10 +74,10 @@ func (o overlay) put(r io.ReaderAt, size int64, b []byte, off int64) error {
 		at := off &^ (overlayPage - 1)
 		pg := o[at]
 		if pg == nil {
-			if int64(len(o)+1)*overlayPage > maxOverlay {
-				return corrupt.New("log: it has changed more than %d bytes", maxOverlay)
+			if err := left.take(overlayPage + regionCost); err != nil {
+				return err
 			}
-			pg = &page{}
+			pg = &page{b: new([overlayPage]byte)}
 			if err := readFull(r, size, pg.b[:min(overlayPage, size-at)], at); err != nil {
 				return err
 			}

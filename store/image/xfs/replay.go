@@ -26,7 +26,7 @@ const (
 	transactionMagic  = 0x5452414e
 	transactionHeader = 16
 	maxRegions        = 257      // of an item
-	maxHeld           = 32 << 20 // bytes of open transactions, and of what was given up
+	maxReplay         = 48 << 20 // bytes that a replay may take
 	maxOpen           = 4096     // transactions
 	regionCost        = 64       // bytes that a region takes beside its own
 )
@@ -49,8 +49,7 @@ type transaction struct {
 type replay struct {
 	ring   *ring
 	open   map[uint32]*transaction // by the number that the operations carry
-	bytes  int                     // in open transactions
-	held   func() int              // bytes that are held otherwise
+	left   *budget
 	commit func(r io.ReaderAt, t *transaction) error
 }
 
@@ -60,11 +59,14 @@ func (l *ring) replay(r io.ReaderAt, tail, head int64) (*changes, error) {
 	if active*sector > maxActive {
 		return nil, corrupt.New("log: %d bytes in use are more than are replayed", active*sector)
 	}
-	c := &changes{fs: l.fs, overlay: overlay{}, cancelled: map[extentKey]int{}, unfinished: map[uint64]bool{}}
+	c := &changes{fs: l.fs, overlay: overlay{}, cancelled: map[extentKey]int{}, unfinished: map[uint64]bool{}, left: maxReplay}
 	for _, commit := range []func(io.ReaderAt, *transaction) error{c.cancel, c.apply} {
-		p := &replay{ring: l, open: map[uint32]*transaction{}, held: c.bytes, commit: commit}
+		p := &replay{ring: l, open: map[uint32]*transaction{}, left: &c.left, commit: commit}
 		if err := p.pass(r, tail, active); err != nil {
 			return nil, err
+		}
+		for _, t := range p.open { // they never happened
+			c.left.give(t.bytes)
 		}
 	}
 	return c, nil
@@ -130,11 +132,11 @@ func (p *replay) record(r io.ReaderAt, rec *record, b []byte) error {
 		switch flags {
 		case commitFlag:
 			delete(p.open, id)
-			p.bytes -= t.bytes
 			err = p.commit(r, t)
+			p.left.give(t.bytes)
 		case unmountFlag:
 			delete(p.open, id)
-			p.bytes -= t.bytes
+			p.left.give(t.bytes)
 		case continuedFlag:
 			err = p.add(t, data, true)
 		case 0, continueFlag:
@@ -154,10 +156,9 @@ func (p *replay) add(t *transaction, b []byte, continued bool) error {
 	if len(b) == 0 {
 		return nil
 	}
-	p.bytes += len(b) + regionCost
 	t.bytes += len(b) + regionCost
-	if p.bytes+p.held() > maxHeld {
-		return corrupt.New("log: open transactions of more than %d bytes", maxHeld)
+	if err := p.left.take(len(b) + regionCost); err != nil {
+		return err
 	}
 	if t.header < transactionHeader {
 		if t.header == 0 && (len(b) < 4 || le.Uint32(b) != transactionMagic) || t.header+len(b) > transactionHeader {
