@@ -84,6 +84,7 @@ var arrows = map[string][]string{
 	"store/pxar":                {"store/corrupt", "store/name"},
 	"store/image":               {"store/corrupt"},
 	"store/image/btrfs":         {"store/image", "store/corrupt", "store/internal/lru"},
+	"store/image/xfs":           {"store/image", "store/corrupt", "store/internal/lru"},
 	"store/image/ext":           {"store/image", "store/corrupt", "store/internal/lru"},
 	"store/image/imagetest":     {"store/image", "store/corrupt"},
 	"store/image/partition":     {},
@@ -138,7 +139,7 @@ var arrows = map[string][]string{
 
 // decoders open nothing: they are given bytes.
 var decoders = []string{
-	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys", "store/image", "store/image/ext", "store/image/btrfs", "store/image/partition", "store/image/lvm", "store/image/probe",
+	"store/name", "store/corrupt", "store/blob", "store/index", "store/manifest", "store/catalog", "store/pxar", "store/keys", "store/image", "store/image/ext", "store/image/xfs", "store/image/btrfs", "store/image/partition", "store/image/lvm", "store/image/probe",
 	"store/image/clusters", "store/image/fat", "store/image/exfat", "store/image/ntfs",
 	"maint/cfg", "maint/device/superblock", "maint/text",
 }

@@ -55,6 +55,9 @@ func NewContent(heap Heap, runs []Run, size, valid int64, err error) *Content {
 // Size returns the length.
 func (c *Content) Size() int64 { return c.size }
 
+// Err returns why the content ends too early, nil if it does not.
+func (c *Content) Err() error { return c.err }
+
 // held returns how many bytes lie in the runs.
 func (c *Content) held() int64 {
 	if len(c.ends) == 0 {

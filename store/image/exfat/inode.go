@@ -24,6 +24,9 @@ func (f *FS) Inode(r io.ReaderAt, number uint64) (*image.Inode, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := c.Err(); err != nil {
+			return nil, err
+		}
 		i.Size, i.Blocks = c.Size(), c.Size()/512
 		return i, nil
 	}

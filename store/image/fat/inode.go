@@ -2,6 +2,7 @@ package fat
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -76,7 +77,7 @@ func (f *FS) Inode(r io.ReaderAt, number uint64) (*image.Inode, error) {
 		}
 	}
 	w, err := f.content(r, number)
-	if err != nil {
+	if err = errors.Join(err, w.err); err != nil {
 		return nil, err
 	}
 	i.Size, i.Blocks, i.Nlink = w.size, w.size/512, 1

@@ -45,10 +45,11 @@ func walk(fsys image.FileSystem, r io.ReaderAt, content bool, emit func(path str
 		depth  int
 	}
 	stack := []place{{"", fsys.Root(), 0}}
+	buf := make([]byte, 128<<10) // one for all: the walk is to take little memory itself
 	for objects := 0; len(stack) > 0 && objects < maxObjects; objects++ {
 		p := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		s, dir := look(fsys, r, p.number, content)
+		s, dir := look(fsys, r, p.number, content, buf)
 		if dir && p.depth < maxDepth {
 			var entries []image.Entry
 			entries, s.list = fsys.Entries(r, p.number)
@@ -61,7 +62,7 @@ func walk(fsys image.FileSystem, r io.ReaderAt, content bool, emit func(path str
 }
 
 // look reads one object.
-func look(fsys image.FileSystem, r io.ReaderAt, number uint64, content bool) (s seen, dir bool) {
+func look(fsys image.FileSystem, r io.ReaderAt, number uint64, content bool, buf []byte) (s seen, dir bool) {
 	in, err := fsys.Inode(r, number)
 	if err != nil {
 		return seen{err: err}, false
@@ -78,7 +79,7 @@ func look(fsys image.FileSystem, r io.ReaderAt, number uint64, content bool) (s 
 		s.text += fmt.Sprintf(" -> %q", target)
 		s.err = errors.Join(s.err, err)
 	case image.Regular:
-		sum, err := digest(fsys, r, number, content)
+		sum, err := digest(fsys, r, number, content, buf)
 		s.text += sum
 		s.err = errors.Join(s.err, err)
 	}
@@ -86,14 +87,13 @@ func look(fsys image.FileSystem, r io.ReaderAt, number uint64, content bool) (s 
 }
 
 // digest opens a file and reads the beginning of its data.
-func digest(fsys image.FileSystem, r io.ReaderAt, number uint64, content bool) (string, error) {
+func digest(fsys image.FileSystem, r io.ReaderAt, number uint64, content bool, buf []byte) (string, error) {
 	f, err := fsys.Open(r, number)
 	if err != nil {
 		return "", err
 	}
 	h := sha256.New()
-	// No larger than needed: the garbage of many small files would look like memory in use.
-	left, buf := int64(maxRead), make([]byte, min(128<<10, f.Size()))
+	left := int64(maxRead)
 	for off := int64(0); off < f.Size() && left > 0 && content; {
 		start, err := f.NextData(r, off)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/pbsfs/pbsfs/store/image/ext"
 	"github.com/pbsfs/pbsfs/store/image/fat"
 	"github.com/pbsfs/pbsfs/store/image/ntfs"
+	"github.com/pbsfs/pbsfs/store/image/xfs"
 )
 
 // decoder opens a file system, if it is one of its format.
@@ -17,6 +18,7 @@ type decoder func(io.ReaderAt, int64) (image.FileSystem, error)
 // decoders are tried in this order. FAT comes last, because it has no mark.
 var decoders = []decoder{
 	opens(ext.Open),
+	opens(xfs.Open),
 	opens(btrfs.Open),
 	opens(ntfs.Open),
 	opens(exfat.Open),
