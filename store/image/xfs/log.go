@@ -15,7 +15,8 @@ import (
 // many times the writer had been here.
 const (
 	sector        = 512
-	recordsAtOnce = 8 // that may be written at one time, in any order
+	recordsAtOnce = 8  // that may be written at one time, in any order
+	fewSectors    = 64 // in which the record of an unmount mostly has room
 	operationSize = 12
 	unmountFlag   = 0x20 // of an operation: the file system was unmounted
 )
@@ -53,11 +54,8 @@ func (f *FS) applyLog(r io.ReaderAt) error {
 		return corrupt.New("log: no %d blocks at %#x", f.sb.logBlocks, f.sb.logStart)
 	}
 	l := &ring{f, off, int64(f.sb.logBlocks) * f.sb.blockSize / sector}
-	head, last, err := l.head(r)
-	if err != nil || last == nil {
-		return err
-	}
-	if clean, err := l.isUnmount(r, last); err != nil || clean {
+	head, last, clean, err := l.end(r)
+	if err != nil || clean {
 		return err
 	}
 	if !f.sb.v5 {
@@ -76,6 +74,24 @@ func (f *FS) applyLog(r io.ReaderAt) error {
 		f.note("%d operations in the log were not finished", len(c.unfinished))
 	}
 	return nil
+}
+
+// end returns the head and the last record, or says that everything is in its place. When
+// the record of an unmount is written, all others have been: that takes few sectors to see.
+func (l *ring) end(r io.ReaderAt) (head int64, last *record, clean bool, err error) {
+	for _, window := range []int64{fewSectors, recordsAtOnce * maxRecord / sector} {
+		head, last, err = l.head(r, window)
+		switch {
+		case err == nil && last == nil:
+			return 0, nil, true, nil // nothing was ever written
+		case err == nil:
+			clean, err = l.isUnmount(r, last)
+		}
+		if clean || err != nil && !errors.Is(err, corrupt.Err) {
+			break
+		}
+	}
+	return head, last, clean, err
 }
 
 // superblock returns the superblock as the log has it.
@@ -123,7 +139,8 @@ func (l *ring) cycle(r io.ReaderAt, at int64) (uint32, error) {
 // head returns the sector behind the last record, and that record; nil if there never was
 // one. Up to the head, sectors have the cycle of the first one; from there on, they have
 // that of the last one, which is one less, or 0 where nothing was written yet.
-func (l *ring) head(r io.ReaderAt) (head int64, last *record, err error) {
+// What was being written last may have gaps: the head is at the first one of window sectors.
+func (l *ring) head(r io.ReaderAt, window int64) (head int64, last *record, err error) {
 	first, err := l.cycle(r, 0)
 	if err != nil || first == 0 {
 		return 0, nil, err
@@ -138,13 +155,12 @@ func (l *ring) head(r io.ReaderAt) (head int64, last *record, err error) {
 			return 0, nil, err
 		}
 	}
-	window := min(l.sectors, recordsAtOnce*maxRecord/sector)
+	window = min(l.sectors, window)
 	start := head - window
 	b, err := l.read(r, (start+l.sectors)%l.sectors, window)
 	if err != nil {
 		return 0, nil, err
 	}
-	// What was being written last may have gaps: the head is at the first one.
 	for i := range window {
 		want := first
 		if start+i < 0 {

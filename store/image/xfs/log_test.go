@@ -119,7 +119,7 @@ func damageRecord(t testing.TB, im *imagetest.Image, first bool) {
 	}
 	off, _ := sb.position(sb.logStart, sb.logBlocks)
 	l := &ring{&FS{sb: sb, size: size}, off, int64(sb.logBlocks) * sb.blockSize / sector}
-	_, last, err := l.head(f)
+	_, last, err := l.head(f, l.sectors)
 	if err != nil {
 		t.Fatal(err)
 	}
