@@ -30,6 +30,7 @@ const rootHelp = `pbsfs shows a Proxmox Backup Server datastore as one read-only
 
   MOUNTPOINT/host/NAME/TIME/root.pxar/      files of a host or container
   MOUNTPOINT/vm/ID/TIME/drive-scsi0.img     disk image of a virtual machine
+  MOUNTPOINT/vm/ID/TIME/drive-scsi0.img.d/  files on that disk
   MOUNTPOINT/vm/ID/latest                   link to the newest snapshot
   MOUNTPOINT/ns/NAME/...                    namespaces, the same again
 
