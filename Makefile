@@ -38,6 +38,8 @@ PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:b
 NEEDED_TO_MOUNT := fusermount3:fuse3
 NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 
+RACE = -race -p 1 -timeout 20m $(if $(TESTS),-run '$(TESTS)')
+
 .PHONY: all build setup setup-mount setup-demo setup-peers demo mount test unit lint vuln fuzz setup-bench bench bench-compare bench-growth clean
 
 all: build
@@ -99,11 +101,16 @@ test: setup setup-peers
 	@[ -n "$(PBSFS_FIXTURES)" ] || echo "not covered: datastores of a real server (set PBSFS_FIXTURES to a directory of them)"
 	@[ "$$(id -u)" = 0 ] || echo "not covered: tests that need root (loop devices, other users)"
 	@# Tests mount as an ordinary user, too. Where no udev has done so, the FUSE
-	@# device is opened to users as udev does, and gets its mode back.
+	@# device is opened to users as udev does, and gets its mode back. Packages that
+	@# make mount namespaces run one after the other, because the copies of mounts in
+	@# there are in the way of others; the rest runs beside them.
 	@if [ "$$(id -u)" = 0 ] && [ -c /dev/fuse ]; then \
 		mode=$$(stat -c %a /dev/fuse); trap "chmod $$mode /dev/fuse" EXIT; chmod 0666 /dev/fuse; \
 	fi; \
-	set -x; $(GO) test -race -p 1 -timeout 20m $(if $(TESTS),-run '$(TESTS)') ./...
+	set -x; \
+	$(GO) test $(RACE) ./cmd/... ./store/... & beside=$$!; \
+	$(GO) test $(RACE) $$($(GO) list ./... | grep -v -e /cmd/ -e /store) && inorder=0 || inorder=$$?; \
+	wait $$beside && exit $$inorder
 
 unit:
 	$(GO) test -count=1 $(if $(TESTS),-run '$(TESTS)') $$($(GO) list ./... | grep -v /integration)
@@ -118,14 +125,12 @@ lint:
 vuln:
 	@$(TOOL) govulncheck ./... || { code=$$?; [ $$code = 3 ] && exit 3; echo "not checked: the database of vulnerabilities"; }
 
-# Go fuzzes one target of one package at a time.
+# Go fuzzes one target of one package at a time; two run beside each other.
 fuzz:
-	@set -e; for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "$$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 200x $$pkg; \
-		done; \
-	done
+	@for pkg in $$($(GO) list ./...); do \
+		$(GO) test -list '^Fuzz' $$pkg | sed -n "s|^Fuzz|$$pkg Fuzz|p"; \
+	done | xargs -P 2 -L 1 sh -c 'echo "$$0 $$1"; \
+		exec $(GO) test -run NONE -fuzz "^$$1\$$" -parallel 1 -fuzztime $(FUZZTIME) -fuzzminimizetime 200x "$$0"'
 
 setup-bench: setup
 	$(call install-missing,restic:restic)

@@ -1,6 +1,7 @@
 package mountpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,11 @@ func Check(ctx context.Context, where, path string, nonempty bool) error {
 	if nonempty {
 		return nil
 	}
-	return CheckEmpty(where)
+	if err := CheckEmpty(where); err != nil {
+		// What is there may be a tree that another command has mounted meanwhile.
+		return cmp.Or(checkFree(ctx, where), err)
+	}
+	return nil
 }
 
 // checkFree refuses to mount upon a tree.
