@@ -79,7 +79,7 @@ func parts(ctx context.Context, right store.CanRead, d *diskDir, n *Node) ([]chi
 	}
 	var out []child
 	for _, v := range on.Parts {
-		out = append(out, d.volumeNodes(n, strconv.Itoa(v.Number), v, true)...)
+		out = append(out, d.volumeNodes(n, partName+"/"+strconv.Itoa(v.Number), v, true)...)
 	}
 	return out, nil
 }
@@ -103,7 +103,7 @@ func volumesOf(g *volumes.Group) func(context.Context, store.CanRead, *diskDir, 
 		var out []child
 		for _, v := range g.Volumes {
 			if validName(v.Name) {
-				out = append(out, d.volumeNodes(n, v.Name, v, true)...)
+				out = append(out, d.volumeNodes(n, groupName+"/"+g.Name+"/"+v.Name, v, true)...)
 			}
 		}
 		return out, nil

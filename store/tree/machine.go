@@ -123,6 +123,9 @@ func (m *machine) look(ctx context.Context, right store.CanRead) (*volumes.Layou
 		readers[i], sizes[i] = &watched{readers[i], &failed}, s.Size()
 	}
 	l := volumes.Scan(readers, sizes)
+	if err := l.Measure(holes{ctx, right, m}); err != nil {
+		return nil, err
+	}
 	if err := failed.first(); err != nil { // not of the disks, but of this call
 		return nil, err
 	}

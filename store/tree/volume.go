@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path"
 
 	"golang.org/x/sys/unix"
 
@@ -23,14 +24,11 @@ type volume struct {
 }
 
 // volumeNodes returns the nodes of a volume: the top directory of its file system, or its
-// bytes, if they may be wanted, with a text that says what they are.
-func (d *diskDir) volumeNodes(n *Node, called string, v *volumes.Volume, asFile bool) []child {
-	vol := &volume{m: d.m, disk: d.disk, v: v, id: n.id.child(called, nil), path: called}
-	if !asFile || v.Number == 0 {
-		vol.path = called
-	} else {
-		vol.path = partName + "/" + called
-	}
+// bytes, if they may be wanted, with a text that says what they are. at is where it is, from
+// the directory of the disk.
+func (d *diskDir) volumeNodes(n *Node, at string, v *volumes.Volume, asFile bool) []child {
+	called := path.Base(at)
+	vol := &volume{m: d.m, disk: d.disk, v: v, id: n.id.child(called, nil), path: at}
 	switch {
 	case v.Err != nil:
 		b := d.below(n, called, nil)
@@ -44,7 +42,7 @@ func (d *diskDir) volumeNodes(n *Node, called string, v *volumes.Volume, asFile 
 	out := []child{{called + ".txt", text}}
 	if asFile && v.Readable() {
 		bytes := n.fileBelow(called+".img", v.Size)
-		bytes.body = &volumeBytes{vol}
+		bytes.body, bytes.attr.Blocks = &volumeBytes{vol}, blocks(v.Allocated)
 		out = append([]child{{called + ".img", bytes}}, out...)
 	}
 	return out

@@ -44,8 +44,9 @@ type Volume struct {
 	// Number is that of a partition, and Name that of a logical volume.
 	Number int
 	Name   string
-	// Size is the length in bytes.
-	Size int64
+	// Size is the length in bytes, and Allocated what is no hole of that, if
+	// [Layout.Measure] has found out.
+	Size, Allocated int64
 	// Filesystem, Label, UUID and Note are those of the file system; "" without one. Log is
 	// "dirty" if there is a log that was not replayed.
 	Filesystem, Label, UUID, Note, Log string

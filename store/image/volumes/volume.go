@@ -3,6 +3,7 @@ package volumes
 import (
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/pbsfs/pbsfs/store/image"
 )
@@ -88,4 +89,39 @@ func (v *Volume) where(off int64) (disk int, at, room int64) {
 	r := v.logical.Where(off)
 	disk, at, _ = v.members[r.Member].where(r.Off)
 	return disk, at, r.Size
+}
+
+// Measure finds out how much of the volumes that are no file systems is no hole.
+func (l *Layout) Measure(disks Sparse) error {
+	measured := make(map[*Volume]bool)
+	for _, d := range l.Disks {
+		all := slices.Clone(d.Parts)
+		for _, g := range d.Groups {
+			all = append(all, g.Volumes...)
+		}
+		for _, v := range all {
+			if measured[v] || v.Filesystem != "" || !v.Readable() {
+				continue
+			}
+			measured[v] = true
+			if err := v.measure(disks); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (v *Volume) measure(disks Sparse) error {
+	for off := int64(0); off < v.Size; {
+		data, err := v.NextData(disks, off)
+		if err != nil {
+			return err
+		}
+		if off, err = v.NextHole(disks, data); err != nil {
+			return err
+		}
+		v.Allocated += off - data
+	}
+	return nil
 }

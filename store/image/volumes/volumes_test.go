@@ -225,6 +225,17 @@ func TestHolesOfVolumes(t *testing.T) {
 	}
 }
 
+func TestHolesAreMeasured(t *testing.T) {
+	d := parted(swap(), swap())
+	l, _ := scan(d)
+	if err := l.Measure(holed{{mib + 4096, 2*mib + 100}}); err != nil {
+		t.Fatal(err)
+	}
+	if p := l.Disks[0].Parts; p[0].Allocated != 4096 || p[1].Allocated != mib-100 {
+		t.Errorf("allocated: %d and %d", p[0].Allocated, p[1].Allocated)
+	}
+}
+
 func TestEachDecoderKnowsItsOwn(t *testing.T) {
 	for i, open := range decoders {
 		for _, size := range []int64{0, 1, 511, mib} {
