@@ -1,11 +1,14 @@
 package integration
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -184,4 +187,46 @@ func TestServeTokenOfTheStartOnlyReads(t *testing.T) {
 		t.Error("the token of the start is the same after a restart")
 	}
 	again.with("Authorization", "PBSAPIToken="+once).get("version", nil).refused(http.StatusUnauthorized)
+}
+
+// A socket that systemd has opened is taken over, and no other address is listened on.
+func TestServeTakesTheSocketOfSystemd(t *testing.T) {
+	h := newHost(t)
+	opened, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	given, err := opened.(*net.TCPListener).File()
+	must(t, err)
+	must(t, opened.Close())
+	serve := h.command("serve", "--no-tls")
+	cmd := exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`}, serve.Args...)...)
+	cmd.Env, cmd.Dir, cmd.SysProcAttr, cmd.ExtraFiles = serve.Env, serve.Dir, serve.SysProcAttr, []*os.File{given}
+	said := filepath.Join(h.dir, "said")
+	out, err := os.Create(said)
+	must(t, err)
+	cmd.Stdout, cmd.Stderr = out, out
+	must(t, errors.Join(cmd.Start(), out.Close(), given.Close())) // from here on only the server has the socket
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	url := "http://" + opened.Addr().String()
+	client := http.Client{Timeout: patience} // of a socket that nobody accepts from no answer comes
+	eventually(t, "an answer over the socket of systemd", func() error {
+		answer, err := client.Get(url + "/api2/openapi.json") //nolint:noctx // of this host
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			return unlike("got %s", answer.Status)
+		}
+		return nil
+	})
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	err = cmd.Wait()
+	text, readErr := os.ReadFile(said)
+	must(t, readErr)
+	if err != nil {
+		t.Errorf("the server ended with %v", err)
+	}
+	if got := string(text); !strings.Contains(got, "listening on "+url) || strings.Count(got, "listening on ") != 1 {
+		t.Errorf("it has said %q, want that it listens on %s only", got, url)
+	}
 }

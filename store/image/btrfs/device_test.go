@@ -237,11 +237,7 @@ func devices(t *testing.T, n int, fn func(dir string), options ...string) []stri
 			t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, out)
 		}
 	}
-	defer func() {
-		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v: %s", err, out)
-		}
-	}()
+	defer imagetest.Unmount(t, dir)
 	fn(dir)
 	return paths
 }

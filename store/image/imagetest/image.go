@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store/image"
 )
@@ -117,9 +120,27 @@ func (im *Image) mounted(t testing.TB, options string, fn func(dir string)) {
 		}
 		t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, out)
 	}
-	defer run(t, "umount", dir) // also when fn calls t.FailNow
+	defer Unmount(t, dir) // also when fn calls t.FailNow
 	fn(dir)
 	run(t, "sync", "-f", dir)
+}
+
+// unmountTime bounds how long a mount may be busy.
+const unmountTime = time.Minute
+
+// Unmount takes a mount away. Whoever looks through the files that processes have open
+// makes it busy for a moment: it waits for the end of that.
+func Unmount(t testing.TB, dir string) {
+	t.Helper()
+	for deadline := time.Now().Add(unmountTime); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Unmount(dir, 0)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			t.Fatalf("unmounting %s: %v", dir, err)
+		}
+	}
 }
 
 // Copy returns a copy of the image.

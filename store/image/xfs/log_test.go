@@ -24,7 +24,7 @@ func stopped(t testing.TB, im *imagetest.Image, flush bool, fn func(dir string))
 	}
 	dir := t.TempDir()
 	run(t, "mount", "-o", "loop,nouuid", c.Path, dir)
-	defer run(t, "umount", dir)
+	defer imagetest.Unmount(t, dir)
 	fn(dir)
 	run(t, "xfs_io", "-x", "-c", command, dir)
 	return c
@@ -169,7 +169,7 @@ func mountedWithout(t testing.TB, im *imagetest.Image) string {
 	t.Helper()
 	dir := t.TempDir()
 	run(t, "mount", "-o", "ro,loop,nouuid,norecovery", im.Path, dir)
-	t.Cleanup(func() { run(t, "umount", dir) })
+	t.Cleanup(func() { imagetest.Unmount(t, dir) })
 	return dir
 }
 
