@@ -49,8 +49,9 @@
 // Only the present contents of the file count, not what was once written to it. While
 // operations are active, each Begin looks whether the file still has our entry, and the
 // keeper does so twice a second. A lost entry is published again before any other
-// operation begins. A file that cannot be read is left alone, because it may hold the
-// counts of others; no operation begins then.
+// operation begins; when none is active, what lingers ends at once. A file that cannot
+// be read is left alone, because it may hold the counts of others; no operation begins
+// then.
 //
 // Other processes' entries are kept byte for byte. PBS's own daemons are listed before
 // us, with zero operations, because a PBS before 4.0.21 would otherwise not list itself

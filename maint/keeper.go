@@ -102,7 +102,9 @@ func (o *Operations) due() time.Time {
 		return o.retryAt
 	}
 	if o.counts.Total() == 0 {
-		if !o.mode.Allows(cfg.Read) {
+		// What lingers must be counted: when the mode forbids it, or when the file no
+		// longer says so, it ends at once.
+		if !o.mode.Allows(cfg.Read) || o.lost {
 			return time.Time{}
 		}
 		return o.idleSince[0].Add(o.opts.Linger)

@@ -114,7 +114,7 @@ func (m *model) clear() {
 }
 
 // lose has somebody take our entry out of the file. What begins next, or else the
-// keeper, puts it back.
+// keeper, puts it back. What only lingers ends.
 func (m *model) lose() {
 	switch file := filepath.Join(m.p.dir, opsName); m.rnd.IntN(3) {
 	case 0:
@@ -132,7 +132,8 @@ func (m *model) lose() {
 	m.ops.foundLost()
 	eventually(m.t, "what is active is counted again", func() bool {
 		sum := m.p.sum(m.t)
-		return (m.counts.Read == 0 || sum.Read > 0) && (m.counts.Write == 0 || sum.Write > 0)
+		return (m.counts.Read == 0 || sum.Read > 0) && (m.counts.Write == 0 || sum.Write > 0) &&
+			(m.open.Load() == 0 || sum.Total() > 0)
 	})
 }
 
