@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -68,6 +69,11 @@ func (r *removable) place() string { return "/mnt/datastore/" + r.name }
 func (r *removable) plug() string {
 	r.t.Helper()
 	r.dev = strings.TrimSpace(tool(r.t, "losetup", "--find", "--show", r.file))
+	if r.fstype == "btrfs" {
+		// The kernel remembers which file system it saw last on a device of that number, and
+		// takes this disk for that one, which is still open. There may be nothing to forget.
+		_ = exec.Command("btrfs", "device", "scan", "--forget", r.dev).Run()
+	}
 	r.t.Cleanup(func() {
 		for r.dev != "" && unix.Unmount(r.place(), 0) == nil {
 			r.t.Errorf("%s was left mounted", r.place())
