@@ -9,7 +9,6 @@ import (
 	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/image"
 	"github.com/pbsfs/pbsfs/store/image/clusters"
-	"github.com/pbsfs/pbsfs/store/internal/lru"
 )
 
 const (
@@ -25,6 +24,9 @@ const (
 
 // FS is an exFAT file system. It is safe for concurrent use.
 type FS struct {
+	*image.Directories
+	clusters.Plain
+
 	size   int64
 	table  *clusters.Table
 	heap   clusters.Heap
@@ -33,8 +35,6 @@ type FS struct {
 	serial uint32
 	label  string
 	note   string
-
-	dirs *lru.Cache[uint64, *directory]
 }
 
 // cachedNames bounds the memory for directories, in entries.
@@ -98,8 +98,8 @@ func openAt(r io.ReaderAt, size int64, b []byte, at int64) (*FS, error) {
 	f := &FS{
 		size: size, heap: clusters.Heap{Off: heapOff, Size: sector << clusterShift},
 		count: uint32(count), root: uint32(u32(96)), serial: uint32(u32(100)),
-		dirs: lru.New[uint64, *directory](cachedNames),
 	}
+	f.Directories = image.NewDirectories(cachedNames, f.list)
 	switch {
 	case b[105] != 1:
 		return nil, fmt.Errorf("exFAT of version %d.%02d: %w", b[105], b[104], image.ErrUnsupported)

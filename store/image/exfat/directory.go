@@ -67,20 +67,14 @@ func (f *FS) content(r io.ReaderAt, number uint64) (*clusters.Content, error) {
 }
 
 // list reads a directory.
-func (f *FS) list(r io.ReaderAt, number uint64) (*directory, error) {
-	if d, ok := f.dirs.Get(number); ok {
-		return d, nil
-	}
+func (f *FS) list(r io.ReaderAt, number uint64) (*image.Names, error) {
 	c, err := f.content(r, number)
 	if err != nil {
-		return &directory{}, err
+		return nil, err
 	}
 	d := &directory{}
 	failed := walk(r, c, func(b []byte, number uint64) error { return d.add(b, number) })
-	if failed == nil {
-		f.dirs.Put(number, d, int64(d.Len()+1))
-	}
-	return d, failed
+	return &d.Names, failed
 }
 
 // pieceSize is how many bytes of a directory are read at once.
@@ -206,18 +200,6 @@ func (f *FS) readSet(r io.ReaderAt, b []byte, at int64) (*set, error) {
 		return nil, err
 	}
 	return parseSet(b, at)
-}
-
-// Entries lists a directory.
-func (f *FS) Entries(r io.ReaderAt, dir uint64) ([]image.Entry, error) {
-	d, err := f.list(r, dir)
-	return d.Entries(), err
-}
-
-// Lookup finds a name in a directory. Unlike Windows, it tells upper from lower case.
-func (f *FS) Lookup(r io.ReaderAt, dir uint64, name string) (image.Entry, error) {
-	d, err := f.list(r, dir)
-	return d.Lookup(name, err)
 }
 
 // readLabel reads the volume label, which is among the first entries of the top directory.

@@ -9,7 +9,6 @@ import (
 	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/image"
 	"github.com/pbsfs/pbsfs/store/image/clusters"
-	"github.com/pbsfs/pbsfs/store/internal/lru"
 )
 
 const (
@@ -24,6 +23,9 @@ const (
 
 // FS is a FAT file system. It is safe for concurrent use.
 type FS struct {
+	*image.Directories
+	clusters.Plain
+
 	size    int64
 	table   *clusters.Table
 	heap    clusters.Heap
@@ -32,8 +34,6 @@ type FS struct {
 	root    uint32 // its first cluster, in FAT32
 	label   string
 	serial  uint32
-
-	dirs *lru.Cache[uint64, *directory]
 }
 
 // cachedNames bounds the memory for directories, in entries.
@@ -139,8 +139,8 @@ func (g geometry) layout(size int64) (*FS, error) {
 	f := &FS{
 		size: size, heap: clusters.Heap{Off: heapOff, Size: g.cluster},
 		table: clusters.NewTable(fatOff, fatLen, width, uint32(count)),
-		dirs:  lru.New[uint64, *directory](cachedNames),
 	}
+	f.Directories = image.NewDirectories(cachedNames, f.list)
 	if width == clusters.Bits28 {
 		f.root = g.rootCluster
 	} else {

@@ -82,20 +82,14 @@ func (w where) readAt(r io.ReaderAt, p []byte, off int64) (at int64, err error) 
 }
 
 // list reads a directory.
-func (f *FS) list(r io.ReaderAt, number uint64) (*directory, error) {
-	if d, ok := f.dirs.Get(number); ok {
-		return d, nil
-	}
+func (f *FS) list(r io.ReaderAt, number uint64) (*image.Names, error) {
 	w, err := f.content(r, number)
 	if err != nil {
-		return &directory{}, err
+		return nil, err
 	}
 	d := &directory{}
 	failed := d.read(r, w, f.heap.Size)
-	if failed == nil {
-		f.dirs.Put(number, d, int64(d.Len()+1))
-	}
-	return d, failed
+	return &d.Names, failed
 }
 
 // read reads all entries. Pieces of the directory lie side by side at least for the size of
@@ -155,18 +149,6 @@ func (d *directory) add(e entry, number uint64, long *longName) error {
 		typ = image.Dir
 	}
 	return d.Add(image.Entry{Name: name, Number: number, Type: typ})
-}
-
-// Entries lists a directory.
-func (f *FS) Entries(r io.ReaderAt, dir uint64) ([]image.Entry, error) {
-	d, err := f.list(r, dir)
-	return d.Entries(), err
-}
-
-// Lookup finds a name in a directory. Unlike Windows, it tells upper from lower case.
-func (f *FS) Lookup(r io.ReaderAt, dir uint64, name string) (image.Entry, error) {
-	d, err := f.list(r, dir)
-	return d.Lookup(name, err)
 }
 
 // volumeLabel returns the label in the top directory, which counts more than that in the

@@ -84,14 +84,6 @@ func (f *FS) Inode(r io.ReaderAt, number uint64) (*image.Inode, error) {
 	return i, nil
 }
 
-// Readlink fails: FAT has no symbolic links.
-func (f *FS) Readlink(io.ReaderAt, uint64) (string, error) {
-	return "", fmt.Errorf("not a symbolic link: %w", fs.ErrInvalid)
-}
-
-// Xattrs returns none: FAT has no extended attributes.
-func (f *FS) Xattrs(io.ReaderAt, uint64) ([]image.Xattr, error) { return nil, nil }
-
 // Open returns the content of a file.
 func (f *FS) Open(r io.ReaderAt, number uint64) (image.File, error) {
 	if number == rootNumber {

@@ -30,6 +30,8 @@ const (
 
 // FS is an NTFS file system. It is safe for concurrent use.
 type FS struct {
+	*image.Directories
+
 	cluster  int64 // bytes
 	clusters int64 // how many there are
 	record   int64 // bytes
@@ -40,7 +42,6 @@ type FS struct {
 	mft      *stream
 
 	records *lru.Cache[uint64, *inode]
-	dirs    *lru.Cache[uint64, *directory]
 }
 
 const (
@@ -82,8 +83,9 @@ func parseBoot(b []byte, size int64) (f *FS, at, mirror int64, err error) {
 	}
 	f = &FS{
 		cluster: sector * perCluster, serial: binary.LittleEndian.Uint64(b[72:]),
-		records: lru.New[uint64, *inode](cachedInodes), dirs: lru.New[uint64, *directory](cachedNames),
+		records: lru.New[uint64, *inode](cachedInodes),
 	}
+	f.Directories = image.NewDirectories(cachedNames, f.list)
 	if !power(sector) || sector < 256 || sector > 4096 || !power(f.cluster) || f.cluster > 2<<20 {
 		return nil, 0, 0, corrupt.At(0, "boot sector: clusters of %d sectors of %d bytes", perCluster, sector)
 	}

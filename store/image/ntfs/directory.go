@@ -29,23 +29,19 @@ const (
 type directory struct{ image.Names }
 
 // list reads a directory.
-func (f *FS) list(r io.ReaderAt, number uint64) (*directory, error) {
-	if d, ok := f.dirs.Get(number); ok {
-		return d, nil
-	}
+func (f *FS) list(r io.ReaderAt, number uint64) (*image.Names, error) {
 	i, err := f.inode(r, number)
 	if err != nil {
-		return &directory{}, err
+		return nil, err
 	}
 	if !i.dir() {
-		return &directory{}, fmt.Errorf("inode %d: not a directory: %w", number, fs.ErrInvalid)
+		return nil, fmt.Errorf("inode %d: not a directory: %w", number, fs.ErrInvalid)
 	}
 	d := &directory{}
 	if err := d.read(r, f, i, number); err != nil {
-		return d, fmt.Errorf("directory %d: %w", number&refMask, err)
+		return &d.Names, fmt.Errorf("directory %d: %w", number&refMask, err)
 	}
-	f.dirs.Put(number, d, int64(d.Len()+1))
-	return d, nil
+	return &d.Names, nil
 }
 
 // read reads the root of the index and its blocks. What is wrong with one of them does not
@@ -169,16 +165,4 @@ func (d *directory) add(ref uint64, key []byte, number uint64) error {
 		typ = image.Regular
 	}
 	return d.Add(image.Entry{Name: name, Number: ref, Type: typ})
-}
-
-// Entries lists a directory.
-func (f *FS) Entries(r io.ReaderAt, dir uint64) ([]image.Entry, error) {
-	d, err := f.list(r, dir)
-	return d.Entries(), err
-}
-
-// Lookup finds a name in a directory. Unlike Windows, it tells upper from lower case.
-func (f *FS) Lookup(r io.ReaderAt, dir uint64, name string) (image.Entry, error) {
-	d, err := f.list(r, dir)
-	return d.Lookup(name, err)
 }
