@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/image"
 	"github.com/pbsfs/pbsfs/store/image/volumes"
 	"github.com/pbsfs/pbsfs/store/name"
 )
@@ -111,17 +112,7 @@ func volumesOf(g *volumes.Group) func(context.Context, store.CanRead, *diskDir, 
 }
 
 // validName reports whether a name from a disk can be that of a file.
-func validName(s string) bool {
-	if s == "" || s == "." || s == ".." || len(s) > unix.NAME_MAX {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] == '/' || s[i] == 0 {
-			return false
-		}
-	}
-	return true
-}
+func validName(s string) bool { return image.ValidName(s) && len(s) <= unix.NAME_MAX }
 
 // child is a node with its name.
 type child struct {

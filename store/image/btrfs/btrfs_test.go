@@ -285,27 +285,7 @@ func TestListingReadsLittle(t *testing.T) {
 	f, size := im.Open(t)
 	c := &imagetest.Counter{R: f}
 	fs := opened(t, c, size)
-	list, err := fs.Entries(c, fs.Root())
-	if err != nil || len(list) != names {
-		t.Fatalf("%d entries, %v", len(list), err)
-	}
-	for _, e := range list {
-		if _, err := fs.Inode(c, e.Number); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := c.Calls.Load(); n > 60 {
-		t.Errorf("%d reads for %d names and their attributes, want at most 60", n, names)
-	}
-	c.Calls.Store(0)
-	for _, e := range list {
-		if got, err := fs.Lookup(c, fs.Root(), e.Name); err != nil || got != e {
-			t.Fatalf("Lookup(%q) = %v, %v, want %v", e.Name, got, err, e)
-		}
-	}
-	if n := c.Calls.Load(); n > 100 {
-		t.Errorf("%d reads for %d lookups, want at most 100", n, names)
-	}
+	imagetest.ReadsLittle(t, fs, c, names, 60, 100)
 }
 
 func TestConcurrentUse(t *testing.T) {

@@ -287,27 +287,7 @@ func TestListingReadsLittle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := fs.Entries(c, fs.Root())
-	if err != nil || len(list) != names+1 {
-		t.Fatalf("%d entries, %v", len(list), err)
-	}
-	for _, e := range list {
-		if _, err := fs.Inode(c, e.Number); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := c.Calls.Load(); n > 40 {
-		t.Errorf("%d reads for %d names and their attributes, want at most 40", n, names)
-	}
-	c.Calls.Store(0)
-	for _, e := range list {
-		if got, err := fs.Lookup(c, fs.Root(), e.Name); err != nil || got != e {
-			t.Fatalf("Lookup(%q) = %v, %v, want %v", e.Name, got, err, e)
-		}
-	}
-	if n := c.Calls.Load(); n > 150 {
-		t.Errorf("%d reads for %d lookups, want at most 150", n, names)
-	}
+	imagetest.ReadsLittle(t, fs, c, names+1, 40, 150)
 }
 
 func TestConcurrentUse(t *testing.T) {

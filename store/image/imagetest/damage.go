@@ -249,3 +249,30 @@ func honest(t testing.TB, fsys image.FileSystem, r io.ReaderAt, want map[string]
 	}
 	return failed
 }
+
+// ReadsLittle fails when listing the top directory with the attributes of all its names, or
+// finding them one by one, takes more reads than it may.
+func ReadsLittle(t testing.TB, fsys image.FileSystem, c *Counter, names int, listing, lookups int64) {
+	t.Helper()
+	list, err := fsys.Entries(c, fsys.Root())
+	if err != nil || len(list) != names {
+		t.Fatalf("%d entries, %v", len(list), err)
+	}
+	for _, e := range list {
+		if _, err := fsys.Inode(c, e.Number); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := c.Calls.Load(); n > listing {
+		t.Errorf("%d reads for %d names and their attributes, want at most %d", n, names, listing)
+	}
+	c.Calls.Store(0)
+	for _, e := range list {
+		if got, err := fsys.Lookup(c, fsys.Root(), e.Name); err != nil || got != e {
+			t.Fatalf("Lookup(%q) = %v, %v, want %v", e.Name, got, err, e)
+		}
+	}
+	if n := c.Calls.Load(); n > lookups {
+		t.Errorf("%d reads for %d lookups, want at most %d", n, names, lookups)
+	}
+}
