@@ -44,3 +44,20 @@ func storedFlags(bits []flagBit, attr uint32) (flags uint64) {
 	}
 	return flags
 }
+
+// LinuxAttr returns the flags for FS_IOC_SETFLAGS that an archive has stored, the
+// opposite of [LinuxFlags].
+func LinuxAttr(flags uint64) uint32 { return attrOf(linuxFlags[:], flags) }
+
+// FATAttr returns the attributes for FAT_IOCTL_SET_ATTRIBUTES that an archive has
+// stored, the opposite of [FATFlags].
+func FATAttr(flags uint64) uint32 { return attrOf(fatFlags[:], flags) }
+
+func attrOf(bits []flagBit, flags uint64) (attr uint32) {
+	for _, b := range bits {
+		if flags&b.stored != 0 {
+			attr |= b.linux
+		}
+	}
+	return attr
+}

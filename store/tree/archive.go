@@ -66,7 +66,7 @@ type where struct {
 // fill makes n the node of an entry.
 func (c *content) fill(ctx context.Context, right store.CanRead, n *Node, e *pxar.Entry, w where) error {
 	n.frozen = true
-	n.attr = Attr{Mode: e.Mode, Nlink: 1, UID: e.UID, GID: e.GID, Mtime: e.Mtime}
+	n.attr = Attr{Mode: e.Mode, Nlink: 1, UID: e.UID, GID: e.GID, Mtime: e.Mtime, Flags: uint32(e.Flags), Project: e.ProjectID}
 	n.xattrs = c.xattrsOf(e, w)
 	switch n.Type() {
 	case unix.S_IFDIR:
@@ -192,6 +192,18 @@ func (n *Node) ReadXattrs(ctx context.Context, right store.CanRead) ([]Attribute
 		return n.xattrs.small, nil
 	}
 	return large.readAttributes(ctx, right)
+}
+
+// StoredXattrs returns the extended attributes that were backed up with the object:
+// those of [Node.ReadXattrs] without what describes the backup.
+func (n *Node) StoredXattrs(ctx context.Context, right store.CanRead) ([]Attribute, error) {
+	if !n.BackedUp() {
+		return nil, nil
+	}
+	if d, ok := n.body.(*insideDir); ok && n.id == d.v.id { // the top of a file system says what that is
+		return d.readAttributes(ctx, right)
+	}
+	return n.ReadXattrs(ctx, right)
 }
 
 func (l *largeXattrs) readAttributes(ctx context.Context, right store.CanRead) ([]Attribute, error) {

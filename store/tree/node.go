@@ -48,7 +48,12 @@ type Attr struct {
 	UID   uint32
 	GID   uint32
 	Rdev  uint32 // in the form of the kernel's FUSE interface
-	Size  int64
+	// Flags are the file flags in the form in which archives store them
+	// ([pxar.LinuxAttr], [pxar.FATAttr]); those above the 32nd bit mean nothing.
+	Flags uint32
+	// Project is the ID of the quota project, 0 if none is stored.
+	Project uint32
+	Size    int64
 	// Blocks is the size of the content on disk, in units of 512 bytes.
 	Blocks int64
 	Mtime  Time
@@ -84,6 +89,19 @@ func (n *Node) ID() ID { return n.id }
 
 // Attr returns the node's attributes.
 func (n *Node) Attr() Attr { return n.attr }
+
+// BackedUp reports whether owner, mode, time and attributes of the node are those of the
+// object that was backed up: it lies in an archive, or in a file system on a disk. What
+// is above describes the backup.
+func (n *Node) BackedUp() bool {
+	switch n.body.(type) {
+	case *folder, *payload, *insideDir, *insideFile:
+		return true
+	case nil: // links, devices and the like; the link "latest" is not frozen
+		return n.frozen
+	}
+	return false
+}
 
 // Frozen reports whether the node, and all below it, will never change.
 func (n *Node) Frozen() bool { return n.frozen }
