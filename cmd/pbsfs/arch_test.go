@@ -108,7 +108,11 @@ var arrows = map[string][]string{
 	"store/name":                {},
 
 	"cmd/pbsfs/internal/certificate": {"maint/statefile"},
-	"cmd/pbsfs/internal/export":      {"store", "store/tree"},
+	"cmd/pbsfs/internal/export":      {"store", "store/pxar", "store/tree"},
+	"cmd/pbsfs/internal/pattern":     {},
+	"cmd/pbsfs/internal/restore": {
+		"cmd/pbsfs/internal/pattern", "store", "store/name", "store/pxar", "store/tree", "maint/mounts", "maint/reach",
+	},
 
 	"cmd/pbsfs/internal/mountpoint": {"fs", "maint/mounts", "maint/reach", "maint/text"},
 	"cmd/pbsfs/internal/locate": {

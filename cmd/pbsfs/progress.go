@@ -36,7 +36,7 @@ func newProgress(out io.Writer) *progress {
 // needsTotal reports whether begin needs the size of the source.
 func (p *progress) needsTotal() bool { return p.terminal }
 
-// begin begins a source of total bytes.
+// begin begins a source of total bytes; -1 if that is not known.
 func (p *progress) begin(label string, total int64) {
 	p.label, p.files, p.bytes = text.Printable(label), 0, 0
 	p.begun = time.Now()
@@ -44,7 +44,10 @@ func (p *progress) begin(label string, total int64) {
 	if !p.terminal {
 		return
 	}
-	p.bar = progressbar.NewOptions64(max(total, 1),
+	if total == 0 {
+		total = 1
+	}
+	p.bar = progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(p.out), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
 		progressbar.OptionSetDescription(label), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(20),
@@ -62,7 +65,7 @@ func (p *progress) add(files, bytes int64) {
 			p.bar.Describe(p.label + ", " + p.fileCount())
 		}
 		// There is more than was counted before, because files grow.
-		if p.bytes >= p.bar.GetMax64() {
+		if total := p.bar.GetMax64(); total > 0 && p.bytes >= total {
 			p.bar.ChangeMax64(p.bytes + 1)
 		}
 		_ = p.bar.Add64(bytes)

@@ -23,6 +23,23 @@ func TarZstd(ctx context.Context, right store.CanRead, n *tree.Node, name string
 	return writeTar(ctx, right, n, name, w, usual)
 }
 
+// LeftOut counts what a tar has no place for.
+type LeftOut struct {
+	Sockets  int64
+	Projects int64 // objects in a quota project
+}
+
+// Tar is TarZstd without compression. It returns what it has left out, and writes file
+// flags in the form of libarchive.
+func Tar(ctx context.Context, right store.CanRead, n *tree.Node, name string, w io.Writer) (LeftOut, error) {
+	t := &tarSink{w: tar.NewWriter(w), right: right, buf: make([]byte, bufferSize), links: links{room: usual.links}, flags: true}
+	walk := walker{right: right, out: t, max: usual}
+	if err := walk.walk(ctx, n, name); err != nil {
+		return LeftOut{}, err
+	}
+	return t.left, t.w.Close()
+}
+
 func writeTar(ctx context.Context, right store.CanRead, n *tree.Node, name string, w io.Writer, max limits) error {
 	// With concurrency, goroutines of the encoder would write to w after an error, when
 	// it is no longer ours.
@@ -44,6 +61,8 @@ type tarSink struct {
 	right store.CanRead
 	buf   []byte
 	links links
+	flags bool // write file flags
+	left  LeftOut
 }
 
 func (t *tarSink) add(ctx context.Context, path string, n *tree.Node) error {
@@ -66,6 +85,7 @@ func (t *tarSink) add(ctx context.Context, path string, n *tree.Node) error {
 	case unix.S_IFIFO:
 		h.Typeflag = tar.TypeFifo
 	case unix.S_IFSOCK:
+		t.left.Sockets++
 		return nil
 	default:
 		return errType(n)
@@ -103,11 +123,21 @@ func (t *tarSink) header(ctx context.Context, h *tar.Header, n *tree.Node) error
 	if err != nil {
 		return fmt.Errorf("extended attributes: %w", err)
 	}
-	if len(attrs) > 0 {
-		h.PAXRecords = make(map[string]string, len(attrs))
+	flags := ""
+	if t.flags {
+		flags = fflags(n.Attr().Flags)
+	}
+	if len(attrs) > 0 || flags != "" {
+		h.PAXRecords = make(map[string]string, len(attrs)+1)
 	}
 	for _, a := range attrs {
 		h.PAXRecords[xattrKey(a.Name)] = string(a.Value)
+	}
+	if flags != "" {
+		h.PAXRecords["SCHILY.fflags"] = flags
+	}
+	if n.Attr().Project != 0 {
+		t.left.Projects++
 	}
 	return t.w.WriteHeader(h)
 }
