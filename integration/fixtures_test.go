@@ -62,6 +62,9 @@ type entry struct {
 	Nlink  uint64            `json:"nlink"`  // 0: as for a file without other links
 	Group  int               `json:"nlink_group"`
 
+	Flags   *uint32 `json:"fsflags"` // of chattr; nil: not known
+	Project uint32  `json:"projid"`
+
 	PartOffset int64 `json:"part_offset"` // of an image's ext4 partition
 }
 
