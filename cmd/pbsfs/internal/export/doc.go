@@ -1,11 +1,12 @@
 // Package export writes what is in a datastore for download: a directory of a
-// [tree.Tree] as an archive ([Zip], [TarZstd]), or the content of a file ([Copy],
+// [tree.Tree] as an archive ([Zip], [Tar], [TarZstd]), or the content of a file ([Copy],
 // [Seeker]).
 //
 // Names in an archive begin with the name of the directory. A zip has directories,
 // regular files and symbolic links, with their modes and times; a hard link is one more
-// file. A tar has everything but sockets: owners, devices, hard links, nanoseconds and
-// extended attributes, too.
+// file. A tar has everything but sockets and quota projects: owners, devices, hard links,
+// nanoseconds, extended attributes, ACLs and file flags, too, in the records that tar and
+// libarchive have for them.
 //
 // # Damage
 //

@@ -29,10 +29,9 @@ type LeftOut struct {
 	Projects int64 // objects in a quota project
 }
 
-// Tar is TarZstd without compression. It returns what it has left out, and writes file
-// flags in the form of libarchive.
+// Tar is TarZstd without compression. It returns what it has left out.
 func Tar(ctx context.Context, right store.CanRead, n *tree.Node, name string, w io.Writer) (LeftOut, error) {
-	t := &tarSink{w: tar.NewWriter(w), right: right, buf: make([]byte, bufferSize), links: links{room: usual.links}, flags: true}
+	t := &tarSink{w: tar.NewWriter(w), right: right, buf: make([]byte, bufferSize), links: links{room: usual.links}}
 	walk := walker{right: right, out: t, max: usual}
 	if err := walk.walk(ctx, n, name); err != nil {
 		return LeftOut{}, err
@@ -61,7 +60,6 @@ type tarSink struct {
 	right store.CanRead
 	buf   []byte
 	links links
-	flags bool // write file flags
 	left  LeftOut
 }
 
@@ -123,17 +121,14 @@ func (t *tarSink) header(ctx context.Context, h *tar.Header, n *tree.Node) error
 	if err != nil {
 		return fmt.Errorf("extended attributes: %w", err)
 	}
-	flags := ""
-	if t.flags {
-		flags = fflags(n.Attr().Flags)
-	}
-	if len(attrs) > 0 || flags != "" {
-		h.PAXRecords = make(map[string]string, len(attrs)+1)
-	}
+	h.PAXRecords = make(map[string]string)
 	for _, a := range attrs {
 		h.PAXRecords[xattrKey(a.Name)] = string(a.Value)
+		if key := aclKeys[a.Name]; key != "" {
+			h.PAXRecords[key] = aclText(a.Value)
+		}
 	}
-	if flags != "" {
+	if flags := fflags(n.Attr().Flags); flags != "" {
 		h.PAXRecords["SCHILY.fflags"] = flags
 	}
 	if n.Attr().Project != 0 {

@@ -10,9 +10,9 @@
 //     meaning away from the character that follows it.
 //   - A slash at the end: the pattern matches directories only.
 //   - "!" at the beginning turns the meaning round.
-//   - The last pattern that matches decides. Where none matches, a file follows the
-//     directory that it lies in, and the top is chosen unless the first pattern says
-//     what to take.
+//   - A pattern is also about all that lies in a directory that it matches. The last
+//     pattern that is about a file decides. What no pattern is about is chosen, unless
+//     the first pattern says what to take.
 //
 // Patterns are parsed once, where they come in ([Parse]), and become regular expressions
 // that need time in proportion to the path, whatever the pattern. Names are bytes, not

@@ -4,39 +4,43 @@ package pattern
 // everything.
 type List struct {
 	patterns []Pattern
-	takes    bool // a pattern may choose what lies in a directory that is not chosen
-	first    bool // the first pattern says what to take
+}
+
+// Choice says whether an object is chosen, and which pattern has decided that.
+type Choice struct {
+	Chosen bool
+	by     int // the number of the pattern, from 1; 0 if none has
 }
 
 // Add adds a pattern at the end.
-func (l *List) Add(p Pattern) {
-	if len(l.patterns) == 0 {
-		l.first = p.include
-	}
-	l.patterns = append(l.patterns, p)
-	l.takes = l.takes || p.include
+func (l *List) Add(p Pattern) { l.patterns = append(l.patterns, p) }
+
+// Top returns the choice of the top, which no pattern is about.
+func (l *List) Top() Choice {
+	return Choice{Chosen: len(l.patterns) == 0 || !l.patterns[0].include}
 }
 
-// Empty reports whether there is no pattern.
-func (l *List) Empty() bool { return len(l.patterns) == 0 }
-
-// Top reports whether the top is chosen, which no pattern is about.
-func (l *List) Top() bool { return !l.first }
-
-// Chosen reports whether the object at path is chosen, which is relative to the top and
-// lies in a directory that is chosen or not.
-func (l *List) Chosen(path string, isDir, above bool) bool {
-	if l.Empty() {
-		return above
+// Of returns the choice of the object at path, which is relative to the top. above is the
+// choice of the directory that it lies in.
+func (l *List) Of(path string, isDir bool, above Choice) Choice {
+	if len(l.patterns) == above.by {
+		return above // no pattern comes after that one
 	}
 	path = latin1(path)
-	for i := len(l.patterns) - 1; i >= 0; i-- {
-		if p := l.patterns[i]; (isDir || !p.dirOnly) && p.match.MatchString(path) {
-			return p.include
+	for i := len(l.patterns); i > above.by; i-- {
+		if p := l.patterns[i-1]; (isDir || !p.dirOnly) && p.match.MatchString(path) {
+			return Choice{p.include, i}
 		}
 	}
 	return above
 }
 
-// LooksBelow reports whether something can be chosen in a directory that is not.
-func (l *List) LooksBelow() bool { return l.takes }
+// LooksBelow reports whether something can be chosen below a directory that is not.
+func (l *List) LooksBelow(c Choice) bool {
+	for _, p := range l.patterns[c.by:] {
+		if p.include {
+			return true
+		}
+	}
+	return false
+}

@@ -49,7 +49,7 @@ func TestPatternsOfTheOfficialClient(t *testing.T) {
 		for want, paths := range map[bool]string{true: c.yes, false: c.no} {
 			for _, path := range strings.Fields(paths) {
 				name, isDir := strings.CutSuffix(path, "/")
-				if got := l.Chosen(name, isDir, false); got != want {
+				if got := l.Of(name, isDir, Choice{}).Chosen; got != want {
 					t.Errorf("%q and the path %q: got %v, want %v", c.pattern, path, got, want)
 				}
 			}
@@ -80,6 +80,8 @@ func TestTheLastPatternThatMatchesDecides(t *testing.T) {
 		{"+*.conf", false, "a.conf d/a.conf", "a d"},
 		{"+etc +!etc/secret", false, "etc etc/a", "a etc/secret etc/secret/x"},
 		{"+/etc -*.bak", false, "etc etc/a etc/b/c", "etc/a.bak x"},
+		{"+*.conf -/sub/", false, "a.conf x/a.conf", "sub/a.conf sub/b/a.conf"},
+		{"-/sub/ +*.conf", true, "a sub/a.conf sub/b/a.conf", "sub/b"},
 		{"-d +d/x", true, "a d/x d/x/y", "d d/y"},
 	} {
 		var l List
@@ -90,8 +92,8 @@ func TestTheLastPatternThatMatchesDecides(t *testing.T) {
 			}
 			l.Add(p)
 		}
-		if l.Top() != c.top {
-			t.Errorf("%q: the top is chosen: %v, want %v", c.patterns, l.Top(), c.top)
+		if l.Top().Chosen != c.top {
+			t.Errorf("%q: the top is chosen: %v, want %v", c.patterns, !c.top, c.top)
 		}
 		for want, paths := range map[bool]string{true: c.yes, false: c.no} {
 			for _, path := range strings.Fields(paths) {
@@ -108,9 +110,12 @@ func chosen(l *List, path string) bool {
 	is := l.Top()
 	names := strings.Split(path, "/")
 	for i := range names {
-		is = l.Chosen(strings.Join(names[:i+1], "/"), i < len(names)-1, is)
+		if !is.Chosen && !l.LooksBelow(is) {
+			return false
+		}
+		is = l.Of(strings.Join(names[:i+1], "/"), i < len(names)-1, is)
 	}
-	return is
+	return is.Chosen
 }
 
 func FuzzParse(f *testing.F) {
@@ -123,6 +128,6 @@ func FuzzParse(f *testing.F) {
 		}
 		var l List
 		l.Add(p)
-		l.Chosen(path, true, false)
+		l.Of(path, true, l.Top())
 	})
 }

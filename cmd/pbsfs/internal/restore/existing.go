@@ -94,7 +94,7 @@ func openObject(fd int, name string, st *unix.Stat_t) (object, error) {
 // keep leaves what is there. Of a restore of ours only the flags may be missing.
 func (w *writer) keep(fd int, j *job, st *unix.Stat_t) error {
 	w.tally.kept.Add(1)
-	if st.Mode&unix.S_IFMT != j.node.Type() {
+	if st.Mode&unix.S_IFMT != j.node.Type() || w.ours && !isComplete(j.node, st) {
 		if w.ours {
 			return refuse("something else of that name is there; the archive has two of it, or somebody has made it")
 		}
@@ -134,6 +134,13 @@ func (w *writer) keep(fd int, j *job, st *unix.Stat_t) error {
 		return err
 	}
 	return w.verifyFile(j, &o, m, content)
+}
+
+// isComplete reports whether what is there can be what a restore of ours has made. A file
+// with more names than it had in the backup may be another's, and gets no flags from here.
+func isComplete(n *tree.Node, st *unix.Stat_t) bool {
+	a := n.Attr()
+	return n.Type() != unix.S_IFREG || st.Size == a.Size && st.Nlink <= uint64(a.Nlink)
 }
 
 // differences says how an object differs from the backup. What the target cannot hold

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/pattern"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/name"
 	"github.com/pbsfs/pbsfs/store/tree"
@@ -25,14 +26,14 @@ type walker struct {
 type place struct {
 	d      *dir
 	rel    string // the path from the top, for the patterns
-	chosen bool
+	choice pattern.Choice
 	depth  int
 }
 
 // walk walks over all sources.
 func (w *walker) walk(sources []Source) error {
 	for _, s := range sources {
-		at := place{d: w.top, chosen: w.o.Patterns.Top(), depth: 1}
+		at := place{d: w.top, choice: w.o.Patterns.Top(), depth: 1}
 		var err error
 		if s.Name == "" {
 			err = w.children(s.Node, at)
@@ -63,8 +64,8 @@ func (w *walker) object(n *tree.Node, called string, at place, rel string) error
 	if w.ctx.Err() != nil {
 		return context.Cause(w.ctx)
 	}
-	at.chosen = w.o.Patterns.Chosen(rel, n.IsDir(), at.chosen)
-	if !at.chosen && (!n.IsDir() || !w.o.Patterns.LooksBelow()) {
+	at.choice = w.o.Patterns.Of(rel, n.IsDir(), at.choice)
+	if !at.choice.Chosen && (!n.IsDir() || !w.o.Patterns.LooksBelow(at.choice)) {
 		w.tally.leftOut.Add(1)
 		return nil
 	}
@@ -98,12 +99,12 @@ func (w *walker) directory(n *tree.Node, called string, at place, rel string) er
 	}
 	d := &dir{up: at.d, name: called, node: n, fd: -1}
 	d.left.Store(1)
-	if at.chosen && !w.ready(d) {
+	if at.choice.Chosen && !w.ready(d) {
 		return nil
 	}
 	if at.depth >= maxDepth {
 		w.failed(d.path(), refuse("more than %d levels of directories", maxDepth))
-	} else if err := w.children(n, place{d, rel, at.chosen, at.depth + 1}); err != nil {
+	} else if err := w.children(n, place{d, rel, at.choice, at.depth + 1}); err != nil {
 		return err
 	}
 	w.leave(d)
