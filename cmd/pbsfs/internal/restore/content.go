@@ -38,6 +38,9 @@ type copier struct {
 	f   tree.File
 	out sink
 
+	// writing has capacity 1 if there are several goroutines: the kernel writes to a file
+	// one by one, and who waits in the kernel keeps a processor busy.
+	writing chan struct{}
 	// turn has capacity 1: who asks where the next data is holds it, and at and data.
 	turn chan struct{}
 	at   int64 // what comes next
@@ -53,6 +56,7 @@ func (c *copier) all(buf *[]byte) error {
 	if c.f.Size() <= manyBytes {
 		return c.pieces(c.ctx, buf)
 	}
+	c.writing = make(chan struct{}, 1)
 	ctx, stop := context.WithCancelCause(c.ctx)
 	defer stop(nil)
 	var helpers sync.WaitGroup
@@ -112,13 +116,21 @@ func (c *copier) copy(ctx context.Context, buf *[]byte, off, end int64) error {
 		if err := readFull(ctx, c.run, c.f, p, off); err != nil {
 			return err
 		}
-		if err := c.out.write(p, off); err != nil {
+		if err := c.write(p, off); err != nil {
 			return err
 		}
 		c.tally.doneBytes.Add(int64(len(p)))
 		off += int64(len(p))
 	}
 	return nil
+}
+
+func (c *copier) write(p []byte, off int64) error {
+	if c.writing != nil {
+		c.writing <- struct{}{}
+		defer func() { <-c.writing }()
+	}
+	return c.out.write(p, off)
 }
 
 // next returns the next piece. One without data is the last one.
