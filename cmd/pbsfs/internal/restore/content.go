@@ -30,6 +30,8 @@ type sink interface {
 	write(p []byte, off int64) error
 	// zero makes n bytes at off zero.
 	zero(off, n int64) error
+	// flush lets the disk begin with what was written there.
+	flush(off, n int64)
 }
 
 // copier copies the content of one file to a sink.
@@ -99,6 +101,9 @@ func (c *copier) pieces(ctx context.Context, buf *[]byte) error {
 		}
 		if err := c.copy(ctx, buf, p.off, p.end); err != nil {
 			return err
+		}
+		if c.writing != nil {
+			c.out.flush(p.off, p.end-p.off)
 		}
 	}
 }
@@ -183,6 +188,14 @@ type fileSink struct {
 }
 
 func (s *fileSink) zero(int64, int64) error { return nil }
+
+func (s *fileSink) flush(off, n int64) { flush(s.fd, off, n) }
+
+// flush lets the disk write while the next chunks are decoded, and does not wait for it.
+// An error comes again when the disk is waited for.
+func flush(fd int, off, n int64) {
+	_ = unix.SyncFileRange(fd, off, n, unix.SYNC_FILE_RANGE_WRITE)
+}
 
 func (s *fileSink) write(p []byte, off int64) error {
 	return withoutZeros(p, off, func(p []byte, off int64) error {

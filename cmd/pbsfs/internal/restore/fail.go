@@ -50,7 +50,7 @@ func stops(err error) bool {
 }
 
 // ofObject are errors of one object that no snapshot is named in.
-var ofObject = []error{store.ErrCorrupt, store.ErrKeyNeeded, tree.ErrNoAccess, unix.ENOTDIR, unix.ELOOP, errOfObject}
+var ofObject = []error{store.ErrCorrupt, store.ErrKeyNeeded, store.ErrBusy, tree.ErrNoAccess, unix.ENOTDIR, unix.ELOOP, errOfObject}
 
 // errOfObject matches the errors that are made here about one object.
 var errOfObject = errors.New("not restored")

@@ -157,6 +157,8 @@ func (s *deviceSink) write(p []byte, off int64) error {
 	return withoutZeros(p, off, func(p []byte, off int64) error { return writeFull(s.fd, p, off) })
 }
 
+func (s *deviceSink) flush(off, n int64) { flush(s.fd, off, n) }
+
 // zero lets the device forget what is there, makes it zero, or writes zeros.
 func (s *deviceSink) zero(off, n int64) error {
 	if s.isZero {

@@ -102,8 +102,8 @@ func (r *run) set(o *object, m *metadata) error {
 		}
 	}
 	if m.typ != unix.S_IFLNK && o.st.Mode&^unix.S_IFMT != mode {
-		if err := o.chmod(mode); err != nil {
-			return target("chmod", err)
+		if err := r.lacking("permissions", o.chmod(mode)); err != nil {
+			return err
 		}
 	}
 	if err := r.setXattrs(o, m); err != nil {
@@ -170,17 +170,29 @@ func (r *run) setXattrs(o *object, m *metadata) error {
 			return err
 		}
 		if want := m.mode & 0o777; o.st.Mode&0o777 != want {
-			if err := o.chmod(o.st.Mode&0o7000 | want); err != nil {
-				return target("chmod", err)
+			if err := r.lacking("permissions", o.chmod(o.st.Mode&0o7000|want)); err != nil {
+				return err
 			}
 		}
 	}
 	for _, x := range m.xattrs {
-		if err := r.lackingAttribute(x.Name, o.setxattr(x)); err != nil {
+		err := o.setxattr(x)
+		if errors.Is(err, unix.ENOSPC) && isFull(o.fd) {
+			return target("extended attributes", err)
+		}
+		if err := r.lackingAttribute(x.Name, err); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// isFull reports whether a file system has no room for anything. Attributes of one object
+// may have too little room on one that is not full.
+func isFull(fd int) bool {
+	const little = 1 << 20
+	var st unix.Statfs_t
+	return again(func() error { return unix.Fstatfs(fd, &st) }) == nil && int64(st.Bavail)*st.Bsize < little
 }
 
 func (o *object) setxattr(x tree.Attribute) error {
@@ -212,8 +224,7 @@ func (r *run) lackingAttribute(name string, err error) error {
 	case strings.HasPrefix(name, "trusted."):
 		what = "attributes trusted.*"
 	}
-	if isAny(err, []error{unix.ENOSPC, unix.E2BIG, unix.ERANGE, unix.EDQUOT}) {
-		// For attributes of one object there is less room than on the disk.
+	if isAny(err, []error{unix.ENOSPC, unix.E2BIG, unix.ERANGE}) {
 		r.tally.lack(what, "they are too large for the file system", false)
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -117,21 +118,22 @@ func newRun(ctx context.Context, right *store.Reader, guard *Guard, o Options) *
 }
 
 func (r *run) tree(sources []Source, path string, m Marker) (err error) {
-	fd, err := r.openTarget(path)
+	into := len(sources) == 1 && sources[0].Name == "" // TARGET is the directory itself
+	fd, err := r.openTarget(path, into)
 	if err != nil {
 		return err
 	}
 	r.top = &dir{fd: fd, ready: true, existed: true, absent: fd < 0}
 	r.top.left.Store(1)
+	if into {
+		r.top.node = sources[0].Node
+	}
 	defer r.dirs.close(r.top)
 	if fd >= 0 {
 		if err := r.enterTarget(fd, path, m, sources); err != nil {
 			return err
 		}
 		defer func() { r.mark.close() }()
-	}
-	if len(sources) == 1 && sources[0].Name == "" {
-		r.top.node = sources[0].Node
 	}
 	if err := r.writeAll(sources); err != nil {
 		return err
@@ -158,6 +160,9 @@ func (r *run) enterTarget(fd int, path string, m Marker, sources []Source) error
 		return err
 	}
 	r.ours = r.mark != nil
+	if !r.o.DryRun && !slices.ContainsFunc(sources, func(s Source) bool { return isTemporary(s.Name) }) {
+		r.clean(r.top, fd)
+	}
 	return nil
 }
 
@@ -216,6 +221,10 @@ func (r *run) finishTarget() error {
 		return err
 	}
 	defer r.dirs.done(r.top)
+	// Without the marker everything is there, even after a loss of power.
+	if err := again(func() error { return unix.Syncfs(fd) }); err != nil {
+		return target("writing to the disk", err)
+	}
 	if err := r.mark.remove(fd); err != nil {
 		return err
 	}
@@ -223,7 +232,10 @@ func (r *run) finishTarget() error {
 		return nil
 	}
 	r.tally.made(unix.S_IFDIR)
-	return r.finish(r.top)
+	if err := r.finish(r.top); err != nil {
+		r.failed("", err)
+	}
+	return nil
 }
 
 // failed notes that an object could not be restored, or stops everything.

@@ -103,11 +103,16 @@ func mountOf(fd int) (uint64, error) {
 }
 
 // openTarget opens the directory TARGET, or makes it if only it is missing. It returns -1
-// for one that is missing in a dry run.
-func (r *run) openTarget(path string) (int, error) {
+// for one that is missing in a dry run. private says that it is for nobody else until it
+// gets its own metadata.
+func (r *run) openTarget(path string, private bool) (int, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
-		return r.makeTarget(path)
+		mode := uint32(0o755)
+		if private {
+			mode = 0o700
+		}
+		return r.makeTarget(path, mode)
 	}
 	if errors.Is(err, unix.ENOTDIR) {
 		return -1, fmt.Errorf("TARGET %s: it is no directory; an image is written to a file or device by --to", path)
@@ -123,7 +128,7 @@ func (r *run) openTarget(path string) (int, error) {
 }
 
 // makeTarget makes TARGET in a directory that was checked.
-func (r *run) makeTarget(path string) (int, error) {
+func (r *run) makeTarget(path string, mode uint32) (int, error) {
 	above, name := filepath.Split(filepath.Clean(path))
 	if above == "" {
 		above = "."
@@ -139,7 +144,7 @@ func (r *run) makeTarget(path string) (int, error) {
 	if r.o.DryRun {
 		return -1, nil
 	}
-	if err := unix.Mkdirat(up, name, 0o755); err != nil {
+	if err := unix.Mkdirat(up, name, mode); err != nil {
 		return -1, fmt.Errorf("TARGET %s: %w", path, err)
 	}
 	fd, err := openDirectory(up, name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -90,10 +91,11 @@ func (w *walker) object(n *tree.Node, called string, at place, rel string) error
 
 // directory restores a directory and what is below it.
 func (w *walker) directory(n *tree.Node, called string, at place, rel string) error {
-	if err := w.hold(n); err != nil {
-		return err
+	err := n.Broken()
+	if err == nil {
+		err = w.hold(n)
 	}
-	if err := n.Broken(); err != nil {
+	if err != nil {
 		w.failed(at.d.at(called), err)
 		return nil
 	}
@@ -117,7 +119,11 @@ func (w *walker) hold(n *tree.Node) error {
 	if !ok || n.BackedUp() {
 		return nil
 	}
-	return w.right.Lock(w.ctx, s)
+	err := w.right.Lock(w.ctx, s)
+	if errors.Is(err, fs.ErrNotExist) {
+		return refuse("the snapshot was removed meanwhile")
+	}
+	return err
 }
 
 // children restores what is in a directory.
