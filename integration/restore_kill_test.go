@@ -18,16 +18,16 @@ import (
 // known about it.
 func treeOfAllKinds(t *testing.T, dir string) archive {
 	t.Helper()
-	for i := range 20 {
+	for i := range 12 {
 		sub := subdir(t, dir, fmt.Sprintf("d%02d", i))
-		for k := range 30 {
-			file := writeFile(t, filepath.Join(sub, fmt.Sprintf("f%02d", k)), noise(uint64(i*30+k), 100+k*k*20))
+		for k := range 25 {
+			file := writeFile(t, filepath.Join(sub, fmt.Sprintf("f%02d", k)), noise(uint64(i*25+k), 100+k*k*20))
 			must(t, os.Chmod(file, 0o600+os.FileMode(k)))
 			must(t, os.Chown(file, 1000+i, 2000+k))
 		}
 		must(t, os.Symlink("../elsewhere", filepath.Join(sub, "link")))
 		must(t, unix.Mkfifo(filepath.Join(sub, "pipe"), 0o640))
-		must(t, os.Link(filepath.Join(sub, "f29"), filepath.Join(dir, fmt.Sprintf("hard%02d", i))))
+		must(t, os.Link(filepath.Join(sub, "f24"), filepath.Join(dir, fmt.Sprintf("hard%02d", i))))
 		must(t, unix.Setxattr(filepath.Join(sub, "f00"), "user.one", []byte{byte(i)}, 0))
 		must(t, os.Chmod(sub, os.ModeSticky|0o750))
 		must(t, os.Chown(sub, i, i))
@@ -145,4 +145,45 @@ func encoded(attrs map[string][]byte) map[string][]byte {
 		out[base64.StdEncoding.EncodeToString([]byte(name))] = value
 	}
 	return out
+}
+
+// Where other things are there already, a restore that was killed goes on as well: it knows
+// the directories that it has made itself, and leaves those of others as they are.
+func TestKilledRestoresGoOnBesideOthers(t *testing.T) {
+	needRoot(t)
+	h, dir := newHost(t), tempDir(t)
+	store := bareStore(t, memoryDir(t))
+	want := treeOfAllKinds(t, subdir(t, dir, "tree"))
+	snap := h.create("tree.pxar:"+filepath.Join(dir, "tree"), store, "--id", "k")
+	args := []string{"restore", store, snap + "/tree.pxar", filepath.Join(dir, "to"), "--overwrite", "never"}
+	to := filepath.Join(dir, "to", "tree.pxar")
+	must(t, os.MkdirAll(filepath.Join(to, "d07"), 0o711))
+	start := time.Now()
+	h.run(args...).want(t, 0)
+	whole := time.Since(start)
+	killed := 0
+	for i := range 10 {
+		must(t, os.RemoveAll(to))
+		must(t, os.MkdirAll(filepath.Join(to, "d07"), 0o711))
+		r := h.start(args...)
+		time.Sleep(whole * time.Duration(i+1) / 12)
+		_ = r.cmd.Process.Signal(syscall.SIGKILL)
+		_ = r.cmd.Wait()
+		if status, ok := r.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			killed++
+		}
+		h.run(args...).want(t, 0)
+		c := comparison{trusted: true, except: func(e *entry, what string) bool {
+			return e.Type == "dir" && (string(*e.Path) == "" || string(*e.Path) == "d07") && what != "missing"
+		}}
+		reportDifferences(t, fmt.Sprintf("run %d", i), c.run(to, want))
+		info, err := os.Stat(filepath.Join(to, "d07"))
+		must(t, err)
+		if info.Mode().Perm() != 0o711 {
+			t.Errorf("run %d: the directory of others has mode %v", i, info.Mode())
+		}
+	}
+	if killed == 0 {
+		t.Error("none was killed while it wrote")
+	}
 }

@@ -230,8 +230,10 @@ func (o *restoreOutput) summary(r *restore.Report) {
 		n    int64
 		what string
 	}{
-		{r.Kept, "were there and stay as they are"}, {r.Replaced, "of those were there and are replaced"},
-		{r.LeftOut, "were left out by patterns"}, {r.Verified, "were read back"},
+		{r.Kept, "were there and stay as they are"},
+		{r.Replaced, "of those were there and are replaced"},
+		{r.LeftOut, "were left out by patterns"},
+		{r.Verified, "were read back"},
 	} {
 		if part.n > 0 {
 			o.line("%d %s", part.n, part.what)

@@ -30,9 +30,8 @@ type dir struct {
 	absent  bool // in a dry run: it would have been made
 	// marked says that the directory has the attribute of one that is not finished.
 	marked bool
-	// acls and flags say that new files inherit an ACL, flags or a project.
-	acls, flags bool
-	id          identity
+	acls   bool // new files inherit an ACL
+	id     identity
 	// left counts what is not done: the walker, and each object in the directory.
 	left atomic.Int64
 

@@ -70,17 +70,16 @@ func (w *writer) create(fd int) (made int, temp string, err error) {
 }
 
 // lateFlags sets the flags of a file that has its name, and notes it as the one that its
-// other names are linked to.
+// other names are linked to. Flags that wait for those names are taken out of m.
 func (w *writer) lateFlags(j *job, o *object, m *metadata) error {
-	now := *m
 	if j.link != nil && j.first {
 		j.link.is(j, identityOf(&o.st))
-		if m.flags&flagsAgainstUse != 0 {
-			now.flags &^= flagsAgainstUse
-			w.links.lock(j.link, m)
+		if against := m.flags & flagsAgainstUse; against != 0 {
+			m.flags &^= flagsAgainstUse
+			w.links.lock(j.link, against)
 		}
 	}
-	return w.setAllFlags(o.fd, &now)
+	return w.setAllFlags(o.fd, m)
 }
 
 // content writes the content of a file, without its holes and its blocks of zeros.

@@ -23,11 +23,10 @@ type linked struct {
 	settled chan struct{}
 
 	// The rest is set before settled is closed.
-	d    *dir // nil: the file is not there
-	name string
-	id   identity
-	// flags is what has the flags of a file that gets them at the end.
-	flags *metadata
+	d     *dir // nil: the file is not there
+	name  string
+	id    identity
+	flags uint32 // that the file gets at the end
 }
 
 // of returns the file of a node, and whether this is the first of its names.
@@ -102,12 +101,12 @@ func (w *writer) link(fd int, j *job, there *unix.Stat_t) error {
 	return w.place(fd, j, file, "", there)
 }
 
-// lock has the flags of m set when all links are made: there can be no link to a file with
-// a flag against changes.
-func (l *links) lock(f *linked, m *metadata) {
+// lock has flags set when all links are made: there can be no link to a file with a flag
+// against changes.
+func (l *links) lock(f *linked, flags uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f.flags = m
+	f.flags = flags
 	l.locked = append(l.locked, f)
 }
 
@@ -131,7 +130,7 @@ func (r *run) flagLink(f *linked) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return r.setAllFlags(fd, f.flags)
+	return r.setAllFlags(fd, &metadata{flags: f.flags})
 }
 
 // openSame opens a regular file for reading if it is the one with that identity.

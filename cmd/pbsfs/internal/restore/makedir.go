@@ -26,7 +26,7 @@ func (r *run) enter(d *dir) error {
 	if r.o.DryRun {
 		return r.lookInto(up, d)
 	}
-	err = again(func() error { return unix.Mkdirat(up, d.name, 0o700) })
+	err = r.mkdir(up, d)
 	if errors.Is(err, unix.EEXIST) {
 		return r.enterExisting(up, d)
 	}
@@ -34,6 +34,34 @@ func (r *run) enter(d *dir) error {
 		return target("making the directory", err)
 	}
 	return r.enterNew(up, d)
+}
+
+// mkdir makes a directory. Among others it has the attribute of one that is not finished
+// before it has its name.
+func (r *run) mkdir(up int, d *dir) error {
+	if r.ours {
+		return again(func() error { return unix.Mkdirat(up, d.name, 0o700) })
+	}
+	var st unix.Stat_t
+	if unix.Fstatat(up, d.name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		return unix.EEXIST
+	}
+	temp := temporary()
+	if err := again(func() error { return unix.Mkdirat(up, temp, 0o700) }); err != nil {
+		return err
+	}
+	if fd, err := openDirectory(up, temp); err == nil {
+		d.marked = unix.Fsetxattr(fd, unfinishedName, []byte("1"), 0) == nil
+		unix.Close(fd)
+	}
+	err := again(func() error { return unix.Renameat2(up, temp, up, d.name, unix.RENAME_NOREPLACE) })
+	if unsupported(err) { // a directory takes the place of an empty one at most
+		err = again(func() error { return unix.Renameat(up, temp, up, d.name) })
+	}
+	if err != nil {
+		_ = unix.Unlinkat(up, temp, unix.AT_REMOVEDIR)
+	}
+	return err
 }
 
 // enterNew enters a directory that was just made.
@@ -51,14 +79,11 @@ func (r *run) enterNew(up int, d *dir) error {
 		unix.Close(fd)
 		return refuse("the new directory was replaced by another one")
 	}
-	d.id, d.flags, d.acls = identityOf(&st), d.up.flags, false
+	d.id = identityOf(&st)
 	if d.up.acls {
 		o := object{fd: fd, opened: true}
 		_, _ = o.removexattr(accessACL), o.removexattr(defaultACL)
 		_ = o.chmod(0o700)
-	}
-	if !r.ours {
-		d.marked = unix.Fsetxattr(fd, unfinishedName, []byte("1"), 0) == nil
 	}
 	r.tally.made(unix.S_IFDIR)
 	r.dirs.put(d, fd)
@@ -84,8 +109,7 @@ func (r *run) enterExisting(up int, d *dir) error {
 		unix.Close(fd)
 		return err
 	}
-	d.id, d.existed = identityOf(&st), true
-	r.inherits(d, fd)
+	d.id, d.existed, d.acls = identityOf(&st), true, hasDefaultACL(fd)
 	r.own(d, fd)
 	if !r.o.DryRun {
 		r.clean(d, fd)
@@ -137,7 +161,7 @@ func (r *run) replaceByDirectory(up int, d *dir) error {
 	if err := again(func() error { return unix.Unlinkat(up, d.name, 0) }); err != nil {
 		return target("removing what is in the way", err)
 	}
-	if err := again(func() error { return unix.Mkdirat(up, d.name, 0o700) }); err != nil {
+	if err := r.mkdir(up, d); err != nil {
 		return target("making the directory", err)
 	}
 	r.tally.replaced.Add(1)
@@ -159,12 +183,10 @@ func (r *run) lookInto(up int, d *dir) error {
 	return r.enterExisting(up, d)
 }
 
-// inherits finds out what new files in an existing directory inherit.
-func (r *run) inherits(d *dir, fd int) {
+// hasDefaultACL reports whether new files in a directory inherit an ACL.
+func hasDefaultACL(fd int) bool {
 	_, err := unix.Fgetxattr(fd, defaultACL, nil)
-	d.acls = err == nil
-	flags, err := flagsOf(fd)
-	d.flags = err == nil && flags&flagsThatInherit != 0
+	return err == nil
 }
 
 // clean removes the temporary files that a killed restore has left in a directory.
@@ -193,7 +215,7 @@ func (r *run) removeTemporary(d *dir, fd int, name string) {
 	var st unix.Stat_t
 	err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	// Root may have given it away before it was killed.
-	if err != nil || int(st.Uid) != os.Geteuid() && os.Geteuid() != 0 || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+	if err != nil || int(st.Uid) != os.Geteuid() && os.Geteuid() != 0 {
 		return
 	}
 	if d.node != nil {
@@ -201,7 +223,11 @@ func (r *run) removeTemporary(d *dir, fd int, name string) {
 			return
 		}
 	}
-	_ = unix.Unlinkat(fd, name, 0)
+	how := 0
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		how = unix.AT_REMOVEDIR // works only if it is empty, as ours are
+	}
+	_ = unix.Unlinkat(fd, name, how)
 }
 
 // finish gives a directory its metadata.
@@ -226,16 +252,30 @@ func (r *run) finish(d *dir) error {
 	if d.existed && r.ours && r.isLocked(fd, m) {
 		return nil // it was finished before: the flags come last
 	}
-	if d.marked {
-		_ = unix.Fremovexattr(fd, unfinishedName)
-	}
 	if err := r.set(&o, m); err != nil {
 		return err
+	}
+	if d.marked {
+		unmark(&o)
 	}
 	if err := r.setAllFlags(fd, m); err != nil {
 		return err
 	}
 	return r.verifyObject(&o, m, d.path())
+}
+
+// unmark takes away the attribute of a directory that is not finished.
+func unmark(o *object) {
+	err := unix.Fremovexattr(o.fd, unfinishedName)
+	if !notPermitted(err) || o.stat() != nil {
+		return
+	}
+	// Other users than root must be allowed to write to the directory.
+	mode := o.st.Mode &^ unix.S_IFMT
+	if o.chmod(mode|unix.S_IWUSR) == nil {
+		_ = unix.Fremovexattr(o.fd, unfinishedName)
+		_ = o.chmod(mode)
+	}
 }
 
 // isLocked reports whether a flag of the backup that forbids changes is set already.

@@ -20,15 +20,13 @@ const (
 
 // The flags of chattr that matter here.
 const (
-	flagCompressed   = 0x4
-	flagImmutable    = 0x10
-	flagAppend       = 0x20
-	flagNoCompress   = 0x400
-	flagNoCOW        = 0x80_0000
-	flagProjInherit  = 0x2000_0000
-	flagsOfContent   = flagCompressed | flagNoCompress | flagNoCOW // how content is written
-	flagsAgainstUse  = flagImmutable | flagAppend
-	flagsThatInherit = flagCompressed | flagNoCompress | flagNoCOW | flagProjInherit | 0x40 | 0x80 | 0x8 | 0x1_0000
+	flagCompressed  = 0x4
+	flagImmutable   = 0x10
+	flagAppend      = 0x20
+	flagNoCompress  = 0x400
+	flagNoCOW       = 0x80_0000
+	flagsOfContent  = flagCompressed | flagNoCompress | flagNoCOW // how content is written
+	flagsAgainstUse = flagImmutable | flagAppend
 )
 
 // metadata is what an object gets besides its content.
@@ -76,8 +74,7 @@ type object struct {
 	fd     int
 	opened bool
 	st     unix.Stat_t
-	// acls and flags say that the object has inherited some.
-	acls, flags bool
+	acls   bool // it may have inherited ACLs
 }
 
 func (o *object) stat() error {

@@ -147,12 +147,11 @@ func (r *run) enterTarget(fd int, path string, m Marker, sources []Source) error
 	if err := unix.Fstat(fd, &st); err != nil {
 		return fmt.Errorf("TARGET %s: %w", path, err)
 	}
-	r.top.id = identityOf(&st)
+	r.top.id, r.top.acls = identityOf(&st), hasDefaultACL(fd)
 	var err error
 	if r.mount, err = mountOf(fd); err != nil {
 		return fmt.Errorf("TARGET %s: %w", path, err)
 	}
-	r.inherits(r.top, fd)
 	if err := r.enoughSpace(fd, path, sources); err != nil {
 		return err
 	}
