@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,4 +114,55 @@ func TestRestoreIsCounted(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A device is written to only when its name was typed.
+func TestRestoreAsksBeforeItWritesToADevice(t *testing.T) {
+	needLoop(t)
+	h := newHost(t)
+	store, snap, _ := smallTree(t, h)
+	file := writeFile(t, filepath.Join(h.dir, "device"), make([]byte, 24<<20))
+	dev := writableLoop(t, file)
+	for _, c := range []struct {
+		answer string
+		code   int
+	}{{"yes", 1}, {"", 1}, {dev, 0}} {
+		term := newTerminal(t)
+		cmd := h.command("restore", store, snap+"/disk.img", "--to", dev)
+		term.attach(cmd)
+		must(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
+		eventually(t, "being asked", func() error {
+			if !strings.Contains(term.said(), "Type its name") {
+				return unlike("said %q", term.said())
+			}
+			return nil
+		})
+		term.write(c.answer + "\n")
+		_ = cmd.Wait()
+		if got := cmd.ProcessState.ExitCode(); got != c.code {
+			t.Errorf("%q: got exit code %d, want %d: %s", c.answer, got, c.code, term.said())
+		}
+		if text := term.said(); c.code == 0 && !strings.Contains(text, "restored 1 file") {
+			t.Errorf("said %q", text)
+		}
+		written, err := os.ReadFile(file)
+		must(t, err)
+		if empty := len(bytes.Trim(written, "\x00")) == 0; empty != (c.code != 0) {
+			t.Errorf("%q: the device is empty: %v", c.answer, empty)
+		}
+	}
+}
+
+// On a terminal there is a bar, also for a tree, whose size is not known before.
+func TestRestoreOnATerminal(t *testing.T) {
+	h := newHost(t)
+	store, snap, _ := smallTree(t, h)
+	term := newTerminal(t)
+	cmd := h.command("restore", store, snap+"/tree.pxar", snap+"/disk.img", filepath.Join(h.dir, "to"))
+	term.attach(cmd)
+	must(t, cmd.Run())
+	if text := term.said(); !strings.Contains(text, "restored 6 files") {
+		t.Errorf("said %q", text)
+	}
 }

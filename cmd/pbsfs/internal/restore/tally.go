@@ -86,7 +86,7 @@ func (r *Report) Err() error {
 	}
 	for _, l := range r.Lacks {
 		if !l.Expected {
-			return fmt.Errorf("everything is there, but not with all its metadata: %s: %s", l.What, l.Why)
+			return fmt.Errorf("not everything could be restored: %s: %s", l.What, l.Why)
 		}
 	}
 	return nil
