@@ -166,3 +166,24 @@ func TestRestoreOnATerminal(t *testing.T) {
 		t.Errorf("said %q", text)
 	}
 }
+
+// A mount below TARGET is entered, unless it leads into the datastore.
+func TestRestoreThroughMounts(t *testing.T) {
+	needRoot(t)
+	h := newHost(t)
+	store, snap, _ := smallTree(t, h)
+	to := subdir(t, h.dir, "to")
+	at := subdir(t, to, "sub")
+	for from, code := range map[string]int{store: 1, filepath.Join(store, "host"): 1, filepath.Join(store, ".chunks"): 1, subdir(t, h.dir, "elsewhere"): 0} {
+		must(t, unix.Mount(from, at, "", unix.MS_BIND, ""))
+		got := h.restore(code, store, snap+"/tree.pxar/", to, "--overwrite", "always")
+		must(t, unix.Unmount(at, unix.MNT_DETACH))
+		if code == 1 && !strings.Contains(got.Error, "into the datastore itself") {
+			t.Errorf("%s: %+v", from, got)
+		}
+		_, err := os.Stat(filepath.Join(from, "c.conf"))
+		if written := err == nil; written != (code == 0) {
+			t.Errorf("%s: written to: %v", from, written)
+		}
+	}
+}

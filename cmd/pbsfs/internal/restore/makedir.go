@@ -137,10 +137,14 @@ func (r *run) allowed(fd int, st *unix.Stat_t) error {
 		return errInDatastore
 	}
 	mount, err := mountOf(fd)
-	if err != nil || mount == r.mount {
+	if err != nil || r.mounts[mount] {
 		return target("statx", err)
 	}
-	return r.guard.check(r.ctx, fd)
+	if err := r.guard.check(r.ctx, fd); err != nil {
+		return err
+	}
+	r.mounts[mount] = true // the datastore itself is found by its identity
+	return nil
 }
 
 // replaceByDirectory makes a directory where something else is.

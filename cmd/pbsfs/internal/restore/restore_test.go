@@ -270,7 +270,7 @@ func checkWhole(t *testing.T, to string, report *Report) int {
 	for i := range 20 {
 		name := fmt.Sprintf("f%02d", i)
 		text, err := os.ReadFile(filepath.Join(to, name))
-		named := slices.ContainsFunc(report.Problems, func(p Problem) bool { return p.Kind == Damaged && (p.Path == name || p.Path == "") })
+		named := slices.ContainsFunc(report.Problems, func(p Problem) bool { return p.Kind == Damaged && (p.Path == name || p.Path == ".") })
 		switch {
 		case err == nil && string(text) != strings.Repeat(fmt.Sprint(i), 300):
 			t.Errorf("%s: %d bytes, %.20q", name, len(text), text)

@@ -74,13 +74,13 @@ type run struct {
 	guard *Guard
 	tally *tally
 
-	dirs  dirs
-	top   *dir
-	mount uint64 // of TARGET
-	ours  bool   // TARGET was empty, or has our marker: what is there is ours
-	mark  *marker
-	links links
-	jobs  chan job
+	dirs   dirs
+	top    *dir
+	mounts map[uint64]bool // those that may be written to; for the walker
+	ours   bool            // TARGET was empty, or has our marker: what is there is ours
+	mark   *marker
+	links  links
+	jobs   chan job
 
 	noTmpfile, noEmptyPath atomic.Bool // what the file system or the kernel cannot do
 }
@@ -148,10 +148,11 @@ func (r *run) enterTarget(fd int, path string, m Marker, sources []Source) error
 		return fmt.Errorf("TARGET %s: %w", path, err)
 	}
 	r.top.id, r.top.acls = identityOf(&st), hasDefaultACL(fd)
-	var err error
-	if r.mount, err = mountOf(fd); err != nil {
+	mount, err := mountOf(fd)
+	if err != nil {
 		return fmt.Errorf("TARGET %s: %w", path, err)
 	}
+	r.mounts = map[uint64]bool{mount: true}
 	if err := r.enoughSpace(fd, path, sources); err != nil {
 		return err
 	}

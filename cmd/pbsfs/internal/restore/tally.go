@@ -26,7 +26,7 @@ type Counts struct {
 
 // Problem is something that was not restored, or not as it is in the backup.
 type Problem struct {
-	Path string `json:"path"` // below TARGET
+	Path string `json:"path"` // below TARGET; "." is TARGET itself
 	// Kind is "damaged", "key", "failed" or "differs".
 	Kind  string `json:"kind"`
 	Error string `json:"error"`
@@ -135,11 +135,11 @@ func (t *tally) problem(path string, err error) {
 	case errors.Is(err, store.ErrCorrupt):
 		kind = Damaged
 	}
-	t.note(Problem{path, kind, err.Error()})
+	t.note(Problem{cmp.Or(path, "."), kind, err.Error()})
 }
 
 // differs notes how an object differs from the backup.
-func (t *tally) differs(path, how string) { t.note(Problem{path, Differs, how}) }
+func (t *tally) differs(path, how string) { t.note(Problem{cmp.Or(path, "."), Differs, how}) }
 
 func (t *tally) note(p Problem) {
 	t.mu.Lock()
