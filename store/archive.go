@@ -28,6 +28,7 @@ type Archive struct {
 	links     linkTable
 	skimmed   skimmed
 	catalog   catalogState
+	linked    atomic.Pointer[linkedDirs] // nil until somebody has asked
 	unread    sync.Once // the log reports names that were not stored only once
 }
 

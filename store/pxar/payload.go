@@ -36,6 +36,15 @@ func (a *Archive) readPayload(w *window, h header) (Payload, error) {
 	return Payload{Off: off, Size: size, Ref: true}, nil
 }
 
+// Claim returns where the content's first byte must be for [Payload.Resolve] to find
+// nothing wrong.
+func (p Payload) Claim() int64 {
+	if p.Ref {
+		return p.Off + headerSize
+	}
+	return p.Off
+}
+
 // CheckPayloadStream checks that a stream of that size is the payload half of a
 // split archive. Once per stream is enough.
 func CheckPayloadStream(r io.ReaderAt, size int64) error {
