@@ -32,10 +32,10 @@ func (p Piece) Same(q Piece) bool {
 	return p.hole && q.hole || p.chunk == q.chunk && p.at == q.at
 }
 
-// Differs reports whether p and q are known to have different bytes, both being as long
-// as length: they are whole chunks, and digests under one key differ if contents do.
+// Differs reports whether p and q, which begin at one offset, are known to have different
+// bytes: they are whole chunks, and digests under one key differ if contents do.
 func (p Piece) Differs(q Piece) bool {
-	return p.whole && q.whole && p.key == q.key && p.chunk != q.chunk
+	return p.whole && q.whole && p.End == q.End && p.key == q.key && p.chunk != q.chunk
 }
 
 // Piece returns the piece of the content that begins at off. At the end of the content

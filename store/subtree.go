@@ -190,6 +190,20 @@ func (t Subtree) fromArchive(n string, e *pxar.Entry) Listed {
 	return l
 }
 
+// Top returns the entry of the archive's own top directory, without a name. The catalog
+// only tells that it is one.
+func (t Subtree) Top(ctx context.Context, right CanRead) (Listed, error) {
+	l := Listed{Type: unix.S_IFDIR, Below: t}
+	if t.Catalogued() {
+		return l, nil
+	}
+	e, err := t.archive.Root(ctx, right)
+	if err == nil {
+		l.Mode, l.UID, l.GID = e.Mode, e.UID, e.GID
+	}
+	return l, err
+}
+
 // Resolve returns the entry that is called name in the directory at path, as the archive
 // itself has it; [fs.ErrNotExist] if it has none.
 func (t Subtree) Resolve(ctx context.Context, right CanRead, path []string, name string) (Listed, error) {

@@ -77,6 +77,9 @@ func newRootCommand(a *app) *cobra.Command {
 		newSnapshotCommand(a),
 		newLsCommand(a),
 		newCatCommand(a),
+
+		newHistoryCommand(a),
+		newDiffCommand(a),
 		newServeCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),
