@@ -29,7 +29,7 @@ type Archive struct {
 	skimmed   skimmed
 	catalog   catalogState
 	linked    atomic.Pointer[linkedDirs] // nil until somebody has asked
-	unread    sync.Once // the log reports names that were not stored only once
+	unread    sync.Once                  // the log reports names that were not stored only once
 }
 
 // Archive opens the pxar archive with the stored file f: a .pxar, or the metadata half

@@ -120,7 +120,7 @@ func join(dir, name string) string {
 // below leads nowhere.
 func (d *opened) side(ctx context.Context, snapshot, below string, s *compare.Side, fn func() error) error {
 	at := snapshot
-	if path.Base(snapshot) == "latest" {
+	if path.Base(snapshot) == latestName {
 		at += "/." // which follows the link
 	}
 	return d.at(ctx, at, false, func(r *store.Reader, n *tree.Node) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -13,42 +14,75 @@ import (
 	"github.com/pbsfs/pbsfs/store/tree"
 )
 
-// groupPath splits a path into a backup group and the names after it. The name of a
-// snapshot after the group is left out.
-func groupPath(p string) (name.Group, []string, error) {
-	names := slices.DeleteFunc(strings.Split(p, "/"), func(s string) bool { return s == "" || s == "." })
-	bad := func() (name.Group, []string, error) {
-		return name.Group{}, nil, usage.Errorf("%q does not begin with a backup group; write [ns/NAME/...]TYPE/ID/PATH", p)
-	}
+// place is a path that leads into a backup group.
+type place struct {
+	group name.Group
+	// when is the name of a snapshot or "latest"; "" if the path has none.
+	when string
+	rest []string // the names after it
+}
+
+// placeOf takes a path apart, without looking whether it exists. It reports false if the
+// path does not lead to a group.
+func placeOf(p string) (at place, ok bool) {
+	names := strings.FieldsFunc(path.Clean("/"+p), func(r rune) bool { return r == '/' })
 	ns := name.Namespace{}
 	for len(names) >= 2 && names[0] == "ns" {
 		child, err := ns.Child(names[1])
 		if err != nil {
-			return bad()
+			return place{}, false
 		}
 		ns, names = child, names[2:]
 	}
 	if len(names) < 2 {
-		return bad()
+		return place{}, false
 	}
 	typ, err := name.ParseType(names[0])
 	if err != nil {
-		return bad()
+		return place{}, false
 	}
-	g, err := name.NewGroup(ns, typ, names[1])
-	if err != nil {
-		return bad()
+	if at.group, err = name.NewGroup(ns, typ, names[1]); err != nil {
+		return place{}, false
 	}
-	names = names[2:]
-	if len(names) > 0 {
-		if _, err := name.ParseTime(names[0]); err == nil || names[0] == "latest" {
-			names = names[1:]
+	at.rest = names[2:]
+	if len(at.rest) > 0 {
+		if _, err := name.ParseTime(at.rest[0]); err == nil || at.rest[0] == latestName {
+			at.when, at.rest = at.rest[0], at.rest[1:]
 		}
 	}
-	if len(names) == 0 {
-		return g, nil, usage.Errorf("%q is a backup group; say the history of which file, such as %s/root.pxar/etc", p, g)
+	return at, true
+}
+
+// latestName is the link to the newest snapshot of a group.
+const latestName = "latest"
+
+// groupPath splits a path into a backup group and the names after it. The name of a
+// snapshot after the group is left out.
+func groupPath(p string) (name.Group, []string, error) {
+	at, ok := placeOf(p)
+	switch {
+	case !ok:
+		return name.Group{}, nil, usage.Errorf("%q does not begin with a backup group; write [ns/NAME/...]TYPE/ID/PATH", p)
+	case len(at.rest) == 0:
+		return at.group, nil, usage.Errorf("%q is no file in a backup group; say whose history, such as that of %s/root.pxar/etc", p, at.group)
 	}
-	return g, names, nil
+	return at.group, at.rest, nil
+}
+
+// snapshot returns the snapshot of a place that has one.
+func (at place) snapshot(ctx context.Context, r *store.Reader) (name.Snapshot, error) {
+	if at.when == latestName {
+		s, ok, err := store.Latest(ctx, r, at.group)
+		if err == nil && !ok {
+			err = fs.ErrNotExist
+		}
+		return s, err
+	}
+	t, err := name.ParseTime(at.when)
+	if err != nil {
+		return name.Snapshot{}, err
+	}
+	return name.NewSnapshot(at.group, t)
 }
 
 // snapshotsOf returns the finished snapshots of a group, oldest first, that are not older
