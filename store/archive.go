@@ -217,7 +217,7 @@ func (x Extent) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) 
 	if short {
 		p = p[:x.size-off]
 	}
-	n, err := x.stream.readAt(ctx, right, p, x.off+off, content{x.off, x.off + x.size})
+	n, err := x.stream.readAt(ctx, right, p, x.off+off, content{begin: x.off, end: x.off + x.size})
 	switch {
 	case err == io.EOF: //nolint:errorlint // exactly what ReadAt returns
 		err = x.stream.snap.ds.at(x.stream.snap.name, x.stream.file.Name, x.off+off, corrupt.New("content ends after the end of the stream"))

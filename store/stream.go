@@ -105,7 +105,7 @@ func (s *Stream) readIndex(ctx context.Context, right CanRead) (*index.Index, er
 // ReadAt reads len(p) bytes from offset off. It reads less only at the end, where it
 // returns [io.EOF]. Every byte comes from a verified chunk.
 func (s *Stream) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) (int, error) {
-	return s.readAt(ctx, right, p, off, content{0, s.Size()})
+	return s.readAt(ctx, right, p, off, content{begin: 0, end: s.Size()})
 }
 
 // readAt is ReadAt for a reader at the content c.
@@ -123,7 +123,10 @@ func (s *Stream) readAt(ctx context.Context, right CanRead, p []byte, off int64,
 		if !ok {
 			return n, io.EOF
 		}
-		sameUse := s.readAhead(right, x, i, c)
+		sameUse := true
+		if !c.alone {
+			sameUse = s.readAhead(right, x, i, c)
+		}
 		m, err := s.readSpan(ctx, right, x, x.Span(i), sameUse, p[n:], off+int64(n))
 		n += m
 		if err != nil {
@@ -202,5 +205,17 @@ type bound struct {
 }
 
 func (b bound) ReadAt(p []byte, off int64) (int, error) { return b.s.ReadAt(b.ctx, b.right, p, off) }
+
+// pick returns the stream as an [io.ReaderAt] for who looks at some parts of it, here and
+// there: no chunk is loaded ahead.
+func (s *Stream) pick(ctx context.Context, right CanRead) io.ReaderAt {
+	return picked{bound{ctx: ctx, right: right, s: s}}
+}
+
+type picked struct{ bound }
+
+func (r picked) ReadAt(p []byte, off int64) (int, error) {
+	return r.s.readAt(r.ctx, r.right, p, off, content{end: r.s.Size(), alone: true})
+}
 
 var _ chunk.Hold = (*right)(nil)

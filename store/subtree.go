@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"io/fs"
 
@@ -67,7 +69,7 @@ func (s *Snapshot) Listing(ctx context.Context, right CanRead, f manifest.File) 
 	if err != nil {
 		return Subtree{}, err
 	}
-	r := stream.At(ctx, right)
+	r := stream.pick(ctx, right)
 	c, err := catalog.Open(r, stream.Size())
 	if err != nil {
 		return Subtree{}, stream.wrap(err)
@@ -117,6 +119,26 @@ func (t Subtree) Stored(ctx context.Context, right CanRead, path []string) (Subt
 	return out, err
 }
 
+// Enter returns the directory at a path below this one; [fs.ErrNotExist] if there is none.
+func (t Subtree) Enter(ctx context.Context, right CanRead, path []string) (Subtree, error) {
+	for _, n := range path {
+		var next *Subtree
+		if err := t.List(ctx, right, func(l Listed) error {
+			if l.Name == n && l.Err == nil && l.Type == unix.S_IFDIR && next == nil {
+				next = &l.Below
+			}
+			return nil
+		}); err != nil {
+			return Subtree{}, err
+		}
+		if next == nil {
+			return Subtree{}, fmt.Errorf("%s: %w", n, fs.ErrNotExist)
+		}
+		t = *next
+	}
+	return t, nil
+}
+
 // child returns the directory e, which is called name.
 func (t Subtree) child(name string, e *pxar.Entry) Subtree {
 	t.dir = e.Dir
@@ -132,7 +154,7 @@ func (t Subtree) child(name string, e *pxar.Entry) Subtree {
 // fn is returned as it is.
 func (t Subtree) List(ctx context.Context, right CanRead, fn func(Listed) error) error {
 	if t.Catalogued() {
-		return t.stream.wrap(t.format.Entries(ctx, t.stream.At(ctx, right), t.listing, func(e catalog.Entry, below catalog.Subtree) error {
+		return t.stream.wrap(t.format.Entries(ctx, t.stream.pick(ctx, right), t.listing, func(e catalog.Entry, below catalog.Subtree) error {
 			return fn(t.fromCatalog(e, below))
 		}))
 	}
@@ -274,19 +296,27 @@ func (t Subtree) whole() (s *Stream, begin, end int64, ok bool) {
 	return nil, begin, end, false
 }
 
-// Size returns how many bytes must be read for [Marker.Bytes]; 0 if that makes no mark.
-func (t Subtree) Size() int64 {
-	switch begin, end, ok := t.extent(); {
-	case ok:
-		return end - begin
+// Size returns about how many bytes of metadata the subtree has. marked says that
+// [Marker.Bytes] makes a mark of them.
+func (t Subtree) Size() (size int64, marked bool) {
+	begin, end, ok := t.extent()
+	if !ok && !t.Catalogued() { // contents are a large part of it
+		return (end - begin) / contentShare, false
 	}
-	return 0
+	return end - begin, ok
 }
+
+// contentShare is in what part of an archive in one stream metadata is taken to be.
+const contentShare = 16
 
 // extent returns the range of the subtree if it consists of metadata only.
 func (t Subtree) extent() (begin, end int64, ok bool) {
 	if t.Catalogued() {
-		return t.listing.Range()
+		begin, end, ok = t.listing.Range()
+		if !ok { // all before it may be below it
+			begin = 0
+		}
+		return begin, end, ok
 	}
 	begin, end = t.dir.Range()
 	return begin, end, t.archive.format.Split()
@@ -322,15 +352,30 @@ const copyStep = 256 << 10
 // copyTo writes a range of the stream to a marking.
 func (s *Stream) copyTo(ctx context.Context, right CanRead, h *marking, begin, end int64) error {
 	buf := make([]byte, min(copyStep, end-begin))
+	r := s.pick(ctx, right)
 	for off := begin; off < end; {
 		n := min(int64(len(buf)), end-off)
-		if _, err := s.ReadAt(ctx, right, buf[:n], off); err != nil {
+		if _, err := r.ReadAt(buf[:n], off); err != nil {
 			return err
 		}
 		_, _ = h.Write(buf[:n])
 		off += n
 	}
 	return nil
+}
+
+// Values returns the mark of values and texts, which list hands to add one after the other.
+func (m *Marker) Values(list func(add func(numbers []uint64, text string))) Mark {
+	h := m.begin()
+	var b []byte
+	list(func(numbers []uint64, text string) {
+		b = binary.LittleEndian.AppendUint64(b[:0], uint64(len(text)))
+		for _, n := range numbers {
+			b = binary.LittleEndian.AppendUint64(b, n)
+		}
+		_, _ = h.Write(append(b, text...))
+	})
+	return h.mark()
 }
 
 // marking is a mark that is being made.
@@ -348,11 +393,11 @@ func (h *marking) Write(p []byte) (int, error) {
 	return h.b.Write(p)
 }
 
-func (h *marking) number(all ...int64) {
-	for _, v := range all {
-		maphash.WriteComparable(&h.a, v)
-		maphash.WriteComparable(&h.b, v)
-	}
+func (h *marking) number(a, b int64) {
+	var buf [16]byte
+	binary.LittleEndian.PutUint64(buf[:], uint64(a))
+	binary.LittleEndian.PutUint64(buf[8:], uint64(b))
+	_, _ = h.Write(buf[:])
 }
 
 func (h *marking) mark() Mark { return Mark{h.a.Sum64(), h.b.Sum64()} }

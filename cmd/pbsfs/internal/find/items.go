@@ -72,7 +72,7 @@ func (g *group) addItem(found *names, archives map[string]*inArchive, i int32, i
 	if !it.known {
 		return
 	}
-	n.dirs = append(n.dirs, alike{it.sub, []int32{i}})
+	n.dirs = append(n.dirs, alike{sub: it.sub, snaps: []int32{i}})
 	w := archives[it.name]
 	if w == nil {
 		w = &inArchive{group: g, name: it.name, roots: make(map[int32]store.Subtree)}

@@ -12,6 +12,7 @@ import (
 // are numbered, oldest first; the first one is read for all of them.
 type alike struct {
 	sub   store.Subtree
+	node  *node // instead of sub, once it has been read
 	snaps []int32
 }
 

@@ -1,7 +1,8 @@
 package find
 
 import (
-	"errors"
+	"context"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,34 +19,192 @@ type inArchive struct {
 	roots map[int32]store.Subtree // of each snapshot that has it
 }
 
+// batchLimit bounds how many bytes of metadata the directories have, in each snapshot,
+// that are read before they are walked.
+const batchLimit = 64 << 20
+
 // dir walks a directory. at are the names that lead to it from the archive's top; only
-// are the names below it to which the search is limited.
+// are the names below it to which the search is limited. A directory that is not too
+// large is read in one snapshot after the other, each from its beginning to its end, so
+// that no chunk is decoded twice.
 func (w *inArchive) dir(at []string, dirs []alike, only []string) error {
+	if len(only) == 0 && sizeOf(dirs) <= batchLimit {
+		if err := w.digest([]batched{{at, dirs}}); err != nil {
+			return err
+		}
+		return w.nodes(at, byNode(dirs))
+	}
 	found, err := w.list(at, dirs, only)
 	if err != nil {
 		return err
 	}
-	below := strings.Join(append([]string{w.name}, at...), "/")
-	for _, name := range found.sorted() {
-		n := found.all[name]
-		if len(only) <= 1 {
-			if err := w.emit(below+"/"+name, n); err != nil {
+	names := found.sorted()
+	for len(names) > 0 {
+		n := found.batch(names)
+		var batch []batched
+		for _, name := range names[:n] {
+			if dirs := found.all[name].dirs; n > 1 && len(only) <= 1 && len(dirs) > 0 {
+				batch = append(batch, batched{append(at[:len(at):len(at)], name), dirs})
+			}
+		}
+		if err := w.digest(batch); err != nil {
+			return err
+		}
+		for _, name := range names[:n] {
+			if err := w.called(at, name, found.all[name], only); err != nil {
+				return err
+			}
+			delete(found.all, name) // a large directory waits while those below it are walked
+		}
+		names = names[n:]
+	}
+	return nil
+}
+
+// called walks what has a name in the directory at a path.
+func (w *inArchive) called(at []string, name string, n *named, only []string) error {
+	if len(only) <= 1 {
+		if err := w.emit(w.below(at)+"/"+name, n); err != nil {
+			return err
+		}
+	}
+	below := append(at[:len(at):len(at)], name)
+	switch {
+	case len(n.dirs) == 0:
+		return nil
+	case n.dirs[0].node != nil:
+		return w.nodes(below, byNode(n.dirs))
+	}
+	dirs, err := w.partition(n.dirs)
+	if err != nil {
+		return err
+	}
+	return w.dir(below, dirs, rest(only))
+}
+
+// sizeOf returns how large the largest of several states of a directory is.
+func sizeOf(dirs []alike) (size int64) {
+	for _, d := range dirs {
+		n, _ := d.sub.Size()
+		size = max(size, n)
+	}
+	return size
+}
+
+// batch returns how many of the names, at least one, are read together.
+func (m *names) batch(names []string) int {
+	size := int64(0)
+	for i, name := range names {
+		if size += sizeOf(m.all[name].dirs); size > batchLimit {
+			return max(1, i)
+		}
+	}
+	return len(names)
+}
+
+// batched is a directory of a batch.
+type batched struct {
+	at   []string
+	dirs []alike
+}
+
+// digest reads directories, and sets their nodes.
+func (w *inArchive) digest(batch []batched) error {
+	type job struct {
+		at []string
+		d  *alike
+	}
+	jobs := make(map[int32][]job) // by snapshot
+	for _, b := range batch {
+		for i := range b.dirs {
+			d := &b.dirs[i]
+			jobs[d.snaps[0]] = append(jobs[d.snaps[0]], job{b.at, d})
+		}
+	}
+	read, order := newDigests(w), slices.Sorted(maps.Keys(jobs))
+	one := func(k int) error {
+		for _, j := range jobs[order[k]] {
+			if err := w.reading(j.at, j.d, func(r *store.Reader) (err error) {
+				j.d.node, err = read.node(r, j.d.snaps[0], j.d.sub, j.at)
+				return err
+			}); err != nil {
 				return err
 			}
 		}
-		delete(found.all, name) // a large directory waits while those below it are walked
-		if len(n.dirs) == 0 {
-			continue
-		}
-		dirs, err := w.partition(n.dirs)
-		if err != nil {
+		return nil
+	}
+	if len(order) == 0 {
+		return nil
+	}
+	// What the first one has, the others need not read.
+	if err := one(0); err != nil {
+		return err
+	}
+	return w.each(len(order)-1, func(k int) error { return one(k + 1) })
+}
+
+// reading calls fn with the right to read a directory. If its snapshot has been removed,
+// it is read from the next one that has the same; without one, fn is not called.
+func (w *inArchive) reading(at []string, d *alike, fn func(*store.Reader) error) error {
+	for {
+		there, err := w.use(d.snaps[0], fn)
+		if there || err != nil || len(d.snaps) == 1 {
 			return err
 		}
-		if err := w.dir(append(at[:len(at):len(at)], name), dirs, rest(only)); err != nil {
+		d.snaps = d.snaps[1:]
+		if there, err = w.use(d.snaps[0], func(r *store.Reader) (err error) {
+			d.sub, err = w.roots[d.snaps[0]].Enter(w.ctx, r, at)
+			return err
+		}); there && err != nil {
+			return w.problem(d.snaps[0], w.below(at), err)
+		}
+	}
+}
+
+// byNode makes one of those directories that are the same. Those whose snapshot was
+// removed before they were read are left out.
+func byNode(dirs []alike) []alike {
+	dirs = slices.DeleteFunc(dirs, func(d alike) bool { return d.node == nil })
+	return join(dirs, func(i int) (*node, bool) { return dirs[i].node, true })
+}
+
+// nodes walks a directory whose states have been read.
+func (w *inArchive) nodes(at []string, dirs []alike) error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
+	}
+	found := newNames(w.All)
+	for _, d := range dirs {
+		for k := range d.node.entries {
+			e := &d.node.entries[k]
+			n := found.get(e.name, func() bool { return w.wanted(at, e.name) })
+			if e.dir != nil {
+				n.dirs = append(n.dirs, alike{node: e.dir, snaps: d.snaps})
+				if !w.Filter.typed(unix.S_IFDIR) || !w.Filter.has(e.state) {
+					continue
+				}
+			}
+			if !n.wanted {
+				continue
+			}
+			if err := w.version(found, n, at, d.snaps, e); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range found.sorted() {
+		n := found.all[name]
+		delete(found.all, name)
+		if err := w.called(at, name, n, nil); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// wanted reports whether the filter wants a path.
+func (w *inArchive) wanted(at []string, name string) bool {
+	return w.Filter.named(strings.Join(append(at[:len(at):len(at)], name), "/"))
 }
 
 func rest(only []string) []string { return only[min(1, len(only)):] }
@@ -79,9 +238,12 @@ func (w *inArchive) list(at []string, dirs []alike, only []string) (*names, erro
 	step := 2 * runtime.GOMAXPROCS(0)
 	lists := make([][]store.Listed, step)
 	for part := range slices.Chunk(dirs, step) {
-		err := w.each(len(part), func(i int) (err error) {
-			lists[i], err = w.read(at, &part[i])
-			return err
+		err := w.each(len(part), func(i int) error {
+			return w.reading(at, &part[i], func(r *store.Reader) (err error) {
+				sound := true
+				lists[i], err = w.read(r, part[i].snaps[0], &part[i].sub, at, &sound)
+				return err
+			})
 		})
 		if err != nil {
 			return nil, err
@@ -94,27 +256,6 @@ func (w *inArchive) list(at []string, dirs []alike, only []string) (*names, erro
 		}
 	}
 	return found, nil
-}
-
-// read reads one state of a directory.
-func (w *inArchive) read(at []string, d *alike) ([]store.Listed, error) {
-	var out []store.Listed
-	collect := func(l store.Listed) error {
-		out = append(out, l)
-		return nil
-	}
-	_, err := w.use(d.snaps[0], func(r *store.Reader) error {
-		err := d.sub.List(w.ctx, r, collect)
-		if d.sub.Catalogued() && errors.Is(err, store.ErrCorrupt) {
-			out = nil // no more of the catalog than of the archive
-			if d.sub, err = d.sub.Stored(w.ctx, r, at); err == nil {
-				err = d.sub.List(w.ctx, r, collect)
-			}
-		}
-		return w.problem(d.snaps[0], w.below(at), err)
-	})
-	w.Seen(len(out))
-	return out, err
 }
 
 // below returns the path of a directory below its snapshot.
@@ -139,18 +280,18 @@ func (w *inArchive) merge(found *names, at []string, d *alike, list []store.List
 			}
 			continue
 		}
-		wanted := func() bool { return w.Filter.named(strings.Join(append(at[:len(at):len(at)], l.Name), "/")) }
+		wanted := func() bool { return w.wanted(at, l.Name) }
 		if n := found.all[l.Name]; n == nil && l.Type != unix.S_IFDIR && (!w.Filter.typed(l.Type) || !wanted()) {
 			continue
 		}
 		n := found.get(l.Name, wanted)
 		if l.Type == unix.S_IFDIR {
-			n.dirs = append(n.dirs, alike{l.Below, d.snaps})
+			n.dirs = append(n.dirs, alike{sub: l.Below, snaps: d.snaps})
 		}
 		if !n.wanted || !w.Filter.typed(l.Type) {
 			continue
 		}
-		if err := w.version(found, n, at, d, l); err != nil {
+		if err := w.version(found, n, at, d.snaps, &entry{name: l.Name, state: w.state(l), link: l.Link}); err != nil {
 			return err
 		}
 	}
@@ -159,27 +300,27 @@ func (w *inArchive) merge(found *names, at []string, d *alike, list []store.List
 
 // version adds one state of a name. What a hard link leads to, a catalog does not say,
 // and it may be another file in each snapshot.
-func (w *inArchive) version(found *names, n *named, at []string, d *alike, l *store.Listed) error {
-	if !l.Link {
-		if s := w.state(l); w.Filter.has(s) {
-			found.add(n, s, d.snaps)
+func (w *inArchive) version(found *names, n *named, at []string, snaps []int32, e *entry) error {
+	if !e.link {
+		if w.Filter.has(e.state) {
+			found.add(n, e.state, snaps)
 		}
 		return nil
 	}
-	for k, i := range d.snaps {
+	for k, i := range snaps {
 		var target store.Listed
 		there, err := w.use(i, func(r *store.Reader) (err error) {
-			target, err = w.roots[i].Resolve(w.ctx, r, at, l.Name)
+			target, err = w.roots[i].Resolve(w.ctx, r, at, e.name)
 			return err
 		})
 		if err != nil {
-			if err := w.problem(i, w.below(at)+"/"+l.Name, err); err != nil {
+			if err := w.problem(i, w.below(at)+"/"+e.name, err); err != nil {
 				return err
 			}
 			continue
 		}
 		if s := w.state(&target); there && w.Filter.has(s) {
-			found.add(n, s, d.snaps[k:k+1])
+			found.add(n, s, snaps[k:k+1])
 		}
 	}
 	return nil
@@ -194,36 +335,15 @@ func (w *inArchive) state(l *store.Listed) State {
 	return s
 }
 
-// markLimit is the largest directory, in bytes of metadata with everything below it, whose
-// bytes are compared as a whole. What is larger is entered, and its parts are compared.
-const markLimit = 1 << 20
-
-// partition makes one of those directories that are the same. It first looks only in
-// which chunks they lie, then at their bytes.
+// partition makes one of those directories that lie in the same chunks.
 func (w *inArchive) partition(dirs []alike) ([]alike, error) {
 	if len(dirs) <= 1 {
 		return dirs, nil
 	}
-	dirs, err := w.join(dirs, func(i int, r *store.Reader) (store.Mark, bool, error) {
-		return w.marker.Pieces(w.ctx, r, dirs[i].sub)
-	})
-	if err != nil || len(dirs) <= 1 {
-		return dirs, err
-	}
-	return w.join(dirs, func(i int, r *store.Reader) (store.Mark, bool, error) {
-		if n := dirs[i].sub.Size(); n == 0 || n > markLimit {
-			return store.Mark{}, false, nil
-		}
-		return w.marker.Bytes(w.ctx, r, dirs[i].sub)
-	})
-}
-
-// join makes one of those directories that have the same mark.
-func (w *inArchive) join(dirs []alike, mark func(i int, r *store.Reader) (store.Mark, bool, error)) ([]alike, error) {
 	marks, known := make([]store.Mark, len(dirs)), make([]bool, len(dirs))
 	err := w.each(len(dirs), func(i int) error {
 		_, err := w.use(dirs[i].snaps[0], func(r *store.Reader) (err error) {
-			marks[i], known[i], err = mark(i, r)
+			marks[i], known[i], err = w.marker.Pieces(w.ctx, r, dirs[i].sub)
 			return err
 		})
 		if stored(err) { // who reads the directory finds what is wrong
