@@ -80,6 +80,8 @@ func newFindCommand(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	o.register(f)
+	o.cacheSize = searchCache
+	f.Lookup("cache-size").DefValue = o.cacheSize.String()
 	f.StringArrayVar(&o.names, "name", nil, "name of the file: GLOB; may be given more than once")
 	f.StringArrayVar(&o.inames, "iname", nil, "like --name, in upper or lower case")
 	f.StringArrayVar(&o.paths, "path", nil, "path below the archive: GLOB")
@@ -96,6 +98,9 @@ func newFindCommand(a *app) *cobra.Command {
 	f.BoolVarP(&o.print0, "print0", "0", false, "print only paths, each ended by a NUL byte")
 	return cmd
 }
+
+// searchCache is the default memory for chunks: a search goes through most of them once.
+const searchCache = 128 << 20
 
 // finding is one run of find.
 type finding struct {
