@@ -93,7 +93,7 @@ func (o *findOptions) sized(f *find.Filter) error {
 			sign, digits = s[0], s[1:]
 		}
 		var want byteSize
-		if err := want.Set(digits); err != nil {
+		if err := want.Set(digits); err != nil || strings.ContainsAny(digits, "+-") {
 			return fmt.Errorf("--size: %q is no size; write it like +10M, -512K or 4096", s)
 		}
 		f.Regular = true
