@@ -109,6 +109,8 @@ var arrows = map[string][]string{
 
 	"cmd/pbsfs/internal/certificate": {"maint/statefile"},
 	"cmd/pbsfs/internal/export":      {"store", "store/tree"},
+	"cmd/pbsfs/internal/compare":     {"store", "store/name", "store/tree"},
+	"cmd/pbsfs/internal/find":        {"store", "store/manifest", "store/name", "store/tree"},
 
 	"cmd/pbsfs/internal/mountpoint": {"fs", "maint/mounts", "maint/reach", "maint/text"},
 	"cmd/pbsfs/internal/locate": {
