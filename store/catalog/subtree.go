@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"io"
+	"sync/atomic"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
 )
@@ -14,14 +15,23 @@ type Subtree struct {
 	place Place
 	begin int64 // of the first block below it; negative if the order is another one
 	end   int64 // of the directory's own block
+	depth int
+	// left is how many bytes may still be read of the tree that it belongs to: two parents
+	// may share a child, so that a small catalog describes an endless tree.
+	left *atomic.Int64
 }
+
+// maxReads is how often the directories of a tree may be read.
+const maxReads = 4
 
 // Range returns the bytes of the subtree, and whether they are known.
 func (t Subtree) Range() (begin, end int64, ok bool) { return t.begin, t.end, t.begin >= 0 }
 
-// Archive returns the tree of an archive, which is called by its stored name.
+// Archive returns the tree of an archive, which is called by its stored name. It can be
+// read a few times; then the tree is taken for an endless one.
 func (c *Catalog) Archive(ctx context.Context, r io.ReaderAt, stored string) (Subtree, error) {
-	root := Subtree{place: c.Root(), begin: magicSize}
+	root := Subtree{place: c.Root(), begin: magicSize, left: new(atomic.Int64)}
+	root.left.Store(maxReads * c.size)
 	var found *Subtree
 	err := c.Entries(ctx, r, root, func(e Entry, below Subtree) error {
 		if e.Name == stored && e.Kind == Dir && found == nil {
@@ -43,12 +53,15 @@ func (c *Catalog) Archive(ctx context.Context, r io.ReaderAt, stored string) (Su
 // An error of fn is returned as it is.
 func (c *Catalog) Entries(ctx context.Context, r io.ReaderAt, t Subtree, fn func(e Entry, below Subtree) error) error {
 	p := t.place
-	if p.start < magicSize || p.limit > c.size-pointerSize || p.limit-p.start < minBlock {
+	if t.left == nil || p.start < magicSize || p.limit > c.size-pointerSize || p.limit-p.start < minBlock {
 		return corrupt.At(p.start, "catalog: no room for a directory before %d", p.limit)
 	}
 	var d table
 	if err := d.read(r, p.start, p.limit, maxBlock); err != nil {
 		return err
+	}
+	if t.left.Add(-d.size) < 0 {
+		return corrupt.At(p.start, "catalog: directories overlap or are listed more than once")
 	}
 	next := t.begin
 	for n := 1; ; n++ {
@@ -63,6 +76,9 @@ func (c *Catalog) Entries(ctx context.Context, r io.ReaderAt, t Subtree, fn func
 		if e.Kind == Dir {
 			if below, err = d.below(r, child, next); err != nil {
 				return err
+			}
+			if below.depth, below.left = t.depth+1, t.left; below.depth > maxDepth {
+				return corrupt.At(child, "catalog: directories are nested more than %d deep", maxDepth)
 			}
 			if next = below.end; below.begin < 0 {
 				next = -1

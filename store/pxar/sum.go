@@ -14,7 +14,7 @@ func (d Dir) Range() (begin, end int64) { return d.entry, d.end }
 
 // WriteMetadata writes to w what a split archive says of a directory and all below it,
 // apart from its name and from where contents lie. Of a file that a hard link leads to
-// it writes the entry as well, because that may stand elsewhere. So equal bytes are
+// it writes size, time, mode and owner as well, because that may stand elsewhere. So equal bytes are
 // equal trees, as far as sizes and times tell contents.
 func (a *Archive) WriteMetadata(ctx context.Context, r io.ReaderAt, d Dir, w io.Writer) error {
 	if !a.split {
@@ -105,13 +105,14 @@ func (s *summer) link(in *window, h header, namePos int64) error {
 		if err != nil {
 			return err
 		}
-		if err := s.item(w, next, header{}); err != nil {
-			return err
-		}
 		switch next.typ {
-		case itemPayload, itemPayloadRef:
-			return nil
-		case itemFilename, itemGoodbye, itemHardlink:
+		case itemPayloadRef:
+			return s.item(w, next, header{})
+		case itemEntry, itemEntryV1:
+			if err := s.item(w, next, header{}); err != nil {
+				return err
+			}
+		case itemFilename, itemGoodbye, itemHardlink, itemPayload:
 			return corrupt.At(next.pos, "hard link to what is no file")
 		}
 		pos = next.end()

@@ -122,6 +122,7 @@ func (d *digests) read(r *store.Reader, i int32, sub store.Subtree, at []string)
 		}
 	}
 	slices.SortStableFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	entries = slices.CompactFunc(entries, func(a, b entry) bool { return a.name == b.name }) // a catalog may have two
 	return d.intern(entries), sound, nil
 }
 
