@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"io/fs"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -256,10 +258,17 @@ type Mark [2]uint64
 // Marker makes marks, which mean nothing to another Marker. It is safe for concurrent use.
 // Two different subtrees have one mark with a probability of about 2⁻¹²⁸, whatever they
 // hold: the seeds are random.
-type Marker struct{ a, b maphash.Seed }
+type Marker struct {
+	a, b    maphash.Seed
+	buffers sync.Pool // of *[markStep]byte
+}
 
 // NewMarker returns a Marker.
-func NewMarker() *Marker { return &Marker{maphash.MakeSeed(), maphash.MakeSeed()} }
+func NewMarker() *Marker {
+	m := &Marker{a: maphash.MakeSeed(), b: maphash.MakeSeed()}
+	m.buffers.New = func() any { return new([markStep]byte) }
+	return m
+}
 
 // Pieces returns the mark of the chunks in which the subtree lies, and where in them. It
 // reads only an index. Subtrees without a mark, for which it reports false, may be
@@ -330,12 +339,14 @@ func (m *Marker) Bytes(ctx context.Context, right CanRead, t Subtree) (Mark, boo
 	if !ok {
 		return Mark{}, false, nil
 	}
-	h := m.begin()
+	var mark Mark
 	var err error
 	if t.Catalogued() {
-		err = t.stream.copyTo(ctx, right, h, begin, end)
+		mark, err = m.ofRange(t.stream.pick(ctx, right), begin, end)
 	} else {
+		h := m.begin()
 		err = t.archive.format.WriteMetadata(ctx, t.archive.meta.At(ctx, right), t.dir, h)
+		mark = h.mark()
 	}
 	switch {
 	case errors.Is(err, ErrCorrupt):
@@ -343,25 +354,28 @@ func (m *Marker) Bytes(ctx context.Context, right CanRead, t Subtree) (Mark, boo
 	case err != nil:
 		return Mark{}, false, err
 	}
-	return h.mark(), true, nil
+	return mark, true, nil
 }
 
-// copyStep is how many bytes of a catalog are read at once.
-const copyStep = 256 << 10
+// markStep is how many bytes of a catalog are read at once.
+const markStep = 256 << 10
 
-// copyTo writes a range of the stream to a marking.
-func (s *Stream) copyTo(ctx context.Context, right CanRead, h *marking, begin, end int64) error {
-	buf := make([]byte, min(copyStep, end-begin))
-	r := s.pick(ctx, right)
+// ofRange returns the mark of a range of a stream.
+func (m *Marker) ofRange(r io.ReaderAt, begin, end int64) (Mark, error) {
+	buf := m.buffers.Get().(*[markStep]byte)
+	defer m.buffers.Put(buf)
+	var mark Mark
 	for off := begin; off < end; {
-		n := min(int64(len(buf)), end-off)
-		if _, err := r.ReadAt(buf[:n], off); err != nil {
-			return err
+		part := buf[:min(markStep, end-off)]
+		if _, err := r.ReadAt(part, off); err != nil {
+			return mark, err
 		}
-		_, _ = h.Write(buf[:n])
-		off += n
+		// Ranges of one length have the same parts.
+		mark[0] = mark[0]*31 + maphash.Bytes(m.a, part)
+		mark[1] = mark[1]*37 + maphash.Bytes(m.b, part)
+		off += int64(len(part))
 	}
-	return nil
+	return mark, nil
 }
 
 // Values returns the mark of values and texts, which list hands to add one after the other.

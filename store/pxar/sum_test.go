@@ -77,7 +77,7 @@ func TestAlikeAsksForContents(t *testing.T) {
 	a2, b2, d2 := encodedSplit(t, "longer", "content", 7)
 	x, y := Part{a, bytes.NewReader(b), d}, Part{a2, bytes.NewReader(b2), d2}
 	broken := bytes.Clone(b2)
-	broken[d2.entry] ^= 0xff
+	broken[d2.entry+15] ^= 0x7f // the length of its first item
 	for name, c := range map[string]struct {
 		y    Part
 		say  bool
@@ -95,7 +95,7 @@ func TestAlikeAsksForContents(t *testing.T) {
 			t.Errorf("%s: %t, %v after %d questions, want %t", name, got, err, asked, c.want)
 		}
 	}
-	if err := a.WriteMetadata(t.Context(), bytes.NewReader(broken), d2, new(bytes.Buffer)); !errors.Is(err, corrupt.Err) {
+	if err := a2.WriteMetadata(t.Context(), bytes.NewReader(broken), d2, new(bytes.Buffer)); !errors.Is(err, corrupt.Err) {
 		t.Errorf("damaged: %v, want %v", err, corrupt.Err)
 	}
 }

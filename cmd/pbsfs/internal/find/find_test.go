@@ -24,6 +24,7 @@ type group struct {
 	t     *testing.T
 	s     *storetest.Store
 	snaps []name.Snapshot
+	limit int64 // how much is read before it is walked; 0: what is usual
 }
 
 func newGroup(t *testing.T) *group { return &group{t: t, s: storetest.New(t)} }
@@ -91,6 +92,7 @@ func (g *group) search(f *find.Filter, held int, at ...string) result {
 			most.Store(max(most.Load(), ref.Operations().Read))
 		},
 	}
+	s.SetLimit(g.limit)
 	if err := s.Group(g.t.Context(), g.snaps, at); err != nil {
 		g.t.Error(err)
 	}
@@ -175,6 +177,45 @@ func TestHardLinksAreFollowedInEachSnapshot(t *testing.T) {
 		want := []string{"root.pxar/dir/hard 1 0103 0103", "root.pxar/dir/hard 2 0101 0102"}
 		if !slices.Equal(got.lines, want) {
 			t.Errorf("split %t: got %q, want %q", split, got.lines, want)
+		}
+	}
+}
+
+// What is found does not depend on how much is read before it is walked: directories that
+// are too large for that are walked one by one.
+func TestLargeDirectoriesAreWalkedOneByOne(t *testing.T) {
+	for _, split := range []bool{false, true} {
+		g := newGroup(t)
+		for i := range 5 {
+			root := many(strings.Repeat("y", i%3))
+			file := root.Kids[0].Kids[0]
+			file.Data = strings.Repeat("z", i%2)
+			root.Kids = append(root.Kids, storetest.Dir("link", storetest.Link("hard", file)))
+			g.add(func(sn *storetest.Snapshot) {
+				if split {
+					sn.Split("root", root)
+					return
+				}
+				sn.Pxar("root.pxar.didx", root)
+				sn.Catalog("root.pxar.didx", root)
+			})
+		}
+		for _, f := range []find.Filter{{}, {Owned: true}} {
+			g.limit = 0
+			want := g.search(&f, 8)
+			if len(want.lines) < 220 || len(want.problems) > 0 {
+				t.Fatalf("found %d lines, %v", len(want.lines), want.problems)
+			}
+			for _, g.limit = range []int64{1, 600, 3000} {
+				if got := g.search(&f, 8); !slices.Equal(got.lines, want.lines) || len(got.problems) > 0 {
+					t.Errorf("split %t, limit %d: got %d lines, %v, want %d, the same", split, g.limit, len(got.lines), got.problems, len(want.lines))
+				}
+				for _, l := range g.search(&f, 8, "root.pxar", "dir-05").lines {
+					if !slices.Contains(want.lines, l) || !strings.HasPrefix(l, "root.pxar/dir-05") {
+						t.Errorf("limit %d: found %s", g.limit, l)
+					}
+				}
+			}
 		}
 	}
 }

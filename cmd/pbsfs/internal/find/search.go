@@ -45,6 +45,7 @@ type Search struct {
 	Seen    func(entries int)
 
 	marker *store.Marker
+	limit  int64 // for tests: instead of batchLimit
 }
 
 // Group searches snapshots of one group, which come oldest first, at a path below each of
@@ -54,6 +55,9 @@ func (s *Search) Group(ctx context.Context, snaps []name.Snapshot, at []string) 
 		return nil
 	}
 	s.marker = store.NewMarker()
+	if s.limit == 0 {
+		s.limit = batchLimit
+	}
 	g := group{Search: s, ctx: ctx, snaps: snaps}
 	return g.top(at)
 }

@@ -28,7 +28,7 @@ const batchLimit = 64 << 20
 // large is read in one snapshot after the other, each from its beginning to its end, so
 // that no chunk is decoded twice.
 func (w *inArchive) dir(at []string, dirs []alike, only []string) error {
-	if len(only) == 0 && sizeOf(dirs) <= batchLimit {
+	if len(only) == 0 && sizeOf(dirs) <= w.limit {
 		if err := w.digest([]batched{{at, dirs}}); err != nil {
 			return err
 		}
@@ -40,7 +40,7 @@ func (w *inArchive) dir(at []string, dirs []alike, only []string) error {
 	}
 	names := found.sorted()
 	for len(names) > 0 {
-		n := found.batch(names)
+		n := found.batch(names, w.limit)
 		var batch []batched
 		for _, name := range names[:n] {
 			if dirs := found.all[name].dirs; n > 1 && len(only) <= 1 && len(dirs) > 0 {
@@ -92,10 +92,10 @@ func sizeOf(dirs []alike) (size int64) {
 }
 
 // batch returns how many of the names, at least one, are read together.
-func (m *names) batch(names []string) int {
+func (m *names) batch(names []string, limit int64) int {
 	size := int64(0)
 	for i, name := range names {
-		if size += sizeOf(m.all[name].dirs); size > batchLimit {
+		if size += sizeOf(m.all[name].dirs); size > limit {
 			return max(1, i)
 		}
 	}
