@@ -1,11 +1,15 @@
 package integration
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // What is wrong on the command line is named, and how it is written.
@@ -190,4 +194,38 @@ func TestSearchWithoutAKey(t *testing.T) {
 	if got.code != 6 || !strings.Contains(got.stdout, "/root.pxar  ") || !strings.Contains(got.stderr, "key") {
 		t.Errorf("got exit code %d, want 6, and the archives by name: %s", got.code, got.stderr)
 	}
+}
+
+// While a search goes on it is counted, and the snapshots that it reads cannot be pruned.
+func TestFindIsCountedAndLocksSnapshots(t *testing.T) {
+	store := copyFixture(t, "ds-nasty")
+	m := newTank(t, store)
+	dir := filepath.Join(store, "host/nasty/2023-11-14T22:13:30Z")
+	cmd := m.host.command("find", tank, "--json")
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	// Nobody reads what it prints, so that it waits.
+	eventually(t, "the snapshot being locked, and the search counted", func() error {
+		reads := int64(0)
+		for _, o := range m.host.operations() {
+			reads += o.Active.Read
+		}
+		free, err := flocked(dir, unix.LOCK_EX)
+		if err == nil {
+			free()
+		}
+		if reads == 0 || !errors.Is(err, unix.EWOULDBLOCK) {
+			return unlike("%d reads are counted, and locking gives %v", reads, err)
+		}
+		return nil
+	})
+	m.host.run("maintenance", "set", tank, "offline", "--wait", "0s").want(t, 3)
+	_, err = io.Copy(io.Discard, out)
+	must(t, err)
+	must(t, cmd.Wait())
+	free, err := flocked(dir, unix.LOCK_EX)
+	must(t, err)
+	free()
+	m.host.run("maintenance", "set", tank, "offline", "--wait", patience.String()).want(t, 0)
 }

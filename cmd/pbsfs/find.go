@@ -31,8 +31,8 @@ type, size and time, is one line:
   PATH  COUNT snapshots, FIRST to LAST
 PATH is that in the newest of them, as cat and ls take it. With --all there is one
 line for each snapshot, and with --print0 only paths, each ended by a NUL byte.
-A group is searched after the other; within one, a directory comes before what it
-holds, and names in their order.
+Groups are searched one after the other; within one, a directory comes before what
+it holds, and names in their order.
 
 All options must be true of a file. GLOB has *, ?, [...] and {A,B}; --path and
 --regex are about the whole path below the archive, such as etc/hosts, in which **

@@ -100,9 +100,13 @@ func (g *group) problem(i int32, below string, err error) error {
 	return nil
 }
 
-// each calls fn for the numbers below n, on all processors, until there is an error.
+// workers returns how many snapshots are read at a time: more than there are processors,
+// because each waits for its chunks now and then.
+func workers() int { return 2 * runtime.GOMAXPROCS(0) }
+
+// each calls fn for the numbers below n, several at a time, until there is an error.
 func (g *group) each(n int, fn func(i int) error) error {
-	workers := min(runtime.GOMAXPROCS(0), n)
+	workers := min(workers(), n)
 	if workers <= 1 {
 		for i := range n {
 			if err := fn(i); err != nil {

@@ -3,7 +3,6 @@ package find
 import (
 	"context"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -231,11 +230,11 @@ func (g *group) emit(below string, n *named) error {
 	return nil
 }
 
-// list reads a directory in all its states. Only as many as there are processors are in
-// memory at a time, besides what they have in common.
+// list reads a directory in all its states. Only as many as are read at a time are in
+// memory, besides what they have in common.
 func (w *inArchive) list(at []string, dirs []alike, only []string) (*names, error) {
 	found := newNames(w.All)
-	step := 2 * runtime.GOMAXPROCS(0)
+	step := workers()
 	lists := make([][]store.Listed, step)
 	for part := range slices.Chunk(dirs, step) {
 		err := w.each(len(part), func(i int) error {
