@@ -54,8 +54,8 @@ type Listed struct {
 	// Link says that the entry is a further name of a file, and that the catalog, from
 	// which it comes, knows nothing else. [Subtree.Resolve] does.
 	Link bool
-	// Below is what a directory holds.
-	Below Subtree
+	// Below is what a directory holds; nil for all else.
+	Below *Subtree
 	// Err says what is wrong with the entry. Its name may be "".
 	Err error
 }
@@ -127,7 +127,7 @@ func (t Subtree) Enter(ctx context.Context, right CanRead, path []string) (Subtr
 		var next *Subtree
 		if err := t.List(ctx, right, func(l Listed) error {
 			if l.Name == n && l.Err == nil && l.Type == unix.S_IFDIR && next == nil {
-				next = &l.Below
+				next = l.Below
 			}
 			return nil
 		}); err != nil {
@@ -185,7 +185,7 @@ func (t Subtree) fromCatalog(e catalog.Entry, below catalog.Subtree) Listed {
 	switch e.Kind {
 	case catalog.Dir:
 		l.Type = unix.S_IFDIR
-		l.Below = t
+		l.Below = new(t)
 		l.Below.listing = below
 	case catalog.File, catalog.HardLink:
 		l.Type = unix.S_IFREG
@@ -207,7 +207,7 @@ func (t Subtree) fromArchive(n string, e *pxar.Entry) Listed {
 	l := Listed{Name: n, Type: e.Type(), Mode: e.Mode, UID: e.UID, GID: e.GID}
 	switch l.Type {
 	case unix.S_IFDIR:
-		l.Below = t.child(n, e)
+		l.Below = new(t.child(n, e))
 	case unix.S_IFREG:
 		l.Size, l.Mtime = e.Payload.Size, e.Mtime.Sec
 	}
@@ -217,7 +217,7 @@ func (t Subtree) fromArchive(n string, e *pxar.Entry) Listed {
 // Top returns the entry of the archive's own top directory, without a name. The catalog
 // only tells that it is one.
 func (t Subtree) Top(ctx context.Context, right CanRead) (Listed, error) {
-	l := Listed{Type: unix.S_IFDIR, Below: t}
+	l := Listed{Type: unix.S_IFDIR}
 	if t.Catalogued() {
 		return l, nil
 	}

@@ -110,7 +110,7 @@ func (d *digests) read(r *store.Reader, i int32, sub store.Subtree, at []string)
 			sound = false
 			err = d.w.problem(i, strings.TrimSuffix(d.w.below(at)+"/"+l.Name, "/"), l.Err)
 		case l.Type == unix.S_IFDIR:
-			if e.dir, err = d.node(r, i, l.Below, append(at[:len(at):len(at)], l.Name)); err == nil {
+			if e.dir, err = d.node(r, i, *l.Below, append(at[:len(at):len(at)], l.Name)); err == nil {
 				entries = append(entries, e)
 			}
 		case d.w.Filter.base(l.Name) && d.w.Filter.typed(l.Type) && (l.Link || d.w.Filter.has(e.state)):

@@ -285,7 +285,7 @@ func (w *inArchive) merge(found *names, at []string, d *alike, list []store.List
 		}
 		n := found.get(l.Name, wanted)
 		if l.Type == unix.S_IFDIR {
-			n.dirs = append(n.dirs, alike{sub: l.Below, snaps: d.snaps})
+			n.dirs = append(n.dirs, alike{sub: *l.Below, snaps: d.snaps})
 		}
 		if !n.wanted || !w.Filter.typed(l.Type) {
 			continue
