@@ -106,8 +106,8 @@ func workers() int { return 2 * runtime.GOMAXPROCS(0) }
 
 // each calls fn for the numbers below n, several at a time, until there is an error.
 func (g *group) each(n int, fn func(i int) error) error {
-	workers := min(workers(), n)
-	if workers <= 1 {
+	count := min(workers(), n)
+	if count <= 1 {
 		for i := range n {
 			if err := fn(i); err != nil {
 				return err
@@ -117,8 +117,8 @@ func (g *group) each(n int, fn func(i int) error) error {
 	}
 	var next atomic.Int64
 	var all sync.WaitGroup
-	errs := make([]error, workers)
-	for k := range workers {
+	errs := make([]error, count)
+	for k := range count {
 		all.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n) && errs[k] == nil; i = next.Add(1) - 1 {
 				if errs[k] = fn(int(i)); errs[k] != nil {
