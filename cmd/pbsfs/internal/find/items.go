@@ -98,7 +98,7 @@ func (g *group) items(r *store.Reader, i int32, only []string) ([]item, error) {
 		if onDisk || len(only) > 0 && e.Name != only[0] {
 			return nil
 		}
-		if e.Type != unix.S_IFDIR && !(g.Filter.named(e.Name) && g.Filter.typed(e.Type)) {
+		if e.Type != unix.S_IFDIR && (!g.Filter.named(e.Name) || !g.Filter.typed(e.Type)) {
 			return nil // nobody asks for its size
 		}
 		it, err := g.item(r, i, snap, n, e)
