@@ -1,0 +1,51 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/pbsfs/pbsfs/store/internal/disk"
+	"github.com/pbsfs/pbsfs/store/name"
+)
+
+// ChunkFile is the file of a chunk.
+type ChunkFile struct {
+	Digest name.Digest
+	// Bad is set for a chunk that a verification has renamed, because it is corrupt.
+	Bad bool
+
+	root *disk.Root
+	path string
+}
+
+// ChunkFiles calls fn for each chunk file of the datastore, directory by directory. It
+// keeps the names of one directory in memory. An error of fn ends that and is returned
+// as it is.
+func ChunkFiles(ctx context.Context, right CanRead, fn func(ChunkFile) error) error {
+	r, root, err := begin(ctx, right)
+	if err != nil {
+		return err
+	}
+	var own error
+	err = root.ListChunks(func(c disk.ChunkName) error {
+		if own = context.Cause(ctx); own == nil {
+			own = fn(ChunkFile{Digest: c.Digest, Bad: c.Bad, root: root, path: c.Path})
+		}
+		return own
+	})
+	if own != nil {
+		return own
+	}
+	return r.ds.blame(root, err)
+}
+
+// Size returns the length of the file in bytes, and whether it is still there. It must
+// be called by the function that was given the file.
+func (c ChunkFile) Size() (n int64, ok bool, err error) {
+	info, err := c.root.Stat(c.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	return info.Size, err == nil, err
+}

@@ -1,0 +1,59 @@
+package store
+
+import (
+	"context"
+
+	"github.com/pbsfs/pbsfs/store/index"
+)
+
+// Part is the part of a content that lies in one chunk.
+type Part struct {
+	// Span is the entry of the index, with offsets in the stream.
+	Span index.Span
+	// Off and End are where the part lies in the content.
+	Off, End int64
+}
+
+// Parts calls fn for each part of the stream whose chunk is needed to read it, in order.
+// The holes of an image need none. An error of fn ends that and is returned as it is.
+func (s *Stream) Parts(ctx context.Context, right CanRead, fn func(Part) error) error {
+	return s.parts(ctx, right, 0, s.Size(), fn)
+}
+
+// Parts is [Stream.Parts] for the content of a file; offsets are those in the file.
+func (x Extent) Parts(ctx context.Context, right CanRead, fn func(Part) error) error {
+	if x.stream == nil || x.size == 0 {
+		return nil
+	}
+	return x.stream.parts(ctx, right, x.off, x.off+x.size, func(p Part) error {
+		p.Off -= x.off
+		p.End -= x.off
+		return fn(p)
+	})
+}
+
+// parts is Parts for the bytes [off, end) of the stream.
+func (s *Stream) parts(ctx context.Context, right CanRead, off, end int64, fn func(Part) error) error {
+	x, err := s.index(ctx, right)
+	if err != nil {
+		return err
+	}
+	zero, holes := s.hole(x)
+	first, ok := x.Find(off)
+	if !ok {
+		return nil
+	}
+	for i := first; i < x.Len(); i++ {
+		span := x.Span(i)
+		if span.Off >= end {
+			return nil
+		}
+		if holes && isHole(span, zero, x.ChunkSize()) {
+			continue
+		}
+		if err := fn(Part{span, max(span.Off, off), min(span.End, end)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
