@@ -124,12 +124,21 @@ func faultOf(bad *chunk.Error) ChunkFault {
 	case errors.Is(bad.Err, ErrCorrupt):
 		return ChunkDamaged
 	}
-	for _, own := range []error{fs.ErrPermission, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
-		if errors.Is(bad.Err, own) {
-			return 0
-		}
+	if !DiskFault(bad.Err) {
+		return 0
 	}
 	return ChunkUnreadable
+}
+
+// DiskFault reports whether an error of a read that is about no wrong bytes comes from
+// the disk. Otherwise it is this process that may not read, or lacks something.
+func DiskFault(err error) bool {
+	for _, own := range []error{fs.ErrPermission, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, own) {
+			return false
+		}
+	}
+	return true
 }
 
 // ChunkOf returns the chunk that is to blame for an error of a read, and whether it is

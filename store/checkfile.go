@@ -138,3 +138,19 @@ func Unfinished(ctx context.Context, right CanRead, g name.Group) ([]name.Snapsh
 	}
 	return out, nil
 }
+
+// Still returns nil if the snapshot is on disk as it was when it was loaded. Otherwise it
+// returns an error about which [Vanished] reports true, or why that cannot be told.
+func (s *Snapshot) Still(ctx context.Context, right CanRead) error {
+	_, root, err := begin(ctx, right)
+	if err != nil {
+		return err
+	}
+	if err := s.lost(root, name.File{}, -1, errStill); !errors.Is(err, errStill) {
+		return err
+	}
+	return nil
+}
+
+// errStill is what [Snapshot.lost] returns if the snapshot was not lost.
+var errStill = errors.New("still there")

@@ -1,15 +1,11 @@
 package store
 
-import (
-	"context"
-
-	"github.com/pbsfs/pbsfs/store/index"
-)
+import "context"
 
 // Part is the part of a content that lies in one chunk.
 type Part struct {
-	// Span is the entry of the index, with offsets in the stream.
-	Span index.Span
+	// Chunk is the chunk, and what it must be.
+	Chunk WantedChunk
 	// Off and End are where the part lies in the content.
 	Off, End int64
 }
@@ -51,7 +47,7 @@ func (s *Stream) parts(ctx context.Context, right CanRead, off, end int64, fn fu
 		if holes && isHole(span, zero, x.ChunkSize()) {
 			continue
 		}
-		if err := fn(Part{span, max(span.Off, off), min(span.End, end)}); err != nil {
+		if err := fn(Part{WantedChunk{s.want(span)}, max(span.Off, off), min(span.End, end)}); err != nil {
 			return err
 		}
 	}

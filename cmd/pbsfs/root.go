@@ -77,6 +77,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newSnapshotCommand(a),
 		newLsCommand(a),
 		newCatCommand(a),
+		newVerifyCommand(a),
 		newServeCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),

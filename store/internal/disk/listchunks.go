@@ -18,7 +18,6 @@ type ChunkName struct {
 	Path string
 }
 
-
 // ListChunks calls fn for the chunk files, one directory after the other, in no order
 // within it. Other files are left out, and so are directories that are not there.
 func (r *Root) ListChunks(fn func(ChunkName) error) error {
