@@ -114,6 +114,25 @@ func (sn *Snapshot) Dynamic(file string, pieces ...[]byte) []name.Digest {
 	return digests
 }
 
+// Piece is an entry of a dynamic index.
+type Piece struct {
+	Digest name.Digest
+	Size   int
+}
+
+// DynamicOf adds a dynamic index of chunks that are there, or are not.
+func (sn *Snapshot) DynamicOf(file string, pieces ...Piece) {
+	sn.s.t.Helper()
+	var entries []byte
+	end := 0
+	for _, p := range pieces {
+		end += p.Size
+		entries = append(binary.LittleEndian.AppendUint64(entries, uint64(end)), p.Digest[:]...)
+	}
+	sn.s.Write(sn.Dir+"/"+file, index("\x1c\x91\x4e\xa5\x19\xba\xb3\xcd", 0, 0, entries))
+	sn.add(file, int64(end), sha256.Sum256(entries))
+}
+
 // Fixed adds a fixed index of data in chunks of one size, and returns their
 // digests.
 func (sn *Snapshot) Fixed(file string, chunkSize int, data []byte) []name.Digest {

@@ -64,11 +64,7 @@ type check struct {
 // found.
 func Run(ctx context.Context, ref *store.Lookup, right *store.Reader, snapshots []name.Snapshot, opts Options, count *Counts, out Reporter) error {
 	begun := time.Now()
-	c := &check{ref: ref, right: right, opts: opts, out: out, count: count, tasks: make(chan task, workersEach*runtime.GOMAXPROCS(0)), jobs: make(chan *job, underWay)}
-	if opts.Rate > 0 {
-		c.limit = rate.NewLimiter(rate.Limit(opts.Rate), blob.MaxEncodedChunk)
-	}
-	c.bad.known = make(map[store.WantedChunk]*badChunk)
+	c := newCheck(ref, right, opts, count, out)
 	count.Total.Store(int64(len(snapshots)))
 	defer func() { count.Took.Store(int64(time.Since(begun))) }()
 	err := c.run(ctx, newestFirst(snapshots))
@@ -76,6 +72,18 @@ func Run(ctx context.Context, ref *store.Lookup, right *store.Reader, snapshots 
 		err = c.countUnreferenced(ctx)
 	}
 	return err
+}
+
+func newCheck(ref *store.Lookup, right *store.Reader, opts Options, count *Counts, out Reporter) *check {
+	c := &check{
+		ref: ref, right: right, opts: opts, out: out, count: count,
+		tasks: make(chan task, workersEach*runtime.GOMAXPROCS(0)), jobs: make(chan *job, underWay),
+	}
+	if opts.Rate > 0 {
+		c.limit = rate.NewLimiter(rate.Limit(opts.Rate), blob.MaxEncodedChunk)
+	}
+	c.bad.known = make(map[store.WantedChunk]*badChunk)
+	return c
 }
 
 // run runs the stages and waits for them.
