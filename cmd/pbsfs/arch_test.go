@@ -110,6 +110,7 @@ var arrows = map[string][]string{
 	"cmd/pbsfs/internal/certificate": {"maint/statefile"},
 	"cmd/pbsfs/internal/export":      {"store", "store/tree"},
 	"cmd/pbsfs/internal/digests":     {"store/name"},
+	"cmd/pbsfs/internal/space":       {"cmd/pbsfs/internal/digests", "store", "store/index", "store/name", "store/tree"},
 	"cmd/pbsfs/internal/verify":      {"cmd/pbsfs/internal/digests", "store", "store/blob", "store/index", "store/keys", "store/manifest", "store/name", "store/tree"},
 
 	"cmd/pbsfs/internal/mountpoint": {"fs", "maint/mounts", "maint/reach", "maint/text"},

@@ -78,6 +78,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newLsCommand(a),
 		newCatCommand(a),
 		newVerifyCommand(a),
+		newUsageCommand(a),
 		newServeCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),
