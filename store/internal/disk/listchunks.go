@@ -2,8 +2,8 @@ package disk
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/pbsfs/pbsfs/store/name"
@@ -19,20 +19,27 @@ type ChunkName struct {
 }
 
 // ListChunks calls fn for the chunk files, one directory after the other, in no order
-// within it. Other files are left out, and so are directories that are not there.
+// within it. Other files are left out.
 func (r *Root) ListChunks(fn func(ChunkName) error) error {
-	for i := range prefixes {
-		dir := fmt.Sprintf(".chunks/%04x", i)
-		entries, err := r.List(dir)
+	dirs, err := r.List(chunksDir)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(dirs, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	for _, dir := range dirs {
+		if !dir.Dir || len(dir.Name) != prefixLen {
+			continue
+		}
+		entries, err := r.List(chunksDir + "/" + dir.Name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !NoFile(err) {
 			return err
 		}
 		for _, e := range entries {
 			c, ok := chunkName(e.Name)
-			if e.Dir || !ok || c.Digest.Prefix() != dir[len(dir)-4:] {
+			if e.Dir || !ok || c.Digest.Prefix() != dir.Name {
 				continue
 			}
-			c.Path = dir + "/" + e.Name
+			c.Path = chunksDir + "/" + dir.Name + "/" + e.Name
 			if err := fn(c); err != nil {
 				return err
 			}
@@ -40,6 +47,9 @@ func (r *Root) ListChunks(fn func(ChunkName) error) error {
 	}
 	return nil
 }
+
+// prefixLen is the length of the name of a directory of chunks.
+const prefixLen = 4
 
 // chunkName reads the name of a chunk file, "DIGEST" or "DIGEST.N.bad".
 func chunkName(s string) (ChunkName, bool) {
