@@ -1,0 +1,117 @@
+package verify
+
+import (
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/blob"
+	"github.com/pbsfs/pbsfs/store/name"
+	"github.com/pbsfs/pbsfs/store/storetest"
+)
+
+const (
+	benchChunks = 64
+	benchSize   = 4 << 20
+)
+
+// BenchmarkVerify measures a verification beside its work alone: reading the same chunk
+// files, and decoding and digesting what is in them, on all processors. x-alone is the
+// rate of the former in proportion to that of the latter.
+func BenchmarkVerify(b *testing.B) {
+	for _, kind := range []string{"compressed", "plain", "encrypted"} {
+		b.Run(kind, func(b *testing.B) { benchVerify(b, kind) })
+	}
+}
+
+func benchVerify(b *testing.B, kind string) {
+	key := storetest.NewKey(b, 1)
+	p := newPlace(b, key)
+	sn := p.Snapshot("vm/100", noon)
+	if kind == "encrypted" {
+		sn.Key = key
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	var pieces []storetest.Piece
+	for range benchChunks {
+		data := make([]byte, benchSize)
+		for i := range data {
+			if data[i] = byte(rng.Uint32()); kind == "compressed" && i%64 > 24 {
+				data[i] = data[i-1]
+			}
+		}
+		enc := blob.Encoder{}
+		if sn.Key != nil {
+			enc.Key = key.Key
+		}
+		d := enc.Digest(data)
+		p.store(enc, d, data)
+		pieces = append(pieces, storetest.Piece{Digest: d, Size: benchSize})
+	}
+	sn.DynamicOf("drive.stream.didx", pieces...)
+	sn.Finish()
+	var whole, alone time.Duration
+	p.with(func(ref *store.Lookup, r *store.Reader) {
+		for b.Loop() {
+			var f found
+			begin := time.Now()
+			if err := Run(b.Context(), ref, r, []name.Snapshot{snapshotName(b, sn.Dir)}, Options{}, &f.Counts, &f); err != nil || len(f.damage) > 0 || f.Chunks.Load() != benchChunks {
+				b.Fatal(err, f.damage)
+			}
+			whole += time.Since(begin)
+			begin = time.Now()
+			p.decodeAlone(b, pieces, sn.Key)
+			alone += time.Since(begin)
+		}
+	})
+	b.ReportMetric(float64(benchChunks*benchSize>>20)*float64(b.N)/whole.Seconds(), "MiB/s")
+	b.ReportMetric(alone.Seconds()/whole.Seconds(), "x-alone")
+	b.ReportMetric(0, "ns/op")
+}
+
+// decodeAlone reads and decodes chunk files on all processors.
+func (p *place) decodeAlone(b *testing.B, pieces []storetest.Piece, key *storetest.Key) {
+	b.Helper()
+	todo := make(chan storetest.Piece, len(pieces))
+	for _, piece := range pieces {
+		todo <- piece
+	}
+	close(todo)
+	var wait sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wait.Go(func() {
+			raw, buf := make([]byte, blob.MaxEncodedChunk), make([]byte, 0, benchSize)
+			for piece := range todo {
+				f, err := os.Open(filepath.Join(p.Dir, storetest.ChunkFile(piece.Digest)))
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				st, err := f.Stat()
+				if err == nil {
+					_, err = io.ReadFull(f, raw[:st.Size()])
+				}
+				f.Close()
+				mode := blob.MustPlain
+				opened := (&storetest.Key{}).Key
+				if key != nil {
+					mode, opened = blob.MustEncrypted, key.Key
+				}
+				if err == nil {
+					_, err = blob.DecodeChunk(buf, raw[:st.Size()], piece.Size, piece.Digest, mode, opened)
+				}
+				if err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
