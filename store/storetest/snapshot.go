@@ -21,6 +21,8 @@ type Snapshot struct {
 	Lines []Line
 	// Unprotected is the unsigned part of the manifest.
 	Unprotected map[string]any
+	// Signature is the signature of the manifest, "" for none.
+	Signature string
 
 	s        *Store
 	typ, id  string
@@ -64,9 +66,13 @@ func (sn *Snapshot) Finish() {
 	if sn.Key != nil {
 		sn.Unprotected["key-fingerprint"] = sn.Key.Fingerprint().String()
 	}
+	var signature any
+	if sn.Signature != "" {
+		signature = sn.Signature
+	}
 	text, err := json.Marshal(map[string]any{
 		"backup-type": sn.typ, "backup-id": sn.id, "backup-time": sn.unixTime,
-		"files": sn.Lines, "signature": nil, "unprotected": sn.Unprotected,
+		"files": sn.Lines, "signature": signature, "unprotected": sn.Unprotected,
 	})
 	if err != nil {
 		sn.s.t.Fatal(err)

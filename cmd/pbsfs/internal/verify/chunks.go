@@ -1,9 +1,11 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	"github.com/pbsfs/pbsfs/store"
@@ -34,12 +36,29 @@ type damaged struct {
 	known map[store.WantedChunk]*badChunk
 }
 
-func (d *damaged) add(w store.WantedChunk, err *store.ChunkError) {
+// add keeps a damaged chunk, or reports that there are too many.
+func (d *damaged) add(w store.WantedChunk, err *store.ChunkError) (kept bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.known) < MaxDamaged {
-		d.known[w] = &badChunk{err: err}
+	if len(d.known) == MaxDamaged {
+		return false
 	}
+	d.known[w] = &badChunk{err: err}
+	return true
+}
+
+// unreported returns the chunks of which it is not known what they cost, in order.
+func (d *damaged) unreported() []*badChunk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []*badChunk
+	for _, b := range d.known {
+		if !b.reported {
+			out = append(out, b)
+		}
+	}
+	slices.SortFunc(out, func(a, b *badChunk) int { return bytes.Compare(a.err.Digest[:], b.err.Digest[:]) })
+	return out
 }
 
 func (d *damaged) get(w store.WantedChunk) *badChunk {
@@ -98,8 +117,13 @@ func (k *keyNumbers) tag(w store.WantedChunk) (uint32, bool) {
 // handOut hands out the chunks of an index that were not handed out before. A skipped
 // snapshot only says that they are referred to.
 func (c *check) handOut(ctx context.Context, j *job, f manifest.File, x *index.Index, skip bool) {
+	var last store.WantedChunk
 	for i := range x.Len() {
 		w := j.snap.Wanted(f, x.Span(i))
+		if w == last { // a hole of an image has many of one
+			continue
+		}
+		last = w
 		tag, ok := c.keys.tag(w)
 		switch {
 		case skip:
@@ -144,8 +168,9 @@ func (c *check) checkChunk(ctx context.Context, checker *store.ChunkChecker, t t
 	var bad *store.ChunkError
 	switch {
 	case errors.As(err, &bad):
-		c.bad.add(t.want, bad)
-		c.count.DamagedChunks.Add(1)
+		if !c.bad.add(t.want, bad) {
+			c.count.DamagedChunks.Add(1) // the others count when they are reported
+		}
 	case err != nil && endsRun(ctx, err):
 		c.fail(err)
 		return

@@ -154,7 +154,6 @@ func (c *check) stillBad(ctx context.Context, checker *store.ChunkChecker, j *jo
 		return false, err
 	}
 	c.bad.remove(w)
-	c.count.DamagedChunks.Add(-1)
 	return false, nil
 }
 
@@ -166,14 +165,30 @@ func (c *check) reportDamage(j *job, h *hits) error {
 			return err
 		}
 	}
-	for w, b := range h.chunks {
-		if b.reported {
-			continue
-		}
-		b.reported = true
-		if err := c.out.Damage(Damage{Chunk: w.Digest(), OfChunk: true, Problem: problemOf(b.err.Fault), Err: b.err}); err != nil {
+	for _, b := range h.chunks {
+		if err := c.reportChunk(b); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// reportChunk reports a chunk that was not reported before.
+func (c *check) reportChunk(b *badChunk) error {
+	if b.reported {
+		return nil
+	}
+	b.reported = true
+	c.count.DamagedChunks.Add(1)
+	return c.out.Damage(Damage{Chunk: b.err.Digest, OfChunk: true, Problem: problemOf(b.err.Fault), Err: b.err})
+}
+
+// reportRest reports, after a run that was interrupted, the damaged chunks of which it is
+// not known what they cost.
+func (c *check) reportRest() {
+	for _, b := range c.bad.unreported() {
+		if c.reportChunk(b) != nil {
+			return
+		}
+	}
 }

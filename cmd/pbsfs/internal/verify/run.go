@@ -68,6 +68,9 @@ func Run(ctx context.Context, ref *store.Lookup, right *store.Reader, snapshots 
 	count.Total.Store(int64(len(snapshots)))
 	defer func() { count.Took.Store(int64(time.Since(begun))) }()
 	err := c.run(ctx, newestFirst(snapshots))
+	if ctx.Err() != nil {
+		c.reportRest()
+	}
 	if err == nil && opts.Unreferenced {
 		err = c.countUnreferenced(ctx)
 	}

@@ -174,7 +174,7 @@ func TestRemovedMeanwhileIsNoDamage(t *testing.T) {
 			chunks := sn.Pxar("root.pxar.didx", files(1))
 			sn.Finish()
 			f := p.stopped(sn.Dir, func() { test.change(p, chunks) })
-			if len(f.damage)+len(f.costs) > 0 || f.Gone.Load() != 1 || len(f.told) != 1 || f.told[0].Note != Gone {
+			if len(f.damage)+len(f.costs) > 0 || f.DamagedChunks.Load() > 0 || f.Gone.Load() != 1 || len(f.told) != 1 || f.told[0].Note != Gone {
 				t.Errorf("got damage %v, costs %v, told %v", f.damage, f.costs, f.told)
 			}
 		})
@@ -433,3 +433,68 @@ type failing struct{ err error }
 func (f failing) Damage(Damage) error { return f.err }
 func (f failing) Cost(Cost) error     { return f.err }
 func (f failing) Told(Told) error     { return f.err }
+
+// What was found before a signal is reported, even if it is not known what it costs.
+func TestInterruptedRunReportsWhatItFound(t *testing.T) {
+	p := newPlace(t)
+	sn := p.Snapshot("host/alpha", noon)
+	chunks := sn.Pxar("root.pxar.didx", files(1))
+	sn.Finish()
+	p.Remove(storetest.ChunkFile(chunks[1]))
+	f := &found{}
+	p.with(func(ref *store.Lookup, r *store.Reader) {
+		c := newCheck(ref, r, Options{}, &f.Counts, f)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		c.cancel, c.tasks = cancel, make(chan task, 1000)
+		c.begin(ctx, snapshotName(t, sn.Dir))
+		close(c.tasks)
+		close(c.jobs)
+		c.work(ctx)
+		cancel(errors.New("a signal"))
+		c.finishAll(ctx)
+		c.reportRest()
+	})
+	if len(f.damage) != 1 || f.damage[0].Chunk != chunks[1] || len(f.costs) > 0 || f.DamagedChunks.Load() != 1 {
+		t.Errorf("got damage %v and costs %v", f.damage, f.costs)
+	}
+}
+
+// A wrong signature costs the whole snapshot, if the key is there to tell.
+func TestWrongSignature(t *testing.T) {
+	key := storetest.NewKey(t, 5)
+	for _, known := range []bool{true, false} {
+		p := newPlace(t)
+		if known {
+			p.keys = append(p.keys, key.Key)
+		}
+		sn := p.Snapshot("host/alpha", noon)
+		sn.Key = key
+		sn.Blob("a.conf.blob", []byte("x"))
+		sn.Signature = strings.Repeat("0", 64)
+		sn.Finish()
+		got := p.verify(Options{})
+		if !known {
+			if len(got.damage) > 0 {
+				t.Errorf("without the key: got damage %v", got.damage)
+			}
+			continue
+		}
+		if lost, want := got.lost(), p.unreadable(); len(got.damage) != 1 || got.damage[0].File != name.Manifest || !slices.Equal(lost, want) || len(want) != 1 {
+			t.Errorf("got damage %v, costs %v, want costs %v", got.damage, lost, want)
+		}
+	}
+}
+
+// A manifest with lines that are of no use is damaged, and the rest of it is checked.
+func TestUselessLinesOfAManifest(t *testing.T) {
+	p := newPlace(t)
+	sn := p.Snapshot("host/alpha", noon)
+	d := sn.Dynamic("a.stream.didx", []byte("one"))[0]
+	sn.Lines = append(sn.Lines, storetest.Line{Filename: "../b.conf.blob", CryptMode: "none"})
+	sn.Finish()
+	p.Remove(storetest.ChunkFile(d))
+	got := p.verify(Options{})
+	if lost, want := got.lost(), p.unreadable(); len(got.damage) != 2 || !slices.Equal(lost, want) || len(want) != 4 {
+		t.Errorf("got damage %v, costs %v, want costs %v", got.damage, lost, want)
+	}
+}
