@@ -46,12 +46,14 @@ func benchVerify(b *testing.B, kind string) {
 				data[i] = data[i-1]
 			}
 		}
-		enc := blob.Encoder{}
+		enc := blob.Encoder{Compress: kind == "compressed"}
 		if sn.Key != nil {
 			enc.Key = key.Key
 		}
 		d := enc.Digest(data)
-		p.store(enc, d, data)
+		if got := p.store(enc, d, data); (got == blob.Zstd) != enc.Compress {
+			b.Fatalf("chunk is stored as %s", got)
+		}
 		pieces = append(pieces, storetest.Piece{Digest: d, Size: benchSize})
 	}
 	sn.DynamicOf("drive.stream.didx", pieces...)

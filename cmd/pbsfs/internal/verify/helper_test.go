@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -224,7 +223,7 @@ func state(t testing.TB, dir string) map[string]string {
 				return err
 			}
 		}
-		out[path] = fmt.Sprint(st.Ino, st.Mode, st.Nlink, st.Mtim, st.Ctim, bytes.Clone(content))
+		out[path] = fmt.Sprint(st.Ino, st.Mode, st.Nlink, st.Mtim, st.Ctim, string(content))
 		return nil
 	})
 	if err != nil {

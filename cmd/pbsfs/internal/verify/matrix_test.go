@@ -33,6 +33,7 @@ func files(seed uint64) *storetest.Node {
 		storetest.File("small", "hello "+noise(seed+1, 3)),
 		big,
 		storetest.Dir("sub", storetest.File("one", noise(seed+2, 300)), storetest.Link("again", big), storetest.Dir("deep", storetest.File("two", noise(seed+3, 50)))),
+		storetest.File("same", strings.Repeat(noise(seed+5, 4), 100)),
 		storetest.Symlink("link", "big"),
 		storetest.File("none", ""),
 		storetest.Dir("last", storetest.File("three", noise(seed+4, 700))),
@@ -80,8 +81,7 @@ func everyKind(t *testing.T) (*place, []subject) {
 		}
 	}
 	all("of an archive", plain)
-	chunk("compressed", plain, 3)
-	p.compress(plain[3], nil)
+	chunk("compressed", plain, p.compressOne(plain, nil))
 	chunk("of a catalog", []name.Digest{catalog[0], plain[0]}, 0)
 	file("dynamic index", alpha.Dir+"/root.pxar.didx", alpha.Dir+"/catalog.pcat1.didx")
 	file("catalog", alpha.Dir+"/catalog.pcat1.didx", alpha.Dir+"/root.pxar.didx")
@@ -113,45 +113,49 @@ func everyKind(t *testing.T) (*place, []subject) {
 	enc.Log("a secret log")
 	enc.Finish()
 	all("encrypted", sealed)
-	chunk("encrypted and compressed", sealed, 4)
-	p.compress(sealed[4], key)
+	chunk("encrypted and compressed", sealed, p.compressOne(sealed, key))
 	file("encrypted blob", enc.Dir+"/secret.conf.blob", enc.Dir+"/other.conf.blob")
 	file("encrypted log", enc.Dir+"/client.log.blob", enc.Dir+"/secret.conf.blob")
 	return p, out
 }
 
-// compress stores a chunk anew, compressed.
-func (p *place) compress(d name.Digest, key *storetest.Key) {
+// compressOne stores the first of the chunks anew that can be compressed.
+func (p *place) compressOne(list []name.Digest, key *storetest.Key) int {
 	p.t.Helper()
-	raw, err := os.ReadFile(filepath.Join(p.Dir, storetest.ChunkFile(d)))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	var enc blob.Encoder
-	mode := blob.AnyKind
+	enc, want := blob.Encoder{Compress: true}, blob.Zstd
 	if key != nil {
-		enc.Key = key.Key
-		data, err := blob.Decode(nil, raw, blob.MaxChunkSize, mode, key.Key)
+		enc.Key, want = key.Key, blob.EncryptedZstd
+	}
+	for i, d := range list {
+		raw, err := os.ReadFile(filepath.Join(p.Dir, storetest.ChunkFile(d)))
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		p.store(enc, d, data)
-		return
+		data, err := blob.Decode(nil, raw, blob.MaxChunkSize, blob.AnyKind, enc.Key)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if p.store(enc, d, data) == want {
+			return i
+		}
 	}
-	data, err := blob.Decode(nil, raw, blob.MaxChunkSize, mode, nil)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.store(enc, d, data)
+	p.t.Fatal("no chunk can be compressed")
+	return 0
 }
 
-func (p *place) store(enc blob.Encoder, d name.Digest, data []byte) {
+// store stores a chunk and returns how.
+func (p *place) store(enc blob.Encoder, d name.Digest, data []byte) blob.Kind {
 	p.t.Helper()
 	raw, err := enc.EncodeChunk(nil, data)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	p.Write(storetest.ChunkFile(d), raw)
+	kind, err := blob.ReadKind(raw)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return kind
 }
 
 // flipped is a file with one bit that is not as it was.
