@@ -140,7 +140,7 @@ setup-bench: setup
 bench: setup-bench build
 	@[ "$$(id -u)" = 0 ] || echo "not measured: reading with empty kernel caches (needs root)"
 	$(GO) run ./integration/bench -scale $(SCALE) -rounds $(ROUNDS) -json bench.json
-	$(GO) test -run '^$$' -bench . -count $(COUNT) -benchtime $(BENCHTIME) ./store/... ./maint/...
+	$(GO) test -run '^$$' -bench . -count $(COUNT) -benchtime $(BENCHTIME) ./store/... ./maint/... ./cmd/...
 	@[ -n "$(PBSFS_FIXTURES)" ] || echo "not measured: keys, and counting operations (set PBSFS_FIXTURES to a directory of datastores)"
 	$(GO) test -run '^$$' -bench . -count $(COUNT) -benchtime $(ROUNDS)x -timeout 30m -v ./integration/
 
