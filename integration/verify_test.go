@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -251,5 +252,48 @@ func TestVerifyIsAnOperation(t *testing.T) {
 				t.Error("the datastore was changed")
 			}
 		})
+	}
+}
+
+// A snapshot that is pruned while it is verified, and whose chunks are collected, is no
+// damage.
+func TestVerifyWhilePruned(t *testing.T) {
+	h, store := newHost(t), copyFixture(t, "ds-basic")
+	h.run("datastore", "add", tank, store).want(t, 0)
+	own := make(map[string]bool) // chunks that only alpha's group has
+	must(t, filepath.WalkDir(store, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == ".chunks" {
+			return fs.SkipDir
+		}
+		if err == nil && strings.HasSuffix(p, "idx") {
+			for _, digest := range digestsOf(t, p) {
+				mine := strings.HasPrefix(p, filepath.Join(store, "host/alpha"))
+				if before, ok := own[digest]; !ok || before {
+					own[digest] = mine
+				}
+			}
+		}
+		return err
+	}))
+	cmd := h.command("verify", tank)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	must(t, cmd.Start())
+	eventually(t, "the operation is counted", func() error {
+		if len(h.operations()) != 1 {
+			return errors.New("no operation is counted")
+		}
+		return nil
+	})
+	must(t, cmd.Process.Signal(syscall.SIGSTOP))
+	must(t, os.RemoveAll(filepath.Join(store, "host/alpha")))
+	for digest, mine := range own {
+		if mine {
+			must(t, os.Remove(chunkPath(store, digest)))
+		}
+	}
+	must(t, cmd.Process.Signal(syscall.SIGCONT))
+	if err := cmd.Wait(); err != nil || strings.Contains(stdout.String(), "damaged") {
+		t.Errorf("got %v and\n%s%s", err, stdout.String(), stderr.String())
 	}
 }

@@ -25,10 +25,10 @@ func Collect(ctx context.Context, right store.CanRead, n *tree.Node) (finished, 
 	gerr := tree.Groups(ctx, right, n, func(g name.Group) error {
 		left, err := store.Unfinished(ctx, right, g)
 		unfinished = append(unfinished, left...)
-		if store.Vanished(err) { // the group
-			return nil
+		if err != nil && endsRun(ctx, err) {
+			return err
 		}
-		return err
+		return nil // a group that cannot be listed is in err already
 	})
 	if gerr != nil && !errors.Is(gerr, tree.ErrIncomplete) {
 		return nil, nil, gerr
