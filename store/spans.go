@@ -1,6 +1,10 @@
 package store
 
-import "context"
+import (
+	"context"
+
+	"github.com/pbsfs/pbsfs/store/pxar"
+)
 
 // Part is the part of a content that lies in one chunk.
 type Part struct {
@@ -26,6 +30,33 @@ func (x Extent) Parts(ctx context.Context, right CanRead, fn func(Part) error) e
 		p.End -= x.off
 		return fn(p)
 	})
+}
+
+// ChildParts calls fn for each part of the archive's own stream that the i-th child of a
+// directory lies in, with everything below it, but not the contents of the files of a split
+// archive.
+func (a *Archive) ChildParts(ctx context.Context, right CanRead, t *pxar.Table, i int, fn func(Part) error) error {
+	off, end := t.Range(i)
+	return a.meta.parts(ctx, right, off, end, fn)
+}
+
+// Split reports whether the contents of files are in another stream than the rest.
+func (a *Archive) Split() bool { return a.format.Split() }
+
+// ContentParts calls fn for each part of a stream that is needed to find and to read the
+// content of a file. It reads no chunk.
+func (a *Archive) ContentParts(ctx context.Context, right CanRead, p pxar.Payload, fn func(Part) error) error {
+	if !p.Ref {
+		return a.meta.parts(ctx, right, p.Off, p.Off+p.Size, fn)
+	}
+	if a.payloadErr != nil || a.payload == nil {
+		return a.payloadErr // whoever opens the file finds that out, too
+	}
+	// The marker at the beginning of the stream is looked at once.
+	if err := a.payload.parts(ctx, right, 0, 1, fn); err != nil {
+		return err
+	}
+	return a.payload.parts(ctx, right, p.Off, p.Off+pxar.PayloadHeader+p.Size, fn)
 }
 
 // parts is Parts for the bytes [off, end) of the stream.

@@ -34,7 +34,7 @@ func (c *check) costs(ctx context.Context, j *job, h *hits) error {
 		if !w.hit(e) {
 			return nil
 		}
-		return w.child(ctx, n, j.name.String(), e.Name)
+		return w.entry(ctx, n, j.name.String(), e.Name)
 	})
 	if errors.Is(err, tree.ErrIncomplete) {
 		return w.lost(ctx, j.name.String(), Listing, err)
@@ -42,11 +42,18 @@ func (c *check) costs(ctx context.Context, j *job, h *hits) error {
 	return err
 }
 
-// walker looks for the costs in one snapshot.
+// walker looks for the costs in one snapshot. In archives it leaves out what does not lie
+// in damaged chunks.
 type walker struct {
 	*check
 	j    *job
 	hits *hits
+
+	// trial is set while it is only found out whether a name of a file with several may
+	// be left out that way: a hard link lies elsewhere than its file.
+	trial bool
+	links bool // what the trial has found
+	all   bool // leave out nothing
 }
 
 // hit reports whether an entry of the snapshot's directory shows a file that is damaged.
@@ -85,24 +92,85 @@ func (w *walker) child(ctx context.Context, dir *tree.Node, path, called string)
 	return nil
 }
 
+// entry looks at an entry of the snapshot's directory.
+func (w *walker) entry(ctx context.Context, dir *tree.Node, path, called string) (err error) {
+	w.all = false
+	if w.all, err = w.mustReadAll(ctx, dir, path, called); err != nil {
+		return err
+	}
+	return w.child(ctx, dir, path, called)
+}
+
+// mustReadAll reports whether nothing may be left out of an archive, because names of files
+// that are hit may be hard links that lie elsewhere.
+func (w *walker) mustReadAll(ctx context.Context, dir *tree.Node, path, called string) (bool, error) {
+	n, err := dir.Lookup(ctx, w.j.right, called)
+	if err != nil || !n.IsDir() || n.Broken() != nil {
+		return false, nil //nolint:nilerror // whoever looks at it meets that error again
+	}
+	some, known, err := n.HasLinks(ctx, w.j.right)
+	if err != nil || !some || !known {
+		return !known, err
+	}
+	w.trial, w.links = true, false
+	defer func() { w.trial = false }()
+	err = w.directory(ctx, n, path+"/"+called)
+	return w.links, err
+}
+
 func (w *walker) directory(ctx context.Context, n *tree.Node, path string) error {
-	listed := false
-	err := tree.Visit(ctx, w.j.right, n, func(e tree.Entry) error {
-		listed = true
-		if e.Err != nil {
-			return w.lost(ctx, path+"/"+e.Name, Below, e.Err)
-		}
-		return w.child(ctx, n, path, e.Name)
-	})
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, tree.ErrIncomplete):
-		return w.lost(ctx, path, Listing, err)
-	case !listed && w.isLoss(err):
+	l, err := n.List(ctx, w.j.right)
+	if err != nil {
 		return w.lost(ctx, path, Below, err)
 	}
-	return err
+	damage := l.Err()
+	for i := range l.Len() {
+		if skip, err := w.sound(ctx, l, i); err != nil || skip {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		e, err := l.At(ctx, w.j.right, i)
+		switch {
+		case err != nil:
+			return err
+		case e.Err != nil && damage == nil:
+			damage = e.Err
+		}
+		switch {
+		case e.Name == "":
+		case e.Err != nil:
+			err = w.lost(ctx, path+"/"+e.Name, Below, e.Err)
+		default:
+			err = w.child(ctx, n, path, e.Name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if damage != nil {
+		return w.lost(ctx, path, Listing, damage)
+	}
+	return nil
+}
+
+// sound reports whether the i-th child of a directory lies in chunks that are right, with
+// all that is below it.
+func (w *walker) sound(ctx context.Context, l tree.Listing, i int) (bool, error) {
+	r, ok := l.(tree.Ranged)
+	if !ok || w.all {
+		return false, nil
+	}
+	bad := false
+	whole, err := r.ChildParts(ctx, w.j.right, i, func(p store.Part) error {
+		bad = bad || w.hits.chunks[p.Chunk] != nil
+		return nil
+	})
+	if err != nil && w.isLoss(err) { // the index has become bad since: whoever reads on meets it
+		return false, nil
+	}
+	return whole && !bad, err
 }
 
 // partly are the files that know in which chunks they lie.
@@ -111,6 +179,13 @@ type partly interface {
 }
 
 func (w *walker) file(ctx context.Context, n *tree.Node, path string) error {
+	if good, err := w.goodContent(ctx, n); err != nil || good {
+		return err
+	}
+	if w.trial {
+		w.links = w.links || n.Attr().Nlink > 1
+		return nil
+	}
 	f, err := n.Open(ctx, w.j.right)
 	if err != nil {
 		return w.lost(ctx, path, File, err)
@@ -133,6 +208,20 @@ func (w *walker) file(ctx context.Context, n *tree.Node, path string) error {
 		w.count.HitFiles.Add(1)
 	}
 	return err
+}
+
+// goodContent reports whether the content of a file of an archive lies in chunks that are
+// right. To open the file would read a chunk.
+func (w *walker) goodContent(ctx context.Context, n *tree.Node) (bool, error) {
+	bad := false
+	known, err := n.Parts(ctx, w.j.right, func(p store.Part) error {
+		bad = bad || w.hits.chunks[p.Chunk] != nil
+		return nil
+	})
+	if err != nil && w.isLoss(err) { // the index of the payload: whoever opens the file meets it
+		return false, nil
+	}
+	return known && !bad, err
 }
 
 // ranges collects the ranges of one file, chunk by chunk.
@@ -188,6 +277,10 @@ func (w *walker) lost(ctx context.Context, path string, kind Kind, err error) er
 		// A name that is listed and cannot be found.
 	case !w.isLoss(err):
 		return err
+	}
+	if w.trial { // it may be a file with several names
+		w.links = true
+		return nil
 	}
 	if kind == File {
 		w.count.HitFiles.Add(1)

@@ -13,7 +13,8 @@
 // [Cost] for each file of each snapshot that cannot be read whole. For that, the archives
 // that are hit are walked as a reader of the tree would walk them: what that reader
 // cannot enter, list or open is a cost, and so are the ranges of a file that lie in
-// damaged chunks. So the files are those that a reader fails on, no more and no fewer.
+// damaged chunks. So the files are those that a reader fails on, no more and no fewer. What
+// lies in other chunks is left out, unless a file that is hit may have further names there.
 // Files inside of disk images are not looked for: of an image, the ranges are reported.
 //
 // # What is no damage

@@ -498,3 +498,23 @@ func TestUselessLinesOfAManifest(t *testing.T) {
 		t.Errorf("got damage %v, costs %v, want costs %v", got.damage, lost, want)
 	}
 }
+
+// What does not lie in damaged chunks is not read to find out what damage costs: of a large
+// archive that would be nearly everything. Here another chunk is lost before that, and
+// nobody notices.
+func TestOnlyWhatIsHitIsWalked(t *testing.T) {
+	p := newPlace(t)
+	sn := p.Snapshot("host/alpha", noon)
+	root := storetest.Dir("",
+		storetest.File("first", noise(1, 1500)),
+		storetest.Dir("other", storetest.File("file", noise(2, 1500))),
+		storetest.File("last", noise(3, 900)))
+	chunks := sn.Pxar("root.pxar.didx", root)
+	sn.Catalog("root.pxar.didx", root)
+	sn.Finish()
+	p.Remove(storetest.ChunkFile(chunks[3]))
+	f := p.stoppedTwice(sn.Dir, func() {}, func() { p.Remove(storetest.ChunkFile(chunks[8])) }) // where the directory begins
+	if len(f.costs) != 1 || f.costs[0].Path != sn.Dir+"/root.pxar/first" {
+		t.Errorf("got costs %v", f.costs)
+	}
+}
