@@ -80,15 +80,13 @@ func (v *verifyText) Damage(d verify.Damage) error {
 
 // Cost keeps a line, unless there are many for that damage.
 func (v *verifyText) Cost(c verify.Cost) error {
-	g, known := v.groups[c.Snapshot.String()], false
-	if c.OfChunk {
-		g, known = v.groups[c.Chunk.String()]
-	}
-	if c.OfChunk && !known || g == nil { // a chunk that has become bad since
-		g = v.group(c.Snapshot.String())
-	}
+	g := v.groupOf(c)
+	path := text.Printable(c.Path)
 	if c.Path == g.last && len(c.Ranges) > 0 {
-		return nil // further ranges of the same file
+		if n := len(g.costs) - 1; n >= 0 && strings.HasPrefix(g.costs[n], "  "+path+": ") && !strings.HasSuffix(g.costs[n], moreRanges) {
+			g.costs[n] += moreRanges
+		}
+		return nil
 	}
 	g.last = c.Path
 	if v.files > 0 && g.shown == v.files || v.kept == maxLines {
@@ -97,8 +95,26 @@ func (v *verifyText) Cost(c verify.Cost) error {
 	}
 	g.shown++
 	v.kept++
-	g.costs = append(g.costs, "  "+text.Printable(c.Path)+": "+costLine(c))
+	g.costs = append(g.costs, "  "+path+": "+costLine(c))
 	return nil
+}
+
+// moreRanges ends the line of a file that has further ranges.
+const moreRanges = " and more"
+
+// groupOf returns the group of a cost. If no damage was reported for it, there is one for
+// what is wrong in the snapshot.
+func (v *verifyText) groupOf(c verify.Cost) *verifyGroup {
+	if c.OfChunk {
+		if g, ok := v.groups[c.Chunk.String()]; ok {
+			return g
+		}
+	}
+	g := v.group(c.Snapshot.String())
+	if len(g.damage) == 0 {
+		g.damage = []string{c.Snapshot.String() + ": not everything can be read"}
+	}
+	return g
 }
 
 // Told keeps a line.
@@ -146,7 +162,7 @@ func rangesText(ranges []verify.Range) string {
 	}
 	line := "bytes " + strings.Join(out, ", ")
 	if more := len(ranges) - shownRanges; more > 0 {
-		line += fmt.Sprintf(" and %d more ranges", more)
+		line += " and " + counted(int64(more), "more range")
 	}
 	return line
 }

@@ -127,7 +127,7 @@ func unique(list []string) []string {
 }
 
 // unreadable returns what a reader of the tree fails on, in the form of lost. It reads
-// each byte of each file on its own. What it remembers of one snapshot does not help it
+// each byte on its own of a file that it cannot read whole. What it remembers of one snapshot does not help it
 // with the next.
 func (p *place) unreadable() (out []string) {
 	p.t.Helper()
@@ -196,6 +196,9 @@ func (w *slowReader) file(n *tree.Node, path string) {
 	f, err := n.Open(w.ctx, w.r)
 	if err != nil {
 		w.fail(path)
+		return
+	}
+	if n, err := f.ReadAt(w.ctx, w.r, make([]byte, f.Size()+1), 0); int64(n) == f.Size() && errors.Is(err, io.EOF) {
 		return
 	}
 	for off := range f.Size() {
