@@ -18,8 +18,12 @@ const morning = "2023-11-14T06:00:00Z"
 func manyGroups(t *testing.T) *storetest.Store {
 	s := storetest.New(t)
 	for _, at := range []struct{ group, time string }{
-		{"vm/9", morning}, {"vm/10", evening}, {"vm/10", morning}, {"host/alpha", morning},
-		{"ns/prod/host/alpha", evening}, {"ns/prod/ns/db/ct/1", morning},
+		{"vm/9", morning},
+		{"vm/10", evening},
+		{"vm/10", morning},
+		{"host/alpha", morning},
+		{"ns/prod/host/alpha", evening},
+		{"ns/prod/ns/db/ct/1", morning},
 	} {
 		sn := s.Snapshot(at.group, at.time)
 		sn.Blob("a.conf.blob", []byte("x"))
