@@ -148,7 +148,7 @@ func costLine(c verify.Cost) string {
 	case verify.File:
 		return "cannot be opened"
 	case verify.Listing:
-		return "the listing is not complete"
+		return "has entries whose names are not known"
 	case verify.Below:
 	}
 	return "cannot be reached, with everything below"

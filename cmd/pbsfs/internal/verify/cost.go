@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -134,12 +135,8 @@ func (w *walker) directory(ctx context.Context, n *tree.Node, path string) error
 		e, err := l.At(ctx, w.j.right, i)
 		switch {
 		case err != nil:
-			return err
-		case e.Err != nil && damage == nil:
-			damage = e.Err
-		}
-		switch {
 		case e.Name == "":
+			damage = cmp.Or(damage, e.Err)
 		case e.Err != nil:
 			err = w.lost(ctx, path+"/"+e.Name, Below, e.Err)
 		default:

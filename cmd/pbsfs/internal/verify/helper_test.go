@@ -101,7 +101,7 @@ func (p *place) verify(opts Options) *found {
 }
 
 // lost returns what is lost, path by path: "path", "path 3-7" for bytes of a file, or
-// "path/..." for a listing that is not complete.
+// "path/..." for a listing that does not have all names.
 func (f *found) lost() []string {
 	var out []string
 	for _, c := range f.costs {
@@ -161,7 +161,7 @@ func (w *slowReader) directory(n *tree.Node, path string) {
 		if err != nil {
 			w.t.Fatalf("%s: %v", path, err)
 		}
-		whole = whole && e.Err == nil
+		whole = whole && (e.Err == nil || e.Name != "")
 		below := path + "/" + e.Name
 		switch {
 		case e.Name == "":
