@@ -224,7 +224,7 @@ func TestChunkFiles(t *testing.T) {
 	p.Mkdir(".chunks/0001/" + strings.Repeat("0001", 16))
 	var got []string
 	err := store.ChunkFiles(t.Context(), p.reader(), func(f store.ChunkFile) error {
-		size, ok, err := f.Size()
+		size, ok, err := f.Size(t.Context())
 		got = append(got, fmt.Sprint(f.Digest, f.Bad, size, ok))
 		return err
 	})

@@ -9,8 +9,8 @@ import (
 
 	"github.com/pbsfs/pbsfs/store/blob"
 	"github.com/pbsfs/pbsfs/store/index"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
-	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/manifest"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -103,7 +103,7 @@ func (c *ChunkChecker) Check(ctx context.Context, right CanRead, want WantedChun
 	if !errors.As(err, &bad) {
 		return out, err
 	}
-	if gone := r.ds.blame(root, bad.Err); errors.Is(gone, ErrGone) {
+	if gone := r.ds.blame(ctx, root, bad.Err); errors.Is(gone, ErrGone) {
 		return out, gone
 	}
 	fault := faultOf(bad)
@@ -115,7 +115,7 @@ func (c *ChunkChecker) Check(ctx context.Context, right CanRead, want WantedChun
 
 // faultOf tells what is wrong with a chunk, 0 if it is not the chunk that is to blame.
 func faultOf(bad *chunk.Error) ChunkFault {
-	var missing *disk.MissingChunkError
+	var missing *backend.MissingChunkError
 	switch {
 	case errors.As(bad.Err, &missing) && missing.Bad != "":
 		return ChunkMarked

@@ -59,7 +59,7 @@ func (s *Snapshot) CheckBlob(ctx context.Context, right CanRead, f manifest.File
 	}
 	out := CheckedBlob{Stored: int64(len(raw))}
 	if err := checkBlob(raw, f); err != nil {
-		return out, s.unlike(right, f.Name, -1, err)
+		return out, s.unlike(ctx, right, f.Name, -1, err)
 	}
 	out.Sealed, err = s.checkContent(raw, f.Name, f.BlobMode())
 	return out, err
@@ -121,14 +121,14 @@ func Unfinished(ctx context.Context, right CanRead, g name.Group) ([]name.Snapsh
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	dir, err := groupDir(right, g)
+	dir, err := groupDir(ctx, right, g)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
 	var out []name.Snapshot
 	for _, s := range all {
-		done, err := finished(dir, s)
+		done, err := finished(ctx, dir, s)
 		if err != nil {
 			return out, err
 		}
@@ -146,7 +146,7 @@ func (s *Snapshot) Still(ctx context.Context, right CanRead) error {
 	if err != nil {
 		return err
 	}
-	if err := s.lost(root, name.File{}, -1, errStill); !errors.Is(err, errStill) {
+	if err := s.lost(ctx, root, name.File{}, -1, errStill); !errors.Is(err, errStill) {
 		return err
 	}
 	return nil

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"io/fs"
 
-	"github.com/pbsfs/pbsfs/store/internal/disk"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
@@ -15,7 +15,7 @@ type ChunkFile struct {
 	// Bad is set for a chunk that a verification has renamed, because it is corrupt.
 	Bad bool
 
-	root *disk.Root
+	root backend.Backend
 	path string
 }
 
@@ -28,7 +28,7 @@ func ChunkFiles(ctx context.Context, right CanRead, fn func(ChunkFile) error) er
 		return err
 	}
 	var own error
-	err = root.ListChunks(func(c disk.ChunkName) error {
+	err = root.ListChunks(ctx, func(c backend.ChunkName) error {
 		if own = context.Cause(ctx); own == nil {
 			own = fn(ChunkFile{Digest: c.Digest, Bad: c.Bad, root: root, path: c.Path})
 		}
@@ -37,13 +37,13 @@ func ChunkFiles(ctx context.Context, right CanRead, fn func(ChunkFile) error) er
 	if own != nil {
 		return own
 	}
-	return r.ds.blame(root, err)
+	return r.ds.blame(ctx, root, err)
 }
 
 // Size returns the length of the file in bytes, and whether it is still there. It must
 // be called by the function that was given the file.
-func (c ChunkFile) Size() (n int64, ok bool, err error) {
-	info, err := c.root.Stat(c.path)
+func (c ChunkFile) Size(ctx context.Context) (n int64, ok bool, err error) {
+	info, err := c.root.Stat(ctx, c.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false, nil
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
-	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/internal/metadata"
 	"github.com/pbsfs/pbsfs/store/keys"
 )
@@ -61,9 +61,11 @@ type Options struct {
 
 // datastore is the state that all references to one datastore share.
 type datastore struct {
-	*medium
-	host hosts.Host
-	ops  *maint.Operations
+	medium
+	name, path string
+	log        *slog.Logger
+	host       hosts.Host
+	ops        *maint.Operations
 
 	chunks *chunk.Source
 	memory memory
@@ -97,10 +99,7 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &datastore{
-		medium: &medium{
-			name: opts.Name, path: path, log: opts.Log,
-			filesystem: filesystemOf(opts.Device), base: Attr{Mtime: time.Now()},
-		},
+		name: opts.Name, path: path, log: opts.Log,
 		host:   opts.Host,
 		chunks: chunk.NewSource(opts.CacheSize-min(opts.CacheSize/4, chunk.Overhead), chunk.LocalLimits()),
 		memory: newMemory(metadata.Options{Memory: metadataBytes, Dir: opts.MetadataDir, Disk: metadataDisk, Log: opts.Log}),
@@ -110,7 +109,10 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 		cacheEncrypted:  opts.CacheEncrypted,
 		removable:       opts.Device != "",
 	}
-	d.another = d.memory.snapshots.Drop
+	d.medium = &directory{
+		presence: presence{name: opts.Name, log: opts.Log}, path: path, another: d.memory.snapshots.Drop,
+		filesystem: filesystemOf(opts.Device), base: Attr{Mtime: time.Now()},
+	}
 	d.ops, err = maint.NewOperations(maint.Options{
 		Store:      opts.Name,
 		Path:       path,
@@ -183,7 +185,7 @@ func (d *datastore) drop() {
 	d.medium.drop()
 }
 
-func attrOf(i disk.Info) Attr {
+func attrOf(i backend.Info) Attr {
 	return Attr{UID: i.UID, GID: i.GID, Mtime: i.Mtime, Size: i.Size}
 }
 
@@ -193,9 +195,7 @@ func (l *Lookup) Base() Attr {
 	if l.isZero() {
 		return Attr{}
 	}
-	l.ds.mu.Lock()
-	defer l.ds.mu.Unlock()
-	return l.ds.base
+	return l.ds.attr()
 }
 
 // Statfs returns the figures of the file system that holds the datastore.

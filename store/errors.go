@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
-	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/name"
 )
@@ -107,7 +107,7 @@ func (d *datastore) at(s name.Snapshot, f name.File, off int64, err error) error
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = ErrFileMissing
-	case disk.NoFile(err):
+	case backend.NoFile(err):
 		err = fmt.Errorf("%w: %w", corrupt.New("not a regular file"), err)
 	}
 	return &Error{Datastore: d.name, Snapshot: s, File: f, Off: off, Err: err}

@@ -14,7 +14,7 @@ func (m *measure) stored(ctx context.Context) error {
 		if c == nil || f.Bad {
 			return nil
 		}
-		size, ok, err := f.Size()
+		size, ok, err := f.Size(ctx)
 		if err != nil || !ok {
 			return err
 		}

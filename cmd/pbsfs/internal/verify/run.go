@@ -144,7 +144,7 @@ func (c *check) countUnreferenced(ctx context.Context) error {
 		if c.seen.Get(f.Digest) != nil {
 			return nil
 		}
-		size, ok, err := f.Size()
+		size, ok, err := f.Size(ctx)
 		switch {
 		case err != nil:
 			return err
