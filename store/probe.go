@@ -29,6 +29,9 @@ func (d *datastore) probe(ctx context.Context, cachedOnly bool) error {
 		return err
 	}
 	defer r.Release()
+	if m, ok := d.medium.(*bucketMedium); ok {
+		return m.check(ctx)
+	}
 	root, err := r.Root()
 	if errors.Is(err, ErrGone) && !d.removable {
 		if root, oerr := disk.Open(d.path); oerr == nil {

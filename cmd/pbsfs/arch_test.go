@@ -77,6 +77,8 @@ var arrows = map[string][]string{
 	"store/internal/metadata":   {"store/internal/lru", "store/corrupt"},
 	"store/internal/disk":       {"store/blob", "store/corrupt", "store/internal/backend", "store/internal/lease", "store/name"},
 	"store/internal/backend":    {"store/name"},
+	"store/internal/s3":         {"store/blob", "store/bucket", "store/corrupt", "store/internal/backend", "store/internal/lru", "store/name"},
+	"store/bucket":              {},
 	"store/blob":                {"store/corrupt", "store/keys", "store/name"},
 	"store/manifest":            {"store/blob", "store/corrupt", "store/keys", "store/name"},
 	"store/keys":                {"store/corrupt", "store/name"},
@@ -116,7 +118,7 @@ var arrows = map[string][]string{
 
 	"cmd/pbsfs/internal/mountpoint": {"fs", "maint/mounts", "maint/reach", "maint/text"},
 	"cmd/pbsfs/internal/locate": {
-		"cmd/pbsfs/internal/fault", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/usage", "store",
+		"cmd/pbsfs/internal/fault", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/usage", "store", "store/bucket",
 		"maint", "maint/cfg", "maint/device", "maint/hosts", "maint/identity", "maint/modes", "maint/mounts", "maint/places", "maint/procfs", "maint/reach",
 	},
 	"cmd/pbsfs/internal/served": {

@@ -24,6 +24,8 @@ type Datastore struct {
 	// BackingDevice is the UUID of a removable datastore's file system.
 	BackingDevice string
 	Backend       string // "filesystem" or "s3"
+	// Client is the entry of s3.cfg for the server with the Bucket of an s3 backend.
+	Client, Bucket string
 	Comment       string
 	Mode          Mode
 	// File is the datastore.cfg that has the entry.
@@ -66,25 +68,29 @@ func (c *Config) Datastore(s section, file string) Datastore {
 		case "comment":
 			d.Comment = p.value
 		case "backend":
-			d.Backend = backendType(p.value)
+			d.setBackend(p.value)
 		}
 	}
 	return d
 }
 
-// backendType returns the type in a backend property. A property that cannot be parsed
-// is returned as it stands.
-func backendType(value string) string {
+// setBackend reads a backend property. One that cannot be parsed is a type of its own.
+func (d *Datastore) setBackend(value string) {
 	props, err := parseProperties(value)
 	if err != nil {
-		return value
+		d.Backend = value
+		return
 	}
 	for _, p := range props {
-		if p.key == "type" || p.key == "" {
-			return p.value
+		switch p.key {
+		case "type", "":
+			d.Backend = p.value
+		case "client":
+			d.Client = p.value
+		case "bucket":
+			d.Bucket = p.value
 		}
 	}
-	return "filesystem"
 }
 
 var (

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
+	"github.com/pbsfs/pbsfs/store"
+)
+
+// bucketOptions say how a datastore in a bucket is read.
+type bucketOptions struct {
+	locate.Server
+	parallel int
+	refresh  time.Duration
+}
+
+func (o *bucketOptions) register(f *pflag.FlagSet) {
+	f.StringVar(&o.Endpoint, "endpoint", "", "for s3://: the server, as URL or HOST:PORT; Amazon's without it (environment: AWS_ENDPOINT_URL)")
+	f.StringVar(&o.Region, "region", "", "for s3://: the region (environment: AWS_REGION)")
+	f.BoolVar(&o.PathStyle, "path-style", false, "for s3://: the bucket stands in the path of requests, not in the server's name")
+	f.StringVar(&o.Fingerprint, "fingerprint", "", "for s3://: SHA-256 of the server's certificate, if no authority of this machine has signed it")
+	f.IntVar(&o.parallel, "parallel", store.DefaultParallel, "for s3://: requests at a time")
+	f.DurationVar(&o.refresh, "refresh", store.DefaultRefresh, "for s3://: how long names are remembered")
+}
+
+// maxParallel bounds --parallel: each request may take 8 MiB.
+const maxParallel = 256
+
+// of completes what is known of a bucket.
+func (o *bucketOptions) of(b *locate.Bucket, getenv func(string) string) (*store.Bucket, error) {
+	switch {
+	case o.parallel < 1 || o.parallel > maxParallel:
+		return nil, usage.Errorf("--parallel %d: must be from 1 to %d", o.parallel, maxParallel)
+	case o.refresh <= 0:
+		return nil, usage.Errorf("--refresh %s: must be more than nothing", o.refresh)
+	}
+	out, err := b.Complete(o.Server, getenv)
+	if err != nil {
+		return nil, err
+	}
+	out.Parallel, out.Refresh = o.parallel, o.refresh
+	return out, nil
+}

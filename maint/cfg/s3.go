@@ -1,0 +1,62 @@
+package cfg
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// S3FileName is what the file with the servers of object storage is called; it lies beside
+// datastore.cfg (reference "s3", section 9).
+const S3FileName = "s3.cfg"
+
+// endpointType is what its sections begin with.
+const endpointType = "s3-endpoint"
+
+// ErrNoEndpoint says that a server is not listed in s3.cfg.
+var ErrNoEndpoint = errors.New("not configured in " + S3FileName)
+
+// S3Endpoint is an entry of s3.cfg. It contains a secret.
+type S3Endpoint struct {
+	// Host is a name or an address, with placeholders, and with a port if that is given.
+	Host                 string
+	Region               string
+	AccessKey, SecretKey string
+	PathStyle            bool
+	Fingerprint          string
+}
+
+// FindEndpoint returns an entry of an s3.cfg.
+func FindEndpoint(file []byte, id string) (S3Endpoint, error) {
+	c := ParseConfig(file)
+	i := slices.IndexFunc(c.Sections, func(s section) bool { return s.Kind == endpointType && s.name == id })
+	if i < 0 {
+		return S3Endpoint{}, fmt.Errorf("s3-endpoint %q: %w", id, ErrNoEndpoint)
+	}
+	e := S3Endpoint{Region: defaultS3Region}
+	for _, p := range c.Sections[i].props {
+		switch p.key {
+		case "endpoint":
+			e.Host = p.value + e.Host
+		case "port":
+			e.Host += ":" + p.value
+		case "region":
+			e.Region = p.value
+		case "access-key":
+			e.AccessKey = p.value
+		case "secret-key":
+			e.SecretKey = p.value
+		case "path-style":
+			e.PathStyle = p.value == "true" || p.value == "1" || p.value == "yes" || p.value == "on"
+		case "fingerprint":
+			e.Fingerprint = p.value
+		}
+	}
+	if e.Host == "" || e.Host[0] == ':' {
+		return S3Endpoint{}, fmt.Errorf("s3-endpoint %q: it has no endpoint", id)
+	}
+	return e, nil
+}
+
+// defaultS3Region is for what the server signs without a region.
+const defaultS3Region = "us-west-1"
