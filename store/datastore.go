@@ -175,6 +175,7 @@ func (d *datastore) close() error {
 		return fmt.Errorf("datastore %s: %w", d.name, err)
 	}
 	d.chunks.Close()
+	d.medium.close()
 	d.dropCaches()
 	d.memory.metadata.Close()
 	return nil

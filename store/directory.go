@@ -211,6 +211,9 @@ func (d *directory) sameMount() bool {
 	return err == nil && d.missing() == nil && mount == d.mount
 }
 
+// close has nothing to do: what was open was dropped.
+func (d *directory) close() {}
+
 // attr returns the attributes of the datastore's directory as they were last seen.
 func (d *directory) attr() Attr {
 	d.mu.Lock()

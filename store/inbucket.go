@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/pbsfs/pbsfs/store/bucket"
@@ -24,6 +25,13 @@ type Bucket struct {
 	Refresh time.Duration
 	// Patience is how long a request may make no progress; 0 means DefaultPatience.
 	Patience time.Duration
+	// CopyDir is a directory for copies of chunks, as they are in the bucket, of at most
+	// CopyBytes; with "" none are kept. 0 means DefaultCopyBytes.
+	CopyDir   string
+	CopyBytes int64
+	// ServerCache is the directory of this machine in which a server keeps its copies, ""
+	// for none. It is only read.
+	ServerCache string
 }
 
 const (
@@ -31,6 +39,8 @@ const (
 	DefaultParallel = 16
 	// DefaultRefresh is the default for how long names in a bucket are remembered.
 	DefaultRefresh = 10 * time.Second
+	// DefaultCopyBytes is the default for the size of all copies of chunks.
+	DefaultCopyBytes = 10 << 30
 	// DefaultPatience is the default for how long a server may be silent.
 	DefaultPatience = 30 * time.Second
 )
@@ -58,10 +68,11 @@ func (b *Bucket) limits() chunk.Limits {
 // has connections; without one, none.
 type bucketMedium struct {
 	presence
-	at *s3.Bucket
+	at s3.Near
 	// where is the location, for messages.
 	where string
 	base  Attr
+	seen  atomic.Bool // the server has answered
 }
 
 // newBucketMedium asks nobody.
@@ -72,7 +83,8 @@ func newBucketMedium(name string, log *slog.Logger, opts *Bucket) (*bucketMedium
 		base: Attr{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Mtime: time.Now()},
 	}
 	var err error
-	m.at, err = s3.New(s3.Options{
+	m.at.Copies = s3.NewCopies(opts.CopyDir, orDefault(opts.CopyBytes, DefaultCopyBytes), opts.ServerCache, log)
+	m.at.Bucket, err = s3.New(s3.Options{
 		At: opts.Location, Credentials: opts.Credentials, Parallel: opts.parallel(),
 		Refresh: orDefault(opts.Refresh, DefaultRefresh), Patience: orDefault(opts.Patience, DefaultPatience),
 		Reached: m.reached,
@@ -84,8 +96,9 @@ func newBucketMedium(name string, log *slog.Logger, opts *Bucket) (*bucketMedium
 func (m *bucketMedium) reached(err *s3.Error) {
 	switch {
 	case err == nil:
+		m.seen.Store(true)
 		m.back(m.where)
-	case err.Away():
+	case err.Away() && m.seen.Load(): // before, whoever opens it is told
 		_ = m.leave(fmt.Errorf("datastore %s: %s: %w: %w", m.name, m.where, ErrGone, err))
 	}
 }
@@ -95,6 +108,7 @@ func (m *bucketMedium) follow() error                  { return nil }
 func (m *bucketMedium) drop()                          { m.at.Idle() }
 func (m *bucketMedium) attr() Attr                     { return m.base }
 func (m *bucketMedium) look() bool                     { return true }
+func (m *bucketMedium) close()                         { m.at.Copies.Close() }
 
 func (m *bucketMedium) blame(_ context.Context, _ backend.Backend, err error) error {
 	if err == nil {

@@ -27,6 +27,8 @@ type medium interface {
 	look() bool
 	// missing returns why the datastore was not there at the last look, nil if it was.
 	missing() error
+	// close ends what the medium does by itself. It is called once, after the last use.
+	close()
 }
 
 // presence remembers whether a medium is there, and logs when that changes.

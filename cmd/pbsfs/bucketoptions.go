@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -15,6 +16,9 @@ type bucketOptions struct {
 	locate.Server
 	parallel int
 	refresh  time.Duration
+
+	copyDir, serverCache string
+	copyBytes            byteSize
 }
 
 func (o *bucketOptions) register(f *pflag.FlagSet) {
@@ -24,6 +28,10 @@ func (o *bucketOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.Fingerprint, "fingerprint", "", "for s3://: SHA-256 of the server's certificate, if no authority of this machine has signed it")
 	f.IntVar(&o.parallel, "parallel", store.DefaultParallel, "for s3://: requests at a time")
 	f.DurationVar(&o.refresh, "refresh", store.DefaultRefresh, "for s3://: how long names are remembered")
+	f.StringVar(&o.copyDir, "disk-cache", "", "for s3://: a directory for copies of chunks, as they are in the bucket")
+	o.copyBytes = store.DefaultCopyBytes
+	f.Var(&o.copyBytes, "disk-cache-size", "for s3://: the size of all copies")
+	f.StringVar(&o.serverCache, "pbs-cache", "", "for s3://: the local cache of a server of this machine, to look there first")
 }
 
 // maxParallel bounds --parallel: each request may take 8 MiB.
@@ -41,6 +49,18 @@ func (o *bucketOptions) of(b *locate.Bucket, getenv func(string) string) (*store
 	if err != nil {
 		return nil, err
 	}
-	out.Parallel, out.Refresh = o.parallel, o.refresh
-	return out, nil
+	out.Parallel, out.Refresh, out.CopyBytes = o.parallel, o.refresh, int64(o.copyBytes)
+	if out.CopyDir, err = absolute(o.copyDir); err != nil {
+		return nil, err
+	}
+	out.ServerCache, err = absolute(o.serverCache)
+	return out, err
+}
+
+// absolute returns an absolute path; "" stays "".
+func absolute(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	return filepath.Abs(path)
 }

@@ -18,6 +18,12 @@ type Backend interface {
 	ReadChunk(ctx context.Context, d name.Digest, buf []byte) ([]byte, error)
 }
 
+// Copying is a Backend that may return a copy of a chunk, kept nearer than the chunk.
+type Copying interface {
+	// ReadAnew is ReadChunk after what that returned was found to be wrong.
+	ReadAnew(ctx context.Context, d name.Digest, buf []byte) ([]byte, error)
+}
+
 // Hold is a right to read that was taken for one loader.
 type Hold interface {
 	// Chunks returns the chunks of the datastore, valid until Release.
