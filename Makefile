@@ -68,7 +68,11 @@ setup:
 # and what checks the page.
 PEERS := bin/peers
 
-setup-peers: $(PEERS)/venv/installed $(PEERS)/node_modules/axe-core/axe.min.js
+setup-peers: $(PEERS)/venv/installed $(PEERS)/node_modules/axe-core/axe.min.js $(PEERS)/versitygw $(PEERS)/gofakes3
+
+# Servers of object storage. They are none of our tools: they have dependencies of their own.
+$(PEERS)/versitygw $(PEERS)/gofakes3: .ci/s3.mod
+	CGO_ENABLED=0 $(GO) build -modfile=.ci/s3.mod -o $@ $$($(GO) list -modfile=.ci/s3.mod -f '{{.ImportPath}}' tool | grep '/$(@F)$$')
 
 # Debian has what makes such a directory in a package of its own, without a program.
 $(PEERS)/venv/installed: .ci/peers.txt | setup

@@ -16,6 +16,7 @@ type bucketOptions struct {
 	locate.Server
 	parallel int
 	refresh  time.Duration
+	timeout  time.Duration
 
 	copyDir, serverCache string
 	copyBytes            byteSize
@@ -28,6 +29,7 @@ func (o *bucketOptions) register(f *pflag.FlagSet) {
 	f.StringVar(&o.Fingerprint, "fingerprint", "", "for s3://: SHA-256 of the server's certificate, if no authority of this machine has signed it")
 	f.IntVar(&o.parallel, "parallel", store.DefaultParallel, "for s3://: requests at a time")
 	f.DurationVar(&o.refresh, "refresh", store.DefaultRefresh, "for s3://: how long names are remembered")
+	f.DurationVar(&o.timeout, "timeout", store.DefaultPatience, "for s3://: how long the server may be silent, or refuse, until a read fails")
 	f.StringVar(&o.copyDir, "disk-cache", "", "for s3://: a directory for copies of chunks, as they are in the bucket")
 	o.copyBytes = store.DefaultCopyBytes
 	f.Var(&o.copyBytes, "disk-cache-size", "for s3://: the size of all copies")
@@ -44,12 +46,14 @@ func (o *bucketOptions) of(b *locate.Bucket, getenv func(string) string) (*store
 		return nil, usage.Errorf("--parallel %d: must be from 1 to %d", o.parallel, maxParallel)
 	case o.refresh <= 0:
 		return nil, usage.Errorf("--refresh %s: must be more than nothing", o.refresh)
+	case o.timeout <= 0:
+		return nil, usage.Errorf("--timeout %s: must be more than nothing", o.timeout)
 	}
 	out, err := b.Complete(o.Server, getenv)
 	if err != nil {
 		return nil, err
 	}
-	out.Parallel, out.Refresh, out.CopyBytes = o.parallel, o.refresh, int64(o.copyBytes)
+	out.Parallel, out.Refresh, out.Patience, out.CopyBytes = o.parallel, o.refresh, o.timeout, int64(o.copyBytes)
 	if out.CopyDir, err = absolute(o.copyDir); err != nil {
 		return nil, err
 	}

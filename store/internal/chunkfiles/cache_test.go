@@ -66,6 +66,7 @@ func TestKeepsAndForgets(t *testing.T) {
 	if other.has(1) {
 		t.Error("the chunk was not forgotten")
 	}
+	c.cleaner.Wait()
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}

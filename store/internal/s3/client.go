@@ -54,7 +54,7 @@ func newClient(opts Options) (*client, error) {
 		lookup = minio.BucketLookupPath
 	}
 	core, err := minio.NewCore(opts.At.Endpoint, &minio.Options{
-		Creds: credentialsOf(opts), Secure: !opts.At.Plain, Transport: t, Region: opts.At.Region,
+		Creds: credentialsOf(opts), Secure: !opts.At.Plain, Transport: strict{t}, Region: opts.At.Region,
 		BucketLookup: lookup, MaxRetries: 1, // [client.try] repeats them
 	})
 	if err != nil {
@@ -135,6 +135,7 @@ func (c *client) slot(ctx context.Context) (func(), error) {
 func (c *client) try(ctx context.Context, what string, request func() error) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = firstPause, maxPause
+	var last *Error
 	for {
 		err := request()
 		if err == nil {
@@ -143,16 +144,18 @@ func (c *client) try(ctx context.Context, what string, request func() error) err
 		}
 		err = c.explain(ctx, what, err)
 		var own *Error
-		if !errors.As(err, &own) || !own.passes() || ctx.Err() != nil {
+		switch {
+		case !errors.As(err, &own):
+			return err
+		case own.Kind == Silent && last != nil:
+			return last
+		case !own.passes() || ctx.Err() != nil:
 			return err
 		}
+		last = own
 		select {
 		case <-time.After(pause.NextBackOff()):
-		case <-ctx.Done():
-			if cause := context.Cause(ctx); !errors.As(cause, new(*Error)) {
-				return cause
-			}
-			return err
+		case <-ctx.Done(): // the request ends at once, with the cause
 		}
 	}
 }

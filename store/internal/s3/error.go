@@ -86,11 +86,8 @@ func (c *client) explain(ctx context.Context, what string, err error) error {
 
 func (c *client) understand(ctx context.Context, what string, err error) error {
 	var own *Error
-	if cause := context.Cause(ctx); ctx.Err() != nil {
-		if errors.As(cause, &own) && own.Kind == Silent {
-			return c.lastWord(own, err)
-		}
-		return cause
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	if errors.As(err, &own) {
 		return err
@@ -100,18 +97,6 @@ func (c *client) understand(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s: %w", what, fs.ErrNotExist)
 	}
 	return &Error{Server: c.at.Server(), Kind: kind, Err: because(text, err)}
-}
-
-// lastWord adds to the end of patience what the server answered last, which says more.
-func (c *client) lastWord(silent *Error, err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return silent
-	}
-	kind, text := classify(err)
-	if kind == "" || kind == Garbled {
-		return silent
-	}
-	return &Error{Server: silent.Server, Kind: kind, Err: because(text, err)}
 }
 
 // because adds the innermost cause to a text: the URL around it says nothing new.
@@ -137,6 +122,7 @@ var codes = map[string]struct {
 	"AccessDenied":                 {Denied, "access is denied"},
 	"AllAccessDisabled":            {Denied, "access is denied"},
 	"InvalidAccessKeyId":           {Denied, "the access key is not known"},
+	"XAdminUserNotFound":           {Denied, "the access key is not known"}, // of versitygw
 	"SignatureDoesNotMatch":        {Denied, "the secret key is wrong"},
 	"ExpiredToken":                 {Denied, "the credentials have expired"},
 	"InvalidToken":                 {Denied, "the credentials are not valid"},
@@ -166,16 +152,18 @@ func classify(err error) (Kind, string) {
 		return Unreachable, "its name is not known"
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return Unreachable, "nobody listens there"
-	case errors.As(err, &syntax):
+	case errors.Is(err, errNoListing), errors.As(err, &syntax):
 		return Garbled, "its answer cannot be understood"
 	}
 	answer := minio.ToErrorResponse(err)
+	switch answer.Code {
+	case "NoSuchKey", "NotFound", "NoSuchVersion":
+		return "", ""
+	}
 	if known, ok := codes[answer.Code]; ok {
 		return known.kind, known.text
 	}
 	switch answer.StatusCode {
-	case http.StatusNotFound:
-		return "", ""
 	case http.StatusForbidden, http.StatusUnauthorized:
 		return Denied, "access is denied"
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout, http.StatusInternalServerError:
