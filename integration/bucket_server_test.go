@@ -41,7 +41,7 @@ const (
 
 // objectStore is a directory with the fixture's bucket, and a server that serves it.
 type objectStore struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string // of buckets
 	server *exec.Cmd
 	addr   string
@@ -49,7 +49,7 @@ type objectStore struct {
 }
 
 // peerServer is a server that 'make setup-peers' builds.
-func peerServer(t *testing.T, name string) string {
+func peerServer(t testing.TB, name string) string {
 	t.Helper()
 	path, err := filepath.Abs("../bin/peers/" + name)
 	must(t, err)
@@ -199,7 +199,7 @@ func put(url string, data []byte) error {
 	return nil
 }
 
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -221,7 +221,7 @@ type between struct {
 }
 
 // startBetween starts a proxy before a server.
-func startBetween(t *testing.T, s *objectStore) *between {
+func startBetween(t testing.TB, s *objectStore) *between {
 	t.Helper()
 	b := &between{methods: make(map[string]int)}
 	target, err := url.Parse("http://" + s.addr)
