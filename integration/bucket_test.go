@@ -161,6 +161,29 @@ func TestBucketByName(t *testing.T) {
 	}
 }
 
+func TestBucketAdd(t *testing.T) {
+	s := startVersity(t, true)
+	h := bucketHost(t)
+	h.run(joined([]string{"datastore", "add", "other", cloud}, s.flags())...).want(t, 2)
+	h.run(joined([]string{"datastore", "add", "cloud", cloud}, s.flags())...).want(t, 0)
+	h.run(joined([]string{"datastore", "add", "cloud", cloud}, s.flags())...).want(t, 1)
+	secret := filepath.Join(h.dir, "config", "s3.cfg")
+	if info, err := os.Stat(secret); err != nil || info.Mode() != 0o600 {
+		t.Errorf("s3.cfg: %v, %v", info.Mode(), err)
+	}
+	h.vars = append(h.vars, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=")
+	if got := h.run("ls", "cloud", "host"); got.code != 0 || !strings.Contains(got.stdout, "atlas\n") {
+		t.Errorf("ls: %+v", got)
+	}
+	if got := h.run("datastore", "list"); !strings.Contains(got.stdout, cloud) || strings.Contains(got.stdout, secretKey) {
+		t.Errorf("list: %+v", got)
+	}
+	h.run("datastore", "remove", "cloud").want(t, 0)
+	if text, err := os.ReadFile(secret); err != nil || len(text) > 0 {
+		t.Errorf("s3.cfg: %q, %v", text, err)
+	}
+}
+
 func TestBucketBadInput(t *testing.T) {
 	s := startVersity(t, true)
 	plain := startVersity(t, false)

@@ -23,10 +23,7 @@ type bucketOptions struct {
 }
 
 func (o *bucketOptions) register(f *pflag.FlagSet) {
-	f.StringVar(&o.Endpoint, "endpoint", "", "for s3://: the server, as URL or HOST:PORT; Amazon's without it (environment: AWS_ENDPOINT_URL)")
-	f.StringVar(&o.Region, "region", "", "for s3://: the region (environment: AWS_REGION)")
-	f.BoolVar(&o.PathStyle, "path-style", false, "for s3://: the bucket stands in the path of requests, not in the server's name")
-	f.StringVar(&o.Fingerprint, "fingerprint", "", "for s3://: SHA-256 of the server's certificate, if no authority of this machine has signed it")
+	registerServer(f, &o.Server)
 	f.IntVar(&o.parallel, "parallel", store.DefaultParallel, "for s3://: requests at a time")
 	f.DurationVar(&o.refresh, "refresh", store.DefaultRefresh, "for s3://: how long names are remembered")
 	f.DurationVar(&o.timeout, "timeout", store.DefaultPatience, "for s3://: how long the server may be silent, or refuse, until a read fails")
@@ -34,6 +31,14 @@ func (o *bucketOptions) register(f *pflag.FlagSet) {
 	o.copyBytes = store.DefaultCopyBytes
 	f.Var(&o.copyBytes, "disk-cache-size", "for s3://: the size of all copies")
 	f.StringVar(&o.serverCache, "pbs-cache", "", "for s3://: the local cache of a server of this machine, to look there first")
+}
+
+// registerServer registers the flags that say how a server is reached.
+func registerServer(f *pflag.FlagSet, s *locate.Server) {
+	f.StringVar(&s.Endpoint, "endpoint", "", "for s3://: the server, as URL or HOST:PORT; Amazon's without it (environment: AWS_ENDPOINT_URL)")
+	f.StringVar(&s.Region, "region", "", "for s3://: the region (environment: AWS_REGION)")
+	f.BoolVar(&s.PathStyle, "path-style", false, "for s3://: the bucket stands in the path of requests, not in the server's name")
+	f.StringVar(&s.Fingerprint, "fingerprint", "", "for s3://: SHA-256 of the server's certificate, if no authority of this machine has signed it")
 }
 
 // maxParallel bounds --parallel: each request may take 8 MiB.

@@ -147,6 +147,9 @@ func (c *Config) Added(d Datastore) []byte {
 	if d.Removable() {
 		fmt.Fprintf(&b, "\tbacking-device %s\n", d.BackingDevice)
 	}
+	if d.S3() {
+		fmt.Fprintf(&b, "\tbackend type=s3,client=%s,bucket=%s\n", d.Client, d.Bucket)
+	}
 	if comment := strings.TrimSpace(d.Comment); comment != "" {
 		fmt.Fprintf(&b, "\tcomment %s\n", comment)
 	}

@@ -1,8 +1,10 @@
 package cfg
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 )
 
@@ -56,6 +58,46 @@ func FindEndpoint(file []byte, id string) (S3Endpoint, error) {
 		return S3Endpoint{}, fmt.Errorf("s3-endpoint %q: it has no endpoint", id)
 	}
 	return e, nil
+}
+
+// WithEndpoint returns an s3.cfg with one more entry, or with another one of that name.
+func WithEndpoint(file []byte, id string, e S3Endpoint) []byte {
+	c := ParseConfig(WithoutEndpoint(file, id))
+	var b bytes.Buffer
+	b.Write(c.Bytes())
+	if b.Len() > 0 && !bytes.HasSuffix(b.Bytes(), []byte("\n\n")) {
+		b.WriteByte('\n')
+	}
+	host, port := e.Host, ""
+	if h, p, err := net.SplitHostPort(e.Host); err == nil {
+		host, port = h, p
+	}
+	fmt.Fprintf(&b, "%s: %s\n", endpointType, id)
+	for _, p := range []Property{
+		{"access-key", e.AccessKey},
+		{"endpoint", host},
+		{"fingerprint", e.Fingerprint},
+		{"path-style", map[bool]string{true: "true"}[e.PathStyle]},
+		{"port", port},
+		{"region", e.Region},
+		{"secret-key", e.SecretKey},
+	} {
+		if p.Value != "" {
+			fmt.Fprintf(&b, "\t%s %s\n", p.Key, p.Value)
+		}
+	}
+	return b.Bytes()
+}
+
+// WithoutEndpoint returns an s3.cfg without an entry.
+func WithoutEndpoint(file []byte, id string) []byte {
+	c := ParseConfig(file)
+	for i := range c.Sections {
+		if s := &c.Sections[i]; s.Kind == endpointType && s.name == id {
+			return c.Removed(s)
+		}
+	}
+	return file
 }
 
 // defaultS3Region is for what the server signs without a region.

@@ -1,6 +1,7 @@
 package locate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
+	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/modes"
@@ -98,4 +100,38 @@ func (b *Bucket) endpoint() (cfg.S3Endpoint, error) {
 		return e, fmt.Errorf("%s: %w", b.file, err)
 	}
 	return e, nil
+}
+
+// bucketCaches is where a server would keep copies. An entry of datastore.cfg must name such
+// a directory; nothing is kept there.
+const bucketCaches = "/var/cache/pbsfs/buckets"
+
+// AddBucket configures a datastore in a bucket. Its Path is the argument that names it.
+func AddBucket(ctx context.Context, host hosts.Host, d cfg.Datastore, given Server, getenv func(string) string) error {
+	at, err := bucket.Parse(d.Path)
+	if err != nil {
+		return usage.New(err)
+	}
+	if d.Name != at.Store {
+		return usage.Errorf("datastore add: the datastore is called %s in the bucket, and so it must be called here", at.Store)
+	}
+	out, err := (&Bucket{Location: at}).Complete(given, getenv)
+	if err != nil {
+		return err
+	}
+	if out.Plain {
+		return usage.Errorf("datastore add: %s only has servers with TLS; without it, name s3://BUCKET/STORE and --endpoint each time", cfg.S3FileName)
+	}
+	d.Path, d.Backend, d.Client, d.Bucket = filepath.Join(bucketCaches, d.Name), "s3", d.Name, at.Bucket
+	e := cfg.S3Endpoint{Host: out.Endpoint, Region: out.Region, PathStyle: out.PathStyle}
+	if getenv("AWS_SESSION_TOKEN") == "" { // a key that goes with a token is soon of no use
+		e.AccessKey, e.SecretKey = getenv("AWS_ACCESS_KEY_ID"), getenv("AWS_SECRET_ACCESS_KEY")
+	}
+	if !out.PathStyle {
+		e.Host = "{{bucket}}." + e.Host
+	}
+	if !out.Fingerprint.IsZero() {
+		e.Fingerprint = out.Fingerprint.String()
+	}
+	return maint.AddBucket(ctx, host, d, e)
 }
