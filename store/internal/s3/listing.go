@@ -21,7 +21,7 @@ const (
 	// listingBytes bounds the memory for listings: some million objects.
 	listingBytes = 128 << 20
 	// objectWeight is about what an object takes in a listing, besides its name.
-	objectWeight = 160
+	objectWeight = 220
 	// maxListed bounds the objects of one listing. A group has five for each snapshot.
 	maxListed = 2_000_000
 )
