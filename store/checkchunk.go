@@ -11,6 +11,7 @@ import (
 	"github.com/pbsfs/pbsfs/store/index"
 	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
+	"github.com/pbsfs/pbsfs/store/internal/s3"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/manifest"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -131,8 +132,13 @@ func faultOf(bad *chunk.Error) ChunkFault {
 }
 
 // DiskFault reports whether an error of a read that is about no wrong bytes comes from
-// the disk. Otherwise it is this process that may not read, or lacks something.
+// the disk. Otherwise it is this process that may not read, or lacks something, or a server
+// that does not answer.
 func DiskFault(err error) bool {
+	var server *s3.Error
+	if errors.As(err, &server) {
+		return false
+	}
 	for _, own := range []error{fs.ErrPermission, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		if errors.Is(err, own) {
 			return false

@@ -114,6 +114,9 @@ func (b *Bucket) Stat(ctx context.Context, name string) (backend.Info, error) {
 	if name == "." {
 		return backend.Info{Mode: unix.S_IFDIR | 0o755}, nil
 	}
+	if strings.HasPrefix(name, chunks) {
+		return b.statChunk(ctx, name)
+	}
 	f, rest, err := b.names.at(ctx, path.Dir(name))
 	if err != nil {
 		return backend.Info{}, err
@@ -123,6 +126,37 @@ func (b *Bucket) Stat(ctx context.Context, name string) (backend.Info, error) {
 		return backend.Info{}, b.c.notThere("stat", name)
 	}
 	return info, nil
+}
+
+// statChunk describes the object of a chunk, which no listing of a group has.
+func (b *Bucket) statChunk(ctx context.Context, name string) (backend.Info, error) {
+	key, info, found := b.c.at.Store+"/"+name, backend.Info{}, false
+	err := b.c.list(ctx, key, false, b.c.patience, func(o minio.ObjectInfo) error {
+		if o.Key == key {
+			info, found = infoOf(o), true
+		}
+		return nil
+	})
+	if err == nil && !found {
+		err = b.c.notThere("stat", name)
+	}
+	return info, err
+}
+
+// chunks is the part of the keys of a datastore that is chunks.
+const chunks = ".chunks/"
+
+// ListChunks lists all chunks, a thousand with each request.
+func (b *Bucket) ListChunks(ctx context.Context, fn func(backend.ChunkName) error) error {
+	return b.c.list(ctx, b.c.at.Store+"/"+chunks, true, b.c.patience, func(o minio.ObjectInfo) error {
+		file := strings.TrimPrefix(o.Key, b.c.at.Store+"/")
+		c, ok := backend.ParseChunkName(path.Base(file))
+		if !ok || path.Dir(file) != chunks+c.Digest.Prefix() {
+			return nil
+		}
+		c.Path = file
+		return fn(c)
+	})
 }
 
 // directory is a name with which others begin.

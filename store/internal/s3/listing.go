@@ -238,7 +238,7 @@ func (c *client) list(ctx context.Context, prefix string, deep bool, patience ti
 			}
 			progress()
 			opts.StartAfter = o.Key // for the next attempt
-			if !strings.HasPrefix(o.Key, prefix) || o.Key == prefix {
+			if !strings.HasPrefix(o.Key, prefix) || o.Key == prefix && strings.HasSuffix(prefix, "/") {
 				continue
 			}
 			if enough = fn(o); enough != nil {
