@@ -17,6 +17,7 @@ type ChunkFile struct {
 
 	root backend.Backend
 	path string
+	size int64 // 0: to be asked for
 }
 
 // ChunkFiles calls fn for each chunk file of the datastore, directory by directory. It
@@ -30,7 +31,7 @@ func ChunkFiles(ctx context.Context, right CanRead, fn func(ChunkFile) error) er
 	var own error
 	err = root.ListChunks(ctx, func(c backend.ChunkName) error {
 		if own = context.Cause(ctx); own == nil {
-			own = fn(ChunkFile{Digest: c.Digest, Bad: c.Bad, root: root, path: c.Path})
+			own = fn(ChunkFile{Digest: c.Digest, Bad: c.Bad, root: root, path: c.Path, size: c.Size})
 		}
 		return own
 	})
@@ -43,6 +44,9 @@ func ChunkFiles(ctx context.Context, right CanRead, fn func(ChunkFile) error) er
 // Size returns the length of the file in bytes, and whether it is still there. It must
 // be called by the function that was given the file.
 func (c ChunkFile) Size(ctx context.Context) (n int64, ok bool, err error) {
+	if c.size > 0 {
+		return c.size, true, nil
+	}
 	info, err := c.root.Stat(ctx, c.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false, nil

@@ -13,6 +13,8 @@ type ChunkName struct {
 	Bad bool
 	// Path is that of the file, below the datastore.
 	Path string
+	// Size is the length of the file in bytes, if the listing tells it, else 0.
+	Size int64
 }
 
 // ParseChunkName reads the name of a chunk file, "DIGEST" or "DIGEST.N.bad", without its

@@ -154,7 +154,7 @@ func (b *Bucket) ListChunks(ctx context.Context, fn func(backend.ChunkName) erro
 		if !ok || path.Dir(file) != chunks+c.Digest.Prefix() {
 			return nil
 		}
-		c.Path = file
+		c.Path, c.Size = file, o.Size
 		return fn(c)
 	})
 }
