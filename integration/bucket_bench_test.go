@@ -17,6 +17,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"golang.org/x/time/rate"
 )
 
 // imageInBucket serves a datastore with one image that does not compress, and returns its
@@ -34,6 +35,7 @@ func imageInBucket(b *testing.B, dir string, size int64) (*objectStore, []string
 	s := &objectStore{t: b, dir: filepath.Join(dir, "buckets"), addr: freeAddress(b)}
 	top := filepath.Join(s.dir, "bench-bucket", "bench")
 	check(b, os.MkdirAll(filepath.Join(top, ".cnt"), 0o755))
+	execute(b, exec.Command("cp", "-al", store, filepath.Join(dir, "local")))
 	check(b, os.Rename(filepath.Join(store, "vm"), filepath.Join(top, ".cnt", "vm")))
 	var keys []string
 	check(b, filepath.WalkDir(filepath.Join(store, ".chunks"), func(path string, e os.DirEntry, err error) error {
@@ -87,6 +89,9 @@ func fetchAll(b *testing.B, at line, keys []string, parallel int) int64 {
 	return bytes.Load() >> 20
 }
 
+// farLine is what the far line carries, in bytes a second.
+const farLine = 128 << 20
+
 // line is the way to a server.
 type line struct {
 	host   string
@@ -94,28 +99,38 @@ type line struct {
 	client http.RoundTripper // nil: without TLS
 }
 
-// BenchmarkBucketImage reads an image out of a mounted bucket, and fetches the same chunks
-// with the library alone, as many at a time. x-library is how much of the library's rate is
-// reached. "far" is a line on which each request takes 50 ms more.
+// BenchmarkBucketImage reads an image out of a mounted bucket, fetches the same chunks with
+// the library alone, as many at a time, and reads the same image out of a directory, which
+// is what decoding allows. Of each, x- is the bucket's time in proportion. On the line "far"
+// each request takes 50 ms more, and it carries no more than farLine.
+//
+// Server, proxy and reader share the processors, so without that limit they would be what
+// is measured.
 func BenchmarkBucketImage(b *testing.B) {
-	const size, parallel = 512 << 20, 16
+	const size, parallel = 1 << 30, 16
 	needDropCaches(b)
 	dir := scratch(b)
 	s, keys := imageInBucket(b, dir, size)
 	far := startBetween(b, s)
 	far.delay.Store(int64(50 * time.Millisecond))
+	far.line.Store(rate.NewLimiter(farLine, 1<<20))
 	lines := map[string]line{
 		"near": {s.addr, s.flags(), nil},
 		"far":  {strings.TrimPrefix(far.URL, "https://"), far.flags(), &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: parallel}},
 	}
 	for name, at := range lines {
 		b.Run(name, func(b *testing.B) {
-			alternate(b, []subject{{name: "pbsfs"}, {name: "library"}}, "MiB/s", func(which subject) (time.Duration, int64) {
+			alternate(b, []subject{{name: "bucket"}, {name: "library"}, {name: "directory"}}, "MiB/s", func(which subject) (time.Duration, int64) {
 				if which.name == "library" {
 					return timed(b, func(string) (int64, error) { return fetchAll(b, at, keys, parallel), nil }, at.host)
 				}
 				m := mountBucket(b, dir, at)
+				if which.name == "directory" {
+					m.end()
+					m = mountFor(b, dir, filepath.Join(dir, "local"))
+				}
 				defer m.end()
+				dropCaches(b)
 				return timed(b, func(path string) (int64, error) {
 					_, err := output(exec.Command("dd", "if="+path, "of=/dev/null", "bs=1M", "status=none"))
 					return size >> 20, err

@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -31,6 +32,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 )
 
 // The key of the fixture's server.
@@ -210,7 +212,8 @@ func freeAddress(t testing.TB) string {
 // between is a TLS proxy before a server: it counts, delays, and spoils requests.
 type between struct {
 	*httptest.Server
-	delay atomic.Int64 // nanoseconds before each answer
+	delay atomic.Int64                 // nanoseconds before each answer
+	line  atomic.Pointer[rate.Limiter] // bytes of answers a second; nil: no limit
 	// spoil answers in the place of the server if it is set and returns true.
 	spoil atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
 
@@ -240,6 +243,9 @@ func startBetween(t testing.TB, s *objectStore) *between {
 		if spoil := b.spoil.Load(); spoil != nil && (*spoil)(w, r) {
 			return
 		}
+		if l := b.line.Load(); l != nil {
+			w = narrow{w, r.Context(), l}
+		}
 		proxy.ServeHTTP(w, r)
 	}))
 	b.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -249,6 +255,20 @@ func startBetween(t testing.TB, s *objectStore) *between {
 		b.Close()
 	})
 	return b
+}
+
+// narrow writes no faster than a line is.
+type narrow struct {
+	http.ResponseWriter
+	ctx  context.Context
+	line *rate.Limiter
+}
+
+func (n narrow) Write(p []byte) (int, error) {
+	if err := n.line.WaitN(n.ctx, len(p)); err != nil {
+		return 0, err
+	}
+	return n.ResponseWriter.Write(p)
 }
 
 func (b *between) count(r *http.Request) {

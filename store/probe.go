@@ -50,7 +50,7 @@ func (d *datastore) probe(ctx context.Context, cachedOnly bool) error {
 		return fmt.Errorf("%s: %w", d.path, err)
 	}
 	if !cachedOnly && looksLikeS3Cache(ctx, root, prefixes) {
-		return fmt.Errorf("%s: %w: its chunks are in the bucket; --cached-only serves those that are here", d.path, ErrS3Cache)
+		return fmt.Errorf("%s: %w: its chunks are in the bucket: name it as s3://BUCKET/STORE; or --cached-only serves those that are here", d.path, ErrS3Cache)
 	}
 	return nil
 }
