@@ -37,7 +37,6 @@ type directory struct {
 	chunkDir   backend.Identity // .chunks, as last seen
 	filesystem disk.Filesystem  // of the datastore; no other one is read
 	base       Attr             // of the datastore's directory, as last seen
-	away       error            // why the datastore was not there at the last look
 }
 
 // filesystemOf returns the identity of a file system by its UUID. The kernel does not

@@ -26,8 +26,8 @@ type Datastore struct {
 	Backend       string // "filesystem" or "s3"
 	// Client is the entry of s3.cfg for the server with the Bucket of an s3 backend.
 	Client, Bucket string
-	Comment       string
-	Mode          Mode
+	Comment        string
+	Mode           Mode
 	// File is the datastore.cfg that has the entry.
 	File string
 }

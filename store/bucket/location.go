@@ -172,7 +172,7 @@ type Fingerprint [32]byte
 func ParseFingerprint(s string) (Fingerprint, error) {
 	b, err := hex.DecodeString(strings.ReplaceAll(s, ":", ""))
 	if err != nil || len(b) != len(Fingerprint{}) {
-		return Fingerprint{}, fmt.Errorf("%q is not a fingerprint: 32 bytes in hexadecimal digits, such as 4f:1c:...", s)
+		return Fingerprint{}, fmt.Errorf("%q is not a fingerprint: 32 bytes in hexadecimal digits, with or without colons", s)
 	}
 	return Fingerprint(b), nil
 }
