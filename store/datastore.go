@@ -235,6 +235,15 @@ func (l *Lookup) Base() Attr {
 	return l.ds.attr()
 }
 
+// Parallel returns how many chunks are best read at a time: as many as there are
+// processors to decode them, or, from far away, as fill the line.
+func (l *Lookup) Parallel() int {
+	if l.isZero() {
+		return 1
+	}
+	return l.ds.chunks.Parallel()
+}
+
 // Statfs returns the figures of the file system that holds the datastore.
 func Statfs(right CanRead) (unix.Statfs_t, error) {
 	r, err := held(right)

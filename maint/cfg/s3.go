@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
+	"strings"
 )
 
 // S3FileName is what the file with the servers of object storage is called; it lies beside
@@ -69,8 +69,9 @@ func WithEndpoint(file []byte, id string, e S3Endpoint) []byte {
 		b.WriteByte('\n')
 	}
 	host, port := e.Host, ""
-	if h, p, err := net.SplitHostPort(e.Host); err == nil {
-		host, port = h, p
+	// An address of IPv6 without a port ends with a bracket.
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host, port = host[:i], host[i+1:]
 	}
 	fmt.Fprintf(&b, "%s: %s\n", endpointType, id)
 	for _, p := range []Property{

@@ -66,6 +66,15 @@ func TestEndpointsAreWrittenAndRemoved(t *testing.T) {
 	}
 }
 
+func TestHostsAndPortsOfEndpoints(t *testing.T) {
+	for _, host := range []string{"a.example.com", "a.example.com:9000", "{{bucket}}.a", "[::1]:80", "[::1]", "10.0.0.1"} {
+		file := WithEndpoint(nil, "new", S3Endpoint{Host: host})
+		if got, err := FindEndpoint(file, "new"); err != nil || got.Host != host {
+			t.Errorf("%s: %+v, %v", host, got, err)
+		}
+	}
+}
+
 func FuzzEndpoints(f *testing.F) {
 	f.Add([]byte(endpoints), "aws")
 	f.Add([]byte("s3-endpoint: a\n endpoint x\n"), "a")

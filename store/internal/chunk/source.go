@@ -256,6 +256,9 @@ func (s *Source) finish(l *load, b *Block, err error) {
 // Window returns how many chunks may be loaded ahead of one reader.
 func (s *Source) Window() int { return s.limits.Window }
 
+// Parallel returns how many chunks the backend gives at a time.
+func (s *Source) Parallel() int { return s.limits.Parallel }
+
 // Close ends the loads that are under way, and returns when they have ended.
 func (s *Source) Close() {
 	s.stop(ErrClosed)

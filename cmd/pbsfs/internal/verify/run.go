@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -31,8 +30,8 @@ type Options struct {
 	Unreferenced bool
 }
 
-// workersEach is how many workers there are for each processor: some wait for the disk
-// while the others decode.
+// workersEach is how many workers there are for each chunk that is best read at a time:
+// some wait for the disk while the others decode.
 const workersEach = 2
 
 // underWay is how many snapshots wait for their chunks, besides the one whose chunks are
@@ -80,7 +79,7 @@ func Run(ctx context.Context, ref *store.Lookup, right *store.Reader, snapshots 
 func newCheck(ref *store.Lookup, right *store.Reader, opts Options, count *Counts, out Reporter) *check {
 	c := &check{
 		ref: ref, right: right, opts: opts, out: out, count: count,
-		tasks: make(chan task, workersEach*runtime.GOMAXPROCS(0)), jobs: make(chan *job, underWay),
+		tasks: make(chan task, workersEach*ref.Parallel()), jobs: make(chan *job, underWay),
 	}
 	if opts.Rate > 0 {
 		c.limit = rate.NewLimiter(rate.Limit(opts.Rate), blob.MaxEncodedChunk)
@@ -94,7 +93,7 @@ func (c *check) run(ctx context.Context, snapshots []name.Snapshot) error {
 	ctx, c.cancel = context.WithCancelCause(ctx)
 	defer c.cancel(nil)
 	var stages sync.WaitGroup
-	for range workersEach * runtime.GOMAXPROCS(0) {
+	for range workersEach * c.ref.Parallel() {
 		stages.Go(func() { c.work(ctx) })
 	}
 	stages.Go(func() { c.finishAll(ctx) })
