@@ -89,15 +89,15 @@ func (s *Stream) readIndex(ctx context.Context, right CanRead) (*index.Index, er
 		return nil, err
 	}
 	var x *index.Index
-	_, err = root.Through(s.snap.name.Dir()+"/"+s.file.Name.String(), maxIndex, func(r io.Reader, size int64) (err error) {
+	_, err = root.Through(ctx, s.snap.name.Dir()+"/"+s.file.Name.String(), maxIndex, func(r io.Reader, size int64) (err error) {
 		x, err = index.Read(s.file.Name.Format(), r, size)
 		return err
 	})
 	if err != nil {
-		return nil, s.snap.lost(root, s.file.Name, -1, err)
+		return nil, s.snap.lost(ctx, root, s.file.Name, -1, err)
 	}
 	if err := checkIndex(x, s.file); err != nil {
-		return nil, s.snap.lost(root, s.file.Name, -1, err)
+		return nil, s.snap.lost(ctx, root, s.file.Name, -1, err)
 	}
 	return x, nil
 }
@@ -150,7 +150,7 @@ func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, sp
 	}
 	b, err := s.block(ctx, right, s.want(span), sameUse)
 	if err != nil {
-		return 0, s.explain(right, span, err)
+		return 0, s.explain(ctx, right, span, err)
 	}
 	defer b.Release()
 	return copy(p, b.Bytes()[off-span.Off:]), nil
@@ -168,17 +168,17 @@ func (s *Stream) block(ctx context.Context, right CanRead, want chunk.Want, same
 
 // explain adds the place to an error of a chunk. If the snapshot was removed or
 // replaced, its chunks may be gone too, and that is the error.
-func (s *Stream) explain(right CanRead, span index.Span, err error) error {
+func (s *Stream) explain(ctx context.Context, right CanRead, span index.Span, err error) error {
 	var bad *chunk.Error
 	if !errors.As(err, &bad) {
 		return err
 	}
 	if r, rerr := held(right); rerr == nil {
 		if root, oerr := r.Root(); oerr == nil {
-			if gone := s.snap.ds.blame(root, bad.Err); errors.Is(gone, ErrGone) {
+			if gone := s.snap.ds.blame(ctx, root, bad.Err); errors.Is(gone, ErrGone) {
 				return gone
 			}
-			return s.snap.lost(root, s.file.Name, span.Off, err)
+			return s.snap.lost(ctx, root, s.file.Name, span.Off, err)
 		}
 	}
 	return s.snap.ds.at(s.snap.name, s.file.Name, span.Off, err)

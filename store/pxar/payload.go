@@ -16,6 +16,9 @@ type Payload struct {
 	Ref  bool
 }
 
+// PayloadHeader is the length of the header in front of a content in a payload stream.
+const PayloadHeader = headerSize
+
 // readPayload reads the PAYLOAD or PAYLOAD_REF item that ends a file's entry.
 func (a *Archive) readPayload(w *window, h header) (Payload, error) {
 	if h.typ == itemPayload {
