@@ -68,7 +68,11 @@ setup:
 # and what checks the page.
 PEERS := bin/peers
 
-setup-peers: $(PEERS)/venv/installed $(PEERS)/node_modules/axe-core/axe.min.js
+setup-peers: $(PEERS)/venv/installed $(PEERS)/node_modules/axe-core/axe.min.js $(PEERS)/versitygw $(PEERS)/gofakes3
+
+# Servers of object storage. They are none of our tools: they have dependencies of their own.
+$(PEERS)/versitygw $(PEERS)/gofakes3: .ci/s3.mod
+	CGO_ENABLED=0 $(GO) build -modfile=.ci/s3.mod -o $@ $$($(GO) list -modfile=.ci/s3.mod -f '{{.ImportPath}}' tool | grep '/$(@F)$$')
 
 # Debian has what makes such a directory in a package of its own, without a program.
 $(PEERS)/venv/installed: .ci/peers.txt | setup
@@ -140,7 +144,7 @@ setup-bench: setup
 bench: setup-bench build
 	@[ "$$(id -u)" = 0 ] || echo "not measured: reading with empty kernel caches (needs root)"
 	$(GO) run ./integration/bench -scale $(SCALE) -rounds $(ROUNDS) -json bench.json
-	$(GO) test -run '^$$' -bench . -count $(COUNT) -benchtime $(BENCHTIME) ./store/... ./maint/...
+	$(GO) test -run '^$$' -bench . -count $(COUNT) -benchtime $(BENCHTIME) ./store/... ./maint/... ./cmd/...
 	@[ -n "$(PBSFS_FIXTURES)" ] || echo "not measured: keys, and counting operations (set PBSFS_FIXTURES to a directory of datastores)"
 	$(GO) test -run '^$$' -bench . -count $(COUNT) -benchtime $(ROUNDS)x -timeout 30m -v ./integration/
 

@@ -147,7 +147,7 @@ func subdir(t *testing.T, dir, name string) string {
 	return sub
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

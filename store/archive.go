@@ -28,7 +28,8 @@ type Archive struct {
 	links     linkTable
 	skimmed   skimmed
 	catalog   catalogState
-	unread    sync.Once // the log reports names that were not stored only once
+	linked    atomic.Pointer[linkedDirs] // nil until somebody has asked
+	unread    sync.Once                  // the log reports names that were not stored only once
 }
 
 // Archive opens the pxar archive with the stored file f: a .pxar, or the metadata half
@@ -216,7 +217,7 @@ func (x Extent) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) 
 	if short {
 		p = p[:x.size-off]
 	}
-	n, err := x.stream.readAt(ctx, right, p, x.off+off, content{x.off, x.off + x.size})
+	n, err := x.stream.readAt(ctx, right, p, x.off+off, content{begin: x.off, end: x.off + x.size})
 	switch {
 	case err == io.EOF: //nolint:errorlint // exactly what ReadAt returns
 		err = x.stream.snap.ds.at(x.stream.snap.name, x.stream.file.Name, x.off+off, corrupt.New("content ends after the end of the stream"))

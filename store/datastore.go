@@ -13,8 +13,8 @@ import (
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
-	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/internal/metadata"
 	"github.com/pbsfs/pbsfs/store/keys"
 )
@@ -26,8 +26,10 @@ const DefaultCacheSize = 512 << 20
 type Options struct {
 	// Name is the name of the datastore in messages and in the operations file.
 	Name string
-	// Path is its directory.
+	// Path is its directory. It is not used if there is a Bucket.
 	Path string
+	// Bucket says where the datastore lies, if that is not a directory.
+	Bucket *Bucket
 	// CacheSize bounds the memory for decoded chunks, in bytes. Chunks that are being
 	// loaded are included, unless the size is small. 0 means DefaultCacheSize.
 	CacheSize int64
@@ -61,9 +63,11 @@ type Options struct {
 
 // datastore is the state that all references to one datastore share.
 type datastore struct {
-	*medium
-	host hosts.Host
-	ops  *maint.Operations
+	medium
+	name, path string
+	log        *slog.Logger
+	host       hosts.Host
+	ops        *maint.Operations
 
 	chunks *chunk.Source
 	memory memory
@@ -86,9 +90,9 @@ type Attr struct {
 // Open returns a reference to the datastore in the directory opts.Path, after checking
 // that there is one. The caller must Close it.
 func Open(ctx context.Context, opts Options) (*Lookup, error) {
-	path, err := filepath.Abs(opts.Path)
+	path, err := opts.place()
 	if err != nil {
-		return nil, fmt.Errorf("datastore %s: %w", opts.Path, err)
+		return nil, err
 	}
 	if opts.CacheSize == 0 {
 		opts.CacheSize = DefaultCacheSize
@@ -96,13 +100,14 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
+	limits := chunk.LocalLimits()
+	if opts.Bucket != nil {
+		limits = opts.Bucket.limits()
+	}
 	d := &datastore{
-		medium: &medium{
-			name: opts.Name, path: path, log: opts.Log,
-			filesystem: filesystemOf(opts.Device), base: Attr{Mtime: time.Now()},
-		},
+		name: opts.Name, path: path, log: opts.Log,
 		host:   opts.Host,
-		chunks: chunk.NewSource(opts.CacheSize-min(opts.CacheSize/4, chunk.Overhead), chunk.LocalLimits()),
+		chunks: chunk.NewSource(opts.CacheSize-min(opts.CacheSize/4, limits.Overhead()), limits),
 		memory: newMemory(metadata.Options{Memory: metadataBytes, Dir: opts.MetadataDir, Disk: metadataDisk, Log: opts.Log}),
 		keys:   newKeyring(opts.Keys, opts.OfferedKeys, opts.Masters),
 
@@ -110,10 +115,12 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 		cacheEncrypted:  opts.CacheEncrypted,
 		removable:       opts.Device != "",
 	}
-	d.another = d.memory.snapshots.Drop
+	if d.medium, err = d.mediumOf(opts); err != nil {
+		return nil, fmt.Errorf("datastore %s: %w", opts.Name, err)
+	}
 	d.ops, err = maint.NewOperations(maint.Options{
 		Store:      opts.Name,
-		Path:       path,
+		Path:       opts.counted(path),
 		Host:       opts.Host,
 		Untracked:  opts.Untracked,
 		Drop:       d.drop,
@@ -129,6 +136,37 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 	return &Lookup{ds: lookupOnly{d}}, nil
 }
 
+// place returns where the datastore lies, in the form in which it is shown.
+func (o Options) place() (string, error) {
+	if o.Bucket != nil {
+		return o.Bucket.String(), nil
+	}
+	path, err := filepath.Abs(o.Path)
+	if err != nil {
+		return "", fmt.Errorf("datastore %s: %w", o.Path, err)
+	}
+	return path, nil
+}
+
+// counted returns the place by which package maint finds further names of the datastore.
+// A bucket has none: its datastore is known by its name.
+func (o Options) counted(path string) string {
+	if o.Bucket != nil {
+		return ""
+	}
+	return path
+}
+
+func (d *datastore) mediumOf(o Options) (medium, error) {
+	if o.Bucket != nil {
+		return newBucketMedium(o.Name, o.Log, o.Bucket)
+	}
+	return &directory{
+		presence: presence{name: o.Name, log: o.Log}, path: d.path, another: d.memory.snapshots.Drop,
+		filesystem: filesystemOf(o.Device), base: Attr{Mtime: time.Now()},
+	}, nil
+}
+
 // close ends the counting, which closes the descriptors that linger. A load that a
 // reader has given up on counts until it ends.
 func (d *datastore) close() error {
@@ -137,6 +175,7 @@ func (d *datastore) close() error {
 		return fmt.Errorf("datastore %s: %w", d.name, err)
 	}
 	d.chunks.Close()
+	d.medium.close()
 	d.dropCaches()
 	d.memory.metadata.Close()
 	return nil
@@ -183,7 +222,7 @@ func (d *datastore) drop() {
 	d.medium.drop()
 }
 
-func attrOf(i disk.Info) Attr {
+func attrOf(i backend.Info) Attr {
 	return Attr{UID: i.UID, GID: i.GID, Mtime: i.Mtime, Size: i.Size}
 }
 
@@ -193,9 +232,16 @@ func (l *Lookup) Base() Attr {
 	if l.isZero() {
 		return Attr{}
 	}
-	l.ds.mu.Lock()
-	defer l.ds.mu.Unlock()
-	return l.ds.base
+	return l.ds.attr()
+}
+
+// Parallel returns how many chunks are best read at a time: as many as there are
+// processors to decode them, or, from far away, as fill the line.
+func (l *Lookup) Parallel() int {
+	if l.isZero() {
+		return 1
+	}
+	return l.ds.chunks.Parallel()
 }
 
 // Statfs returns the figures of the file system that holds the datastore.

@@ -43,7 +43,7 @@
 //
 // # Locks
 //
-// medium.mu and the locks of the caches are leaves. They are held for map operations
+// directory.mu, presence.state and the locks of the caches are leaves. They are held for map operations
 // only, never across I/O or a call into maint. linkTable.settling is held while the
 // hard links of one archive are counted, which reads from disk; only leaf locks are
 // taken under it.

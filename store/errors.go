@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
-	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/name"
 )
@@ -21,6 +21,9 @@ var (
 	ErrCorrupt = corrupt.Err
 	// ErrKeyNeeded matches errors about content that only a key can open.
 	ErrKeyNeeded = errors.New("key needed")
+	// ErrFileMissing says that a snapshot has no file that its manifest lists. It matches
+	// ErrCorrupt.
+	ErrFileMissing = corrupt.New("listed in the manifest, but missing from the snapshot")
 	// ErrGone says that a datastore's directory or device is no longer there.
 	ErrGone = errors.New("datastore is not there")
 	// ErrReplaced says that a snapshot was removed and written again with the same time
@@ -103,8 +106,8 @@ func (d *datastore) at(s name.Snapshot, f name.File, off int64, err error) error
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = corrupt.New("listed in the manifest, but missing from the snapshot")
-	case disk.NoFile(err):
+		err = ErrFileMissing
+	case backend.NoFile(err):
 		err = fmt.Errorf("%w: %w", corrupt.New("not a regular file"), err)
 	}
 	return &Error{Datastore: d.name, Snapshot: s, File: f, Off: off, Err: err}

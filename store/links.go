@@ -22,6 +22,8 @@ type linkTable struct {
 	// extra is indexed by the position of the file's name. It is nil until it is
 	// settled, with settling held.
 	extra atomic.Pointer[map[int64]int]
+	// partial is set before extra if not all links could be found.
+	partial atomic.Bool
 }
 
 func newLinkTable() linkTable {
@@ -44,6 +46,15 @@ func (a *Archive) LinkCount(ctx context.Context, right CanRead, pos int64) (uint
 	return uint32(1 + (*extra)[pos]), nil
 }
 
+// HasLinks reports whether a file of the archive has more names than one, and whether all
+// such files are known.
+func (a *Archive) HasLinks(ctx context.Context, right CanRead) (some, known bool, err error) {
+	if _, err := a.LinkCount(ctx, right, 0); err != nil {
+		return false, false, err
+	}
+	return len(*a.links.extra.Load()) > 0, !a.links.partial.Load(), nil
+}
+
 // settleLinks finds the hard links, unless another caller has done so meanwhile.
 func (a *Archive) settleLinks(ctx context.Context, right CanRead) (*map[int64]int, error) {
 	select {
@@ -59,6 +70,7 @@ func (a *Archive) settleLinks(ctx context.Context, right CanRead) (*map[int64]in
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrCorrupt):
+		a.links.partial.Store(true)
 		a.meta.snap.ds.log.Warn("hard links cannot be counted, files show a link count of 1", "error", a.Wrap(err))
 	default:
 		return nil, err

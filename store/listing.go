@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
-	"github.com/pbsfs/pbsfs/store/internal/disk"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
@@ -22,13 +22,13 @@ import (
 
 // list reads a directory below the datastore. A missing directory is [fs.ErrNotExist],
 // unless the datastore itself is gone.
-func list(ctx context.Context, right CanRead, dir string) (*disk.Root, []disk.Entry, error) {
+func list(ctx context.Context, right CanRead, dir string) (backend.Backend, []backend.Entry, error) {
 	r, root, err := begin(ctx, right)
 	if err != nil {
 		return nil, nil, err
 	}
-	entries, err := root.List(dir)
-	return root, entries, r.ds.blame(root, err)
+	entries, err := root.List(ctx, dir)
+	return root, entries, r.ds.blame(ctx, root, err)
 }
 
 // Stat returns the attributes of a directory above the snapshots. dir comes from a
@@ -38,9 +38,9 @@ func Stat(ctx context.Context, right CanRead, dir string) (Attr, error) {
 	if err != nil {
 		return Attr{}, err
 	}
-	info, err := root.Stat(dir)
+	info, err := root.Stat(ctx, dir)
 	if err != nil {
-		return Attr{}, r.ds.blame(root, err)
+		return Attr{}, r.ds.blame(ctx, root, err)
 	}
 	if !info.IsDir() {
 		return Attr{}, fmt.Errorf("datastore %s: %s: %w: not a directory", r.ds.name, dir, fs.ErrNotExist)
@@ -72,7 +72,7 @@ func Types(ctx context.Context, right CanRead, ns name.Namespace) ([]name.Type, 
 	_, entries, err := list(ctx, right, ns.Dir())
 	var out []name.Type
 	for _, t := range name.Types() {
-		if slices.Contains(entries, disk.Entry{Name: string(t), Dir: true}) {
+		if slices.Contains(entries, backend.Entry{Name: string(t), Dir: true}) {
 			out = append(out, t)
 		}
 	}
@@ -120,7 +120,7 @@ func Snapshots(ctx context.Context, right CanRead, g name.Group) ([]name.Snapsho
 	if len(all) == 0 {
 		return nil, err
 	}
-	dir, derr := groupDir(right, g)
+	dir, derr := groupDir(ctx, right, g)
 	if derr != nil {
 		return nil, errors.Join(err, derr)
 	}
@@ -130,7 +130,7 @@ func Snapshots(ctx context.Context, right CanRead, g name.Group) ([]name.Snapsho
 		if cerr := ctx.Err(); cerr != nil {
 			return out, context.Cause(ctx)
 		}
-		done, ferr := finished(dir, s)
+		done, ferr := finished(ctx, dir, s)
 		if ferr != nil && err == nil {
 			err = ferr
 		}
@@ -147,13 +147,13 @@ func Latest(ctx context.Context, right CanRead, g name.Group) (name.Snapshot, bo
 	if err != nil || len(all) == 0 {
 		return name.Snapshot{}, false, err
 	}
-	dir, err := groupDir(right, g)
+	dir, err := groupDir(ctx, right, g)
 	if err != nil {
 		return name.Snapshot{}, false, err
 	}
 	defer dir.Close()
 	for _, s := range slices.Backward(all) {
-		if done, err := finished(dir, s); done || err != nil {
+		if done, err := finished(ctx, dir, s); done || err != nil {
 			return s, done, err
 		}
 	}
@@ -181,7 +181,7 @@ func snapshotDirs(ctx context.Context, right CanRead, g name.Group) ([]name.Snap
 	return out, err
 }
 
-func groupDir(right CanRead, g name.Group) (*disk.Dir, error) {
+func groupDir(ctx context.Context, right CanRead, g name.Group) (backend.Directory, error) {
 	r, err := held(right)
 	if err != nil {
 		return nil, err
@@ -190,13 +190,13 @@ func groupDir(right CanRead, g name.Group) (*disk.Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := root.OpenDir(g.Dir())
-	return dir, r.ds.blame(root, err)
+	dir, err := root.OpenDir(ctx, g.Dir())
+	return dir, r.ds.blame(ctx, root, err)
 }
 
 // finished reports whether a snapshot has its manifest, which is written last.
-func finished(group *disk.Dir, s name.Snapshot) (bool, error) {
-	info, err := group.Stat(s.Time().String() + "/" + name.Manifest.String())
+func finished(ctx context.Context, group backend.Directory, s name.Snapshot) (bool, error) {
+	info, err := group.Stat(ctx, s.Time().String()+"/"+name.Manifest.String())
 	switch {
 	case err == nil:
 		return info.IsRegular(), nil
@@ -235,11 +235,11 @@ func ReadGroupFile(ctx context.Context, right CanRead, g name.Group, f GroupFile
 	if err != nil {
 		return nil, Attr{}, err
 	}
-	text, info, err := root.ReadFile(g.Dir()+"/"+string(f), maxGroupFile, nil)
+	text, info, err := root.ReadFile(ctx, g.Dir()+"/"+string(f), maxGroupFile, nil)
 	if errors.Is(err, corrupt.Err) {
 		return nil, Attr{}, fmt.Errorf("datastore %s: %w", r.ds.name, err)
 	}
-	return text, attrOf(info), r.ds.blame(root, err)
+	return text, attrOf(info), r.ds.blame(ctx, root, err)
 }
 
 // GroupFiles returns which files g has.
@@ -250,11 +250,11 @@ func GroupFiles(ctx context.Context, right CanRead, g name.Group) ([]GroupFile, 
 	}
 	var out []GroupFile
 	for _, f := range []GroupFile{Notes, Owner} {
-		switch _, err := root.Stat(g.Dir() + "/" + string(f)); {
+		switch _, err := root.Stat(ctx, g.Dir()+"/"+string(f)); {
 		case err == nil: // an entry that is no regular file exists, and cannot be read
 			out = append(out, f)
 		case !absent(err):
-			return out, r.ds.blame(root, err)
+			return out, r.ds.blame(ctx, root, err)
 		}
 	}
 	return out, nil

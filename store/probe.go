@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/name"
 )
@@ -28,6 +29,9 @@ func (d *datastore) probe(ctx context.Context, cachedOnly bool) error {
 		return err
 	}
 	defer r.Release()
+	if m, ok := d.medium.(*bucketMedium); ok {
+		return m.check(ctx)
+	}
 	root, err := r.Root()
 	if errors.Is(err, ErrGone) && !d.removable {
 		if root, oerr := disk.Open(d.path); oerr == nil {
@@ -38,15 +42,15 @@ func (d *datastore) probe(ctx context.Context, cachedOnly bool) error {
 	if err != nil {
 		return err
 	}
-	prefixes, err := root.List(".chunks")
+	prefixes, err := root.List(ctx, ".chunks")
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%s: no permission to read .chunks; only root and the group of the datastore's owner may", d.path)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.path, err)
 	}
-	if !cachedOnly && looksLikeS3Cache(root, prefixes) {
-		return fmt.Errorf("%s: %w: its chunks are in the bucket; --cached-only serves those that are here", d.path, ErrS3Cache)
+	if !cachedOnly && looksLikeS3Cache(ctx, root, prefixes) {
+		return fmt.Errorf("%s: %w: its chunks are in the bucket: name it as s3://BUCKET/STORE; or --cached-only serves those that are here", d.path, ErrS3Cache)
 	}
 	return nil
 }
@@ -54,15 +58,15 @@ func (d *datastore) probe(ctx context.Context, cachedOnly bool) error {
 // looksLikeS3Cache recognizes the local cache of an S3 datastore by files that a
 // datastore on disk does not have: markers of the garbage collection for buckets, and
 // chunk files that were emptied when they were evicted.
-func looksLikeS3Cache(root *disk.Root, prefixes []disk.Entry) bool {
+func looksLikeS3Cache(ctx context.Context, root backend.Backend, prefixes []backend.Entry) bool {
 	// Directories with neighbouring names were made one after the other.
-	slices.SortFunc(prefixes, func(a, b disk.Entry) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(prefixes, func(a, b backend.Entry) int { return strings.Compare(a.Name, b.Name) })
 	chunks, empty, seen := 0, 0, 0
 	for _, p := range prefixes[:min(len(prefixes), listedPrefixes)] {
 		if !p.Dir || len(p.Name) != 4 {
 			continue
 		}
-		files, err := root.List(".chunks/" + p.Name)
+		files, err := root.List(ctx, ".chunks/"+p.Name)
 		if err != nil || len(files) == 0 {
 			continue
 		}
@@ -73,7 +77,7 @@ func looksLikeS3Cache(root *disk.Root, prefixes []disk.Entry) bool {
 			if _, err := name.ParseDigest(f.Name); err != nil {
 				continue
 			}
-			info, err := root.Stat(".chunks/" + p.Name + "/" + f.Name)
+			info, err := root.Stat(ctx, ".chunks/"+p.Name+"/"+f.Name)
 			if err != nil {
 				continue
 			}

@@ -120,8 +120,12 @@ func (r *readers) begin(w run) *run {
 	return &r.runs[oldest]
 }
 
-// content is the part of a stream that a reader is at.
-type content struct{ begin, end int64 }
+// content is the part of a stream that a reader is at. alone says that it will not go on
+// to the next chunk.
+type content struct {
+	begin, end int64
+	alone      bool
+}
 
 // readAhead loads the chunks after the i-th if a reader reads the stream from one chunk
 // to the next. It reports whether the same reader has just read the i-th chunk. When

@@ -9,8 +9,8 @@ import (
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/identity"
 	"github.com/pbsfs/pbsfs/maint/opsfile"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
-	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
@@ -45,7 +45,7 @@ func held(r CanRead) (*right, error) {
 
 // begin is the first step of every read from disk: it returns the right behind r and
 // the open datastore, or an error if ctx has ended.
-func begin(ctx context.Context, r CanRead) (*right, *disk.Root, error) {
+func begin(ctx context.Context, r CanRead) (*right, backend.Backend, error) {
 	right, err := held(r)
 	if err != nil {
 		return nil, nil, err
@@ -76,7 +76,7 @@ type operation struct {
 }
 
 // Root returns the open directory of the datastore.
-func (r *right) Root() (*disk.Root, error) {
+func (r *right) Root() (backend.Backend, error) {
 	if r == nil || r.released.Load() {
 		return nil, ErrReleased
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/store/blob"
 	"github.com/pbsfs/pbsfs/store/corrupt"
-	"github.com/pbsfs/pbsfs/store/internal/disk"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/manifest"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -39,8 +39,8 @@ type Snapshot struct {
 
 // stamp tells one state of a snapshot directory from the next.
 type stamp struct {
-	manifest disk.Info
-	log      disk.Info
+	manifest backend.Info
+	log      backend.Info
 	// protected is whether the marker exists.
 	protected bool
 }
@@ -53,7 +53,7 @@ func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapsho
 	if err != nil {
 		return nil, err
 	}
-	now, err := r.ds.stampOf(root, s)
+	now, err := r.ds.stampOf(ctx, root, s)
 	if err != nil {
 		return nil, err
 	}
@@ -61,9 +61,9 @@ func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapsho
 	if known, ok := r.ds.memory.snapshots.Get(s); ok && known.stamp == now && known.keyring == ring {
 		return known, nil
 	}
-	raw, info, err := root.ReadFile(s.Dir()+"/"+name.Manifest.String(), maxManifest, nil)
+	raw, info, err := root.ReadFile(ctx, s.Dir()+"/"+name.Manifest.String(), maxManifest, nil)
 	if errors.Is(err, fs.ErrNotExist) { // removed meanwhile
-		return nil, r.ds.blame(root, err)
+		return nil, r.ds.blame(ctx, root, err)
 	}
 	if err != nil {
 		return nil, r.ds.at(s, name.Manifest, -1, err)
@@ -108,24 +108,24 @@ func (s *Snapshot) authenticate(ctx context.Context, right CanRead) error {
 func (s *Snapshot) Signature() manifest.SignatureState { return s.signature }
 
 // stampOf looks at those files of a snapshot that can change.
-func (d *datastore) stampOf(root *disk.Root, s name.Snapshot) (stamp, error) {
-	dir, err := root.OpenDir(s.Dir())
+func (d *datastore) stampOf(ctx context.Context, root backend.Backend, s name.Snapshot) (stamp, error) {
+	dir, err := root.OpenDir(ctx, s.Dir())
 	if err != nil {
-		return stamp{}, d.blame(root, err)
+		return stamp{}, d.blame(ctx, root, err)
 	}
 	defer dir.Close()
 	var st stamp
-	if st.manifest, err = dir.Stat(name.Manifest.String()); err != nil {
-		return stamp{}, d.blame(root, err)
+	if st.manifest, err = dir.Stat(ctx, name.Manifest.String()); err != nil {
+		return stamp{}, d.blame(ctx, root, err)
 	}
 	if !st.manifest.IsRegular() { // to the server, too, the snapshot then has none
 		return stamp{}, fmt.Errorf("datastore %s: snapshot %s: manifest is no regular file: %w", d.name, s, fs.ErrNotExist)
 	}
-	if st.log, err = dir.Stat(name.ClientLog.String()); err != nil && !absent(err) {
-		return stamp{}, d.blame(root, err)
+	if st.log, err = dir.Stat(ctx, name.ClientLog.String()); err != nil && !absent(err) {
+		return stamp{}, d.blame(ctx, root, err)
 	}
-	if _, err = dir.Stat(".protected"); err != nil && !absent(err) {
-		return stamp{}, d.blame(root, err)
+	if _, err = dir.Stat(ctx, ".protected"); err != nil && !absent(err) {
+		return stamp{}, d.blame(ctx, root, err)
 	}
 	st.protected = err == nil
 	return st, nil
@@ -183,7 +183,7 @@ func (s *Snapshot) ReadBlob(ctx context.Context, right CanRead, f manifest.File)
 		return nil, err
 	}
 	if err := checkBlob(raw, f); err != nil {
-		return nil, s.unlike(right, f.Name, -1, err)
+		return nil, s.unlike(ctx, right, f.Name, -1, err)
 	}
 	data, err := blob.Decode(nil, raw, blob.MaxSize, f.BlobMode(), key)
 	return data, s.ds.at(s.name, f.Name, -1, err)
@@ -213,21 +213,21 @@ func (s *Snapshot) readFile(ctx context.Context, right CanRead, f name.File, lim
 	if err != nil {
 		return nil, err
 	}
-	raw, _, err := root.ReadFile(s.name.Dir()+"/"+f.String(), limit, nil)
+	raw, _, err := root.ReadFile(ctx, s.name.Dir()+"/"+f.String(), limit, nil)
 	if err == nil {
 		return raw, nil
 	}
-	return nil, s.lost(root, f, -1, err)
+	return nil, s.lost(ctx, root, f, -1, err)
 }
 
 // lost decides what an error about a file of s means; off is the offset in the file, or
 // -1. If the whole snapshot was removed or replaced meanwhile, the error is no damage.
-func (s *Snapshot) lost(root *disk.Root, f name.File, off int64, err error) error {
-	now, serr := s.ds.stampOf(root, s.name)
+func (s *Snapshot) lost(ctx context.Context, root backend.Backend, f name.File, off int64, err error) error {
+	now, serr := s.ds.stampOf(ctx, root, s.name)
 	switch {
 	case serr != nil:
 		return serr
-	case now.manifest != s.stamp.manifest && s.replaced(root):
+	case now.manifest != s.stamp.manifest && s.replaced(ctx, root):
 		return fmt.Errorf("datastore %s: snapshot %s: %w", s.ds.name, s.name, ErrReplaced)
 	}
 	return s.ds.at(s.name, f, off, err)
@@ -235,8 +235,8 @@ func (s *Snapshot) lost(root *disk.Root, f name.File, off int64, err error) erro
 
 // replaced reports whether the manifest lists other files now. A manifest that was only
 // written anew tells nothing: servers do so to note a verification.
-func (s *Snapshot) replaced(root *disk.Root) bool {
-	raw, _, err := root.ReadFile(s.name.Dir()+"/"+name.Manifest.String(), maxManifest, nil)
+func (s *Snapshot) replaced(ctx context.Context, root backend.Backend) bool {
+	raw, _, err := root.ReadFile(ctx, s.name.Dir()+"/"+name.Manifest.String(), maxManifest, nil)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
 	}
@@ -245,13 +245,13 @@ func (s *Snapshot) replaced(root *disk.Root) bool {
 }
 
 // unlike is [Snapshot.lost] for a file whose content is not what the manifest says.
-func (s *Snapshot) unlike(right CanRead, f name.File, off int64, err error) error {
+func (s *Snapshot) unlike(ctx context.Context, right CanRead, f name.File, off int64, err error) error {
 	if err == nil {
 		return nil
 	}
 	if r, rerr := held(right); rerr == nil && errors.Is(err, ErrCorrupt) {
 		if root, oerr := r.Root(); oerr == nil {
-			return s.lost(root, f, off, err)
+			return s.lost(ctx, root, f, off, err)
 		}
 	}
 	return s.ds.at(s.name, f, off, err)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/statefile"
-	"github.com/pbsfs/pbsfs/store/internal/disk"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
@@ -43,7 +43,7 @@ type snapshotLocks struct {
 type snapshotLock struct {
 	ready chan struct{} // closed when the locks were taken, or could not be
 	err   error         // why they could not; set before ready is closed
-	dir   *disk.Lock
+	dir   backend.Lock
 	file  *maint.SnapshotLock
 
 	users int
@@ -110,7 +110,7 @@ func (r *right) takeLocks(ctx context.Context, s name.Snapshot, l *snapshotLock)
 	ctx, cancel := context.WithTimeoutCause(ctx, lockWait, ErrBusy)
 	defer cancel()
 	for {
-		err := r.tryLocks(s, l)
+		err := r.tryLocks(ctx, s, l)
 		if !errors.Is(err, ErrBusy) {
 			return err
 		}
@@ -127,7 +127,7 @@ func (r *right) takeLocks(ctx context.Context, s name.Snapshot, l *snapshotLock)
 
 // tryLocks takes both locks of s, the directory's first, and checks that the snapshot
 // is still there.
-func (r *right) tryLocks(s name.Snapshot, l *snapshotLock) (err error) {
+func (r *right) tryLocks(ctx context.Context, s name.Snapshot, l *snapshotLock) (err error) {
 	root, err := r.Root()
 	if err != nil {
 		return err
@@ -142,10 +142,10 @@ func (r *right) tryLocks(s name.Snapshot, l *snapshotLock) (err error) {
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		return fmt.Errorf("datastore %s: snapshot %s: %w", r.ds.name, s, ErrBusy)
-	case disk.NoLocks(err):
+	case backend.NoLocks(err):
 		// No server can lock there either.
 	case err != nil:
-		return r.ds.blame(root, err)
+		return r.ds.blame(ctx, root, err)
 	}
 	g := s.Group()
 	path := string(g.Type()) + "/" + g.ID() + "/" + s.Time().String()
@@ -160,7 +160,7 @@ func (r *right) tryLocks(s name.Snapshot, l *snapshotLock) (err error) {
 	if err != nil {
 		return fmt.Errorf("datastore %s: snapshot %s: %w: %w", r.ds.name, s, maint.ErrUncounted, err)
 	}
-	_, err = r.ds.stampOf(root, s)
+	_, err = r.ds.stampOf(ctx, root, s)
 	return err
 }
 

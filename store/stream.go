@@ -89,15 +89,15 @@ func (s *Stream) readIndex(ctx context.Context, right CanRead) (*index.Index, er
 		return nil, err
 	}
 	var x *index.Index
-	_, err = root.Through(s.snap.name.Dir()+"/"+s.file.Name.String(), maxIndex, func(r io.Reader, size int64) (err error) {
+	_, err = root.Through(ctx, s.snap.name.Dir()+"/"+s.file.Name.String(), maxIndex, func(r io.Reader, size int64) (err error) {
 		x, err = index.Read(s.file.Name.Format(), r, size)
 		return err
 	})
 	if err != nil {
-		return nil, s.snap.lost(root, s.file.Name, -1, err)
+		return nil, s.snap.lost(ctx, root, s.file.Name, -1, err)
 	}
 	if err := checkIndex(x, s.file); err != nil {
-		return nil, s.snap.lost(root, s.file.Name, -1, err)
+		return nil, s.snap.lost(ctx, root, s.file.Name, -1, err)
 	}
 	return x, nil
 }
@@ -105,7 +105,7 @@ func (s *Stream) readIndex(ctx context.Context, right CanRead) (*index.Index, er
 // ReadAt reads len(p) bytes from offset off. It reads less only at the end, where it
 // returns [io.EOF]. Every byte comes from a verified chunk.
 func (s *Stream) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) (int, error) {
-	return s.readAt(ctx, right, p, off, content{0, s.Size()})
+	return s.readAt(ctx, right, p, off, content{begin: 0, end: s.Size()})
 }
 
 // readAt is ReadAt for a reader at the content c.
@@ -123,7 +123,10 @@ func (s *Stream) readAt(ctx context.Context, right CanRead, p []byte, off int64,
 		if !ok {
 			return n, io.EOF
 		}
-		sameUse := s.readAhead(right, x, i, c)
+		sameUse := true
+		if !c.alone {
+			sameUse = s.readAhead(right, x, i, c)
+		}
 		m, err := s.readSpan(ctx, right, x, x.Span(i), sameUse, p[n:], off+int64(n))
 		n += m
 		if err != nil {
@@ -147,7 +150,7 @@ func (s *Stream) readSpan(ctx context.Context, right CanRead, x *index.Index, sp
 	}
 	b, err := s.block(ctx, right, s.want(span), sameUse)
 	if err != nil {
-		return 0, s.explain(right, span, err)
+		return 0, s.explain(ctx, right, span, err)
 	}
 	defer b.Release()
 	return copy(p, b.Bytes()[off-span.Off:]), nil
@@ -165,17 +168,17 @@ func (s *Stream) block(ctx context.Context, right CanRead, want chunk.Want, same
 
 // explain adds the place to an error of a chunk. If the snapshot was removed or
 // replaced, its chunks may be gone too, and that is the error.
-func (s *Stream) explain(right CanRead, span index.Span, err error) error {
+func (s *Stream) explain(ctx context.Context, right CanRead, span index.Span, err error) error {
 	var bad *chunk.Error
 	if !errors.As(err, &bad) {
 		return err
 	}
 	if r, rerr := held(right); rerr == nil {
 		if root, oerr := r.Root(); oerr == nil {
-			if gone := s.snap.ds.blame(root, bad.Err); errors.Is(gone, ErrGone) {
+			if gone := s.snap.ds.blame(ctx, root, bad.Err); errors.Is(gone, ErrGone) {
 				return gone
 			}
-			return s.snap.lost(root, s.file.Name, span.Off, err)
+			return s.snap.lost(ctx, root, s.file.Name, span.Off, err)
 		}
 	}
 	return s.snap.ds.at(s.snap.name, s.file.Name, span.Off, err)
@@ -202,5 +205,17 @@ type bound struct {
 }
 
 func (b bound) ReadAt(p []byte, off int64) (int, error) { return b.s.ReadAt(b.ctx, b.right, p, off) }
+
+// pick returns the stream as an [io.ReaderAt] for who looks at some parts of it, here and
+// there: no chunk is loaded ahead.
+func (s *Stream) pick(ctx context.Context, right CanRead) io.ReaderAt {
+	return picked{bound{ctx: ctx, right: right, s: s}}
+}
+
+type picked struct{ bound }
+
+func (r picked) ReadAt(p []byte, off int64) (int, error) {
+	return r.s.readAt(r.ctx, r.right, p, off, content{end: r.s.Size(), alone: true})
+}
 
 var _ chunk.Hold = (*right)(nil)

@@ -19,9 +19,9 @@ const maxOwner = 4096
 
 // own makes sure that the group has an owner, and that it is the requested one if there
 // is a request.
-func (s *SnapshotWriter) own(g name.Group) error {
+func (s *SnapshotWriter) own(ctx context.Context, g name.Group) error {
 	file := g.Dir() + "/owner"
-	text, _, err := s.disk.ReadFile(file, maxOwner, nil)
+	text, _, err := s.disk.ReadFile(ctx, file, maxOwner, nil)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		owner := s.opts.Owner

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store/blob"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
 	"github.com/pbsfs/pbsfs/store/keys"
@@ -134,7 +135,11 @@ func (s *SnapshotWriter) begin(ctx context.Context, right CanRead, g name.Group)
 	if err != nil {
 		return err
 	}
-	if s.disk, err = root.Writable(); err != nil {
+	dir, ok := root.(*disk.Root)
+	if !ok {
+		return errors.New("a datastore in a bucket is written by its server alone")
+	}
+	if s.disk, err = dir.Writable(); err != nil {
 		return err
 	}
 	s.enc = blob.Encoder{Compress: true}
@@ -156,7 +161,7 @@ func (s *SnapshotWriter) begin(ctx context.Context, right CanRead, g name.Group)
 	if err := s.lock(ctx, ErrGroupBusy, func() (*disk.Lock, error) { return s.disk.LockExclusive(g.Dir()) }); err != nil {
 		return err
 	}
-	if err := s.own(g); err != nil {
+	if err := s.own(ctx, g); err != nil {
 		return err
 	}
 	return s.makeSnapshot(context.WithoutCancel(ctx), right, g)
@@ -191,7 +196,7 @@ func (s *SnapshotWriter) lock(ctx context.Context, busy error, take func() (*dis
 // acceptNoLocks accepts that a file system has no locks: no server can lock there
 // either.
 func acceptNoLocks(err error) error {
-	if disk.NoLocks(err) {
+	if backend.NoLocks(err) {
 		return nil
 	}
 	return err

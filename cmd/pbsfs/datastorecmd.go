@@ -20,6 +20,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/bucket"
 )
 
 const datastoreHelp = `List the datastores that are configured, and change that list.
@@ -46,6 +47,7 @@ type datastoreJSON struct {
 	Name          string  `json:"name"`
 	Path          string  `json:"path"`
 	BackingDevice string  `json:"backing_device,omitempty"`
+	Bucket        string  `json:"bucket,omitempty"`
 	Comment       string  `json:"comment,omitempty"`
 	Type          *string `json:"maintenance"`
 }
@@ -64,7 +66,7 @@ func newDatastoreListCommand(a *app) *cobra.Command {
 			return a.listDatastores(host, asJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, `print [{"name","path","backing_device","comment","maintenance"}]`)
+	cmd.Flags().BoolVar(&asJSON, "json", false, `print [{"name","path","backing_device","bucket","comment","maintenance"}]`)
 	return cmd
 }
 
@@ -79,7 +81,7 @@ func (a *app) listDatastores(host hosts.Host, asJSON bool) error {
 		if err != nil {
 			return err
 		}
-		out = append(out, datastoreJSON{d.Name, d.Dir(), d.BackingDevice, d.Comment, mode.Type})
+		out = append(out, datastoreJSON{d.Name, d.Dir(), d.BackingDevice, d.Bucket, d.Comment, mode.Type})
 	}
 	if asJSON {
 		return a.json(out)
@@ -90,7 +92,11 @@ func (a *app) listDatastores(host hosts.Host, asJSON bool) error {
 		if d.Type != nil {
 			mode = *d.Type
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Name, mode, d.Path)
+		path := d.Path
+		if d.Bucket != "" {
+			path = bucket.Location{Bucket: d.Bucket, Store: d.Name}.String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Name, mode, path)
 	}
 	return w.Flush()
 }
@@ -98,14 +104,20 @@ func (a *app) listDatastores(host hosts.Host, asJSON bool) error {
 func newDatastoreAddCommand(a *app) *cobra.Command {
 	var device, comment string
 	var create bool
+	var server locate.Server
 	cmd := &cobra.Command{
-		Use:   "add NAME PATH",
+		Use:   "add NAME PATH|s3://BUCKET/NAME",
 		Short: "configure a datastore under a name",
 		Long: `Configure a datastore under a name, so that it can have a maintenance mode.
 
 PATH is its directory; with --backing-device the directory on that file system,
 relative to its top. --create makes an empty datastore there first; the
-directory must be empty or not exist.`,
+directory must be empty or not exist.
+
+A datastore in a bucket has the name there that it has here. Its server, and the access key
+that the environment has (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), are written to s3.cfg
+beside datastore.cfg, which nobody else may read; without a key in the environment, it is
+looked for whenever the datastore is opened.`,
 		Args: usageArgs(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host, err := a.host()
@@ -116,12 +128,19 @@ directory must be empty or not exist.`,
 				return usage.Errorf("datastore add: --create makes a datastore in a directory that is there now; mount the device, and create it there")
 			}
 			d := cfg.Datastore{Name: args[0], Path: args[1], BackingDevice: device, Comment: comment}
+			if strings.HasPrefix(d.Path, bucket.Scheme) {
+				if create || device != "" {
+					return usage.Errorf("datastore add: --create and --backing-device are for directories")
+				}
+				return locate.AddBucket(cmd.Context(), host, d, server, a.getenv)
+			}
 			return addDatastore(cmd.Context(), host, d, create)
 		},
 	}
 	cmd.Flags().StringVar(&device, "backing-device", "", "UUID of the file system, for a datastore on a removable disk")
 	cmd.Flags().StringVar(&comment, "comment", "", "a comment")
 	cmd.Flags().BoolVar(&create, "create", false, "make an empty datastore first")
+	registerServer(cmd.Flags(), &server)
 	return cmd
 }
 
@@ -189,5 +208,8 @@ func removeDatastore(ctx context.Context, host hosts.Host, name string) error {
 	if err != nil {
 		return err
 	}
-	return maint.RemoveDatastore(ctx, host, name, also...)
+	if err := maint.RemoveDatastore(ctx, host, name, also...); err != nil || listed[i].Client == "" {
+		return err
+	}
+	return maint.DropEndpoint(ctx, host, listed[i].Client)
 }

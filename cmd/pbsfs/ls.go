@@ -85,10 +85,13 @@ func (d *opened) at(ctx context.Context, p string, follow bool, fn func(*store.R
 	var n *tree.Node
 	err := d.ref.View(ctx, func(r *store.Reader) (err error) {
 		n, err = d.tree.Walk(ctx, r, p, follow)
+		if err != nil {
+			err = d.notThere(ctx, r, p, atPath(p, err))
+		}
 		return err
 	})
 	if err != nil {
-		return atPath(p, err)
+		return err
 	}
 	r, err := tree.Hold(ctx, d.ref, n)
 	if err != nil {

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/spf13/pflag"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/store"
@@ -24,6 +26,7 @@ type openOptions struct {
 	// metadataDir and cacheEncrypted are those of store.Options.
 	metadataDir    string
 	cacheEncrypted bool
+	bucket         bucketOptions
 	unlock.Options
 }
 
@@ -32,6 +35,7 @@ func (o *openOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.cachedOnly, "cached-only", false, "serve the local cache of an S3 datastore, as far as it goes")
 	f.BoolVar(&o.untracked, "untracked", false, "read although operations cannot be registered, so that maintenance does not see them")
 	f.Var(&o.cacheSize, "cache-size", "memory for decoded chunks")
+	o.bucket.register(f)
 	o.Register(f)
 }
 
@@ -45,11 +49,11 @@ func (a *app) open(ctx context.Context, arg string, o openOptions, s *unlock.Sec
 	if err != nil {
 		return nil, err
 	}
-	return openTarget(ctx, host, t, o, s, log)
+	return a.openTarget(ctx, host, t, o, s, log)
 }
 
 // openTarget opens a datastore, with keys that are already open.
-func openTarget(ctx context.Context, host hosts.Host, t locate.Target, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
+func (a *app) openTarget(ctx context.Context, host hosts.Host, t locate.Target, o openOptions, s *unlock.Secrets, log *slog.Logger) (*store.Lookup, error) {
 	opened, masters, err := s.Open()
 	if err != nil {
 		return nil, err
@@ -58,11 +62,19 @@ func openTarget(ctx context.Context, host hosts.Host, t locate.Target, o openOpt
 	if err != nil {
 		return nil, err
 	}
-	if t.S3 && !o.cachedOnly {
-		return nil, fmt.Errorf("datastore %s: %s: %w: its chunks are in the bucket; --cached-only serves those that are here", t.Name, t.Path, store.ErrS3Cache)
+	var in *store.Bucket
+	switch {
+	case t.S3 && t.Bucket == nil && !o.cachedOnly:
+		return nil, fmt.Errorf("datastore %s: its entry does not say which bucket has its chunks; --cached-only serves those that are in %s", t.Name, t.Path)
+	case t.Bucket != nil && !o.cachedOnly:
+		if in, err = o.bucket.of(t.Bucket, a.getenv); err != nil {
+			return nil, fmt.Errorf("datastore %s: %w", t.Name, err)
+		}
+	case t.Bucket != nil && !filepath.IsAbs(t.Path):
+		return nil, usage.Errorf("--cached-only serves a directory of this machine, and %s is a bucket", t.Path)
 	}
 	ref, err := store.Open(ctx, store.Options{
-		Name: t.Name, Path: t.Path, CacheSize: max(1, int64(o.cacheSize)), CachedOnly: o.cachedOnly,
+		Name: t.Name, Path: t.Path, Bucket: in, CacheSize: max(1, int64(o.cacheSize)), CachedOnly: o.cachedOnly,
 		Host: host, Untracked: o.untracked, Log: log,
 		MetadataDir: o.metadataDir, CacheEncrypted: o.cacheEncrypted,
 		Keys: opened, OfferedKeys: offered, Masters: masters, IgnoreSignature: o.IgnoreSignature,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 
 	"github.com/pbsfs/pbsfs/maint/text"
@@ -24,4 +25,15 @@ func (a *app) json(v any) error {
 	}
 	_, err = a.stdout.Write(text.JSON(append(data, '\n')))
 	return err
+}
+
+// counted returns a number of things in words. The word for several may be given.
+func counted(n int64, one string, many ...string) string {
+	switch {
+	case n == 1:
+		return "1 " + one
+	case len(many) > 0:
+		return fmt.Sprintf("%d %s", n, many[0])
+	}
+	return fmt.Sprintf("%d %ss", n, one)
 }

@@ -244,13 +244,6 @@ func (o *restoreOutput) summary(r *restore.Report) {
 	}
 }
 
-func counted(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
 // restoreToStdout writes a file, or a directory as tar, to the standard output.
 func (a *app) restoreToStdout(ctx context.Context, d *opened, p string) error {
 	if isTerminal(a.stdout) {

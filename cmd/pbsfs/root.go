@@ -35,9 +35,9 @@ const rootHelp = `pbsfs shows a Proxmox Backup Server datastore as one read-only
   MOUNTPOINT/ns/NAME/...                    namespaces, the same again
 
 DATASTORE is the name of a datastore in datastore.cfg, or the path of a
-directory that has .chunks; an argument with a slash is a path. One on a removable
-disk that has no name is mounted by its device (mount --device). PATH is the path
-below the mount point.
+directory that has .chunks (an argument with a slash is a path), or
+s3://BUCKET/STORE. One on a removable disk that has no name is mounted by its
+device (mount --device). PATH is the path below the mount point.
 
 Exit codes:
   0  done
@@ -78,6 +78,11 @@ func newRootCommand(a *app) *cobra.Command {
 		newLsCommand(a),
 		newCatCommand(a),
 		newRestoreCommand(a),
+		newFindCommand(a),
+		newHistoryCommand(a),
+		newDiffCommand(a),
+		newVerifyCommand(a),
+		newUsageCommand(a),
 		newServeCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),

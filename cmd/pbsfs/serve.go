@@ -204,7 +204,7 @@ func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secr
 	serveWhileDecoding()
 	v := &serving{app: a, o: o, host: host, log: log}
 	open := func(ctx context.Context, t locate.Target) (*store.Lookup, error) {
-		return openTarget(ctx, host, t, o.openOptions, s, log)
+		return a.openTarget(ctx, host, t, o.openOptions, s, log)
 	}
 	v.stores = api.NewStores(host, o.named, open, log)
 	defer func() { err = errors.Join(err, v.stores.Close()) }()

@@ -96,7 +96,7 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 	}
 	defer closeLog()
 	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
-	ref, err := openTarget(ctx, host, t.Target, o.openOptions, s, log)
+	ref, err := a.openTarget(ctx, host, t.Target, o.openOptions, s, log)
 	if err != nil {
 		return err
 	}

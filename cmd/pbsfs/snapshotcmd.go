@@ -215,7 +215,7 @@ func (a *app) createSnapshot(ctx context.Context, args []string, datastore strin
 	if err := sources.outside(ctx, t.Path); err != nil {
 		return err
 	}
-	ref, err := openTarget(ctx, host, t, openOptions{}, &unlock.Secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
+	ref, err := a.openTarget(ctx, host, t, openOptions{}, &unlock.Secrets{}, slog.New(slog.NewTextHandler(a.stderr, nil)))
 	if err != nil {
 		return err
 	}

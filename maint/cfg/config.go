@@ -124,6 +124,16 @@ func (c *Config) Find(store string) (*section, error) {
 	return found, nil
 }
 
+// Datastores returns the datastores that the file lists.
+func (c *Config) Datastores(file string) (list []Datastore) {
+	for _, s := range c.Sections {
+		if s.Kind == SectionType {
+			list = append(list, c.Datastore(s, file))
+		}
+	}
+	return list
+}
+
 // get returns the value of a key. A key that occurs twice is an error.
 func (s *section) get(key string) (value string, ok bool, err error) {
 	for _, p := range s.props {

@@ -24,8 +24,10 @@ type Datastore struct {
 	// BackingDevice is the UUID of a removable datastore's file system.
 	BackingDevice string
 	Backend       string // "filesystem" or "s3"
-	Comment       string
-	Mode          Mode
+	// Client is the entry of s3.cfg for the server with the Bucket of an s3 backend.
+	Client, Bucket string
+	Comment        string
+	Mode           Mode
 	// File is the datastore.cfg that has the entry.
 	File string
 }
@@ -66,25 +68,29 @@ func (c *Config) Datastore(s section, file string) Datastore {
 		case "comment":
 			d.Comment = p.value
 		case "backend":
-			d.Backend = backendType(p.value)
+			d.setBackend(p.value)
 		}
 	}
 	return d
 }
 
-// backendType returns the type in a backend property. A property that cannot be parsed
-// is returned as it stands.
-func backendType(value string) string {
+// setBackend reads a backend property. One that cannot be parsed is a type of its own.
+func (d *Datastore) setBackend(value string) {
 	props, err := parseProperties(value)
 	if err != nil {
-		return value
+		d.Backend = value
+		return
 	}
 	for _, p := range props {
-		if p.key == "type" || p.key == "" {
-			return p.value
+		switch p.key {
+		case "type", "":
+			d.Backend = p.value
+		case "client":
+			d.Client = p.value
+		case "bucket":
+			d.Bucket = p.value
 		}
 	}
-	return "filesystem"
 }
 
 var (
@@ -140,6 +146,9 @@ func (c *Config) Added(d Datastore) []byte {
 	fmt.Fprintf(&b, "%s: %s\n\tpath %s\n", SectionType, d.Name, d.Path)
 	if d.Removable() {
 		fmt.Fprintf(&b, "\tbacking-device %s\n", d.BackingDevice)
+	}
+	if d.S3() {
+		fmt.Fprintf(&b, "\tbackend type=s3,client=%s,bucket=%s\n", d.Client, d.Bucket)
 	}
 	if comment := strings.TrimSpace(d.Comment); comment != "" {
 		fmt.Fprintf(&b, "\tcomment %s\n", comment)

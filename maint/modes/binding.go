@@ -40,11 +40,7 @@ func (b Binding) counted(store string) []string {
 func entriesOf(host hosts.Host, files []Reading) []cfg.Datastore {
 	var out []cfg.Datastore
 	for i, f := range files {
-		for _, s := range f.Config.Sections {
-			if s.Kind == cfg.SectionType {
-				out = append(out, f.Config.Datastore(s, host.Configs()[i].File()))
-			}
-		}
+		out = append(out, f.Config.Datastores(host.Configs()[i].File())...)
 	}
 	return out
 }

@@ -153,6 +153,9 @@ func (x *Index) Csum() [32]byte { return x.csum }
 // index.
 func (x *Index) ChunkSize() int64 { return x.chunkSize }
 
+// FileSize returns the length of the index file in bytes.
+func (x *Index) FileSize() int64 { return headerSize + int64(x.count)*int64(x.entrySize) }
+
 // MemSize returns the bytes of memory that the index holds.
 func (x *Index) MemSize() int64 { return x.mem }
 

@@ -44,6 +44,9 @@ type Manifest struct {
 	// VerifyState is the result of the last verification: "ok", "failed",
 	// or "" if there is none that is known.
 	VerifyState string
+	// VerifyTask is the id of the task that made this verification, "" if it is
+	// not recorded. See VerifiedAt.
+	VerifyTask string
 	// SyncSource is the signature of the manifest that a server made this one
 	// from when it encrypted or decrypted the snapshot on its way, "" if it did not.
 	SyncSource string
@@ -172,7 +175,7 @@ func (m *Manifest) parseVerifyState(value json.RawMessage) error {
 	if isNull(value) {
 		return nil
 	}
-	members, err := object("verify_state", value, "state")
+	members, err := object("verify_state", value, "state", "upid")
 	if err != nil {
 		return err
 	}
@@ -184,7 +187,7 @@ func (m *Manifest) parseVerifyState(value json.RawMessage) error {
 		return corrupt.New("unknown verify state %q", shorten(state))
 	}
 	m.VerifyState = state
-	return nil
+	return optional("upid of verify_state", members["upid"], &m.VerifyTask)
 }
 
 // MovedFrom returns where the snapshot was made, as "type/id/time", if the

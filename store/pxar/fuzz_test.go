@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"testing"
 )
@@ -49,8 +50,21 @@ type walker struct {
 	seen map[int64]bool
 }
 
+// metadata writes down a directory, and compares it with itself: wrong bytes are no other
+// error.
+func (w *walker) metadata(r *bytes.Reader, d Dir) {
+	if err := w.a.WriteMetadata(context.Background(), r, d, io.Discard); err != nil {
+		wantCorrupt(w.t, "WriteMetadata", err)
+	}
+	p := Part{Archive: w.a, Source: r, Dir: d}
+	if _, err := Alike(context.Background(), p, p, func(p, q Payload) (bool, error) { return p == q, nil }); err != nil {
+		w.t.Errorf("directory at %d beside itself: %v", d.entry, err)
+	}
+}
+
 func (w *walker) dir(d Dir, path []string) {
 	r := bytes.NewReader(w.b)
+	w.metadata(r, d)
 	tab, err := w.a.ReadTable(r, d)
 	if err != nil {
 		wantCorrupt(w.t, "ReadTable", err)

@@ -16,6 +16,9 @@ type Payload struct {
 	Ref  bool
 }
 
+// PayloadHeader is the length of the header in front of a content in a payload stream.
+const PayloadHeader = headerSize
+
 // readPayload reads the PAYLOAD or PAYLOAD_REF item that ends a file's entry.
 func (a *Archive) readPayload(w *window, h header) (Payload, error) {
 	if h.typ == itemPayload {
@@ -34,6 +37,15 @@ func (a *Archive) readPayload(w *window, h header) (Payload, error) {
 		return Payload{}, corrupt.At(h.pos, "reference to %d bytes at %d of the payload stream", le64(b[8:]), le64(b))
 	}
 	return Payload{Off: off, Size: size, Ref: true}, nil
+}
+
+// Claim returns where the content's first byte must be for [Payload.Resolve] to find
+// nothing wrong.
+func (p Payload) Claim() int64 {
+	if p.Ref {
+		return p.Off + headerSize
+	}
+	return p.Off
 }
 
 // CheckPayloadStream checks that a stream of that size is the payload half of a

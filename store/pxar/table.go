@@ -253,6 +253,10 @@ func (t *Table) Unread() int { return t.unread }
 // still be read, but a listing made from it is not complete.
 func (t *Table) Err() error { return t.err }
 
+// Range returns where the i-th child lies in the archive, its name included, and in a
+// unified archive everything below it.
+func (t *Table) Range(i int) (off, end int64) { return t.items[i].pos, t.bound(i) }
+
 // holding returns the index of the child whose range holds pos, -1 if none.
 func (t *Table) holding(pos int64) int {
 	if pos >= t.goodbye {

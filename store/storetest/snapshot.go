@@ -21,6 +21,8 @@ type Snapshot struct {
 	Lines []Line
 	// Unprotected is the unsigned part of the manifest.
 	Unprotected map[string]any
+	// Signature is the signature of the manifest, "" for none.
+	Signature string
 
 	s        *Store
 	typ, id  string
@@ -64,9 +66,13 @@ func (sn *Snapshot) Finish() {
 	if sn.Key != nil {
 		sn.Unprotected["key-fingerprint"] = sn.Key.Fingerprint().String()
 	}
+	var signature any
+	if sn.Signature != "" {
+		signature = sn.Signature
+	}
 	text, err := json.Marshal(map[string]any{
 		"backup-type": sn.typ, "backup-id": sn.id, "backup-time": sn.unixTime,
-		"files": sn.Lines, "signature": nil, "unprotected": sn.Unprotected,
+		"files": sn.Lines, "signature": signature, "unprotected": sn.Unprotected,
 	})
 	if err != nil {
 		sn.s.t.Fatal(err)
@@ -112,6 +118,25 @@ func (sn *Snapshot) Dynamic(file string, pieces ...[]byte) []name.Digest {
 	sn.s.Write(sn.Dir+"/"+file, index("\x1c\x91\x4e\xa5\x19\xba\xb3\xcd", 0, 0, entries))
 	sn.add(file, int64(end), sha256.Sum256(entries))
 	return digests
+}
+
+// Piece is an entry of a dynamic index.
+type Piece struct {
+	Digest name.Digest
+	Size   int
+}
+
+// DynamicOf adds a dynamic index of chunks that are there, or are not.
+func (sn *Snapshot) DynamicOf(file string, pieces ...Piece) {
+	sn.s.t.Helper()
+	var entries []byte
+	end := 0
+	for _, p := range pieces {
+		end += p.Size
+		entries = append(binary.LittleEndian.AppendUint64(entries, uint64(end)), p.Digest[:]...)
+	}
+	sn.s.Write(sn.Dir+"/"+file, index("\x1c\x91\x4e\xa5\x19\xba\xb3\xcd", 0, 0, entries))
+	sn.add(file, int64(end), sha256.Sum256(entries))
 }
 
 // Fixed adds a fixed index of data in chunks of one size, and returns their

@@ -32,7 +32,7 @@ func (b *slow) Release()                 {}
 
 func TestBackendHasItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSource(1<<20, Limits{Parallel: 1, Timeout: time.Minute})
+		s := NewSource(1<<20, Limits{Parallel: 1, Timeout: time.Minute, Busy: 1 << 20})
 		defer s.Close()
 		begin := time.Now()
 		_, err := s.Get(t.Context(), plain(name.Digest{1}, 1000), false, new(slow).hold)
@@ -69,7 +69,7 @@ func TestCloseEndsWhatABackendIsAskedFor(t *testing.T) {
 func TestLoadsAheadAreAsManyAsTheBackendTakes(t *testing.T) {
 	for _, parallel := range []int{1, 3, 20} {
 		synctest.Test(t, func(t *testing.T) {
-			s, b := NewSource(1<<20, Limits{Parallel: parallel}), new(slow)
+			s, b := NewSource(1<<20, Limits{Parallel: parallel, Busy: 1 << 20}), new(slow)
 			for i := range 10 {
 				s.Ahead(plain(name.Digest{byte(i)}, 1000), b.hold)
 			}

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/pbsfs/pbsfs/store/blob"
+	"github.com/pbsfs/pbsfs/store/corrupt"
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
@@ -17,9 +18,21 @@ func (s *Source) load(right Hold, w Want) (*Block, error) {
 	if err != nil {
 		return nil, err
 	}
+	b, err := s.decode(chunks.ReadChunk, w)
+	if c, ok := chunks.(Copying); ok && errors.Is(err, corrupt.Err) {
+		return s.decode(c.ReadAnew, w)
+	}
+	return b, err
+}
+
+// reader reads a chunk as it is stored, as [Backend] does.
+type reader func(ctx context.Context, d name.Digest, buf []byte) ([]byte, error)
+
+// decode reads a chunk and verifies it.
+func (s *Source) decode(from reader, w Want) (*Block, error) {
 	raw := s.pool.get(min(w.Size, blob.MaxChunkSize) + encodedOverhead)
 	defer s.pool.put(raw)
-	encoded, err := s.read(chunks, w.Digest, raw)
+	encoded, err := s.read(from, w.Digest, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -41,14 +54,14 @@ func (s *Source) load(right Hold, w Want) (*Block, error) {
 const encodedOverhead = blob.MaxEncodedChunk - blob.MaxChunkSize
 
 // read reads a chunk as it is stored, within the backend's timeout.
-func (s *Source) read(chunks Backend, d name.Digest, buf []byte) ([]byte, error) {
+func (s *Source) read(from reader, d name.Digest, buf []byte) ([]byte, error) {
 	ctx := s.loads
 	if s.limits.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, s.limits.Timeout, fmt.Errorf("not read within %s", s.limits.Timeout))
 		defer cancel()
 	}
-	encoded, err := chunks.ReadChunk(ctx, d, buf)
+	encoded, err := from(ctx, d, buf)
 	switch {
 	case err == nil:
 		return encoded, nil

@@ -28,17 +28,8 @@ type Source struct {
 	running int     // loads under way
 }
 
-// Overhead bounds the bytes that loads under way and kept buffers take besides the
-// cache.
-const Overhead = maxBusy + maxFree
-
-const (
-	// maxBusy bounds the bytes that the loads under way take, for the chunks as read
-	// and as decoded. A single load may take more.
-	maxBusy = 32 << 20
-	// maxAhead is how many loads ahead may wait to be started.
-	maxAhead = 64
-)
+// maxAhead is how many loads ahead may wait to be started.
+const maxAhead = 64
 
 // state is the state of a load.
 type state uint8
@@ -198,7 +189,7 @@ func (s *Source) next() {
 }
 
 // room reports whether a load can be started, with s.mu held.
-func (s *Source) room(l *load) bool { return s.busy == 0 || s.busy+l.cost() <= maxBusy }
+func (s *Source) room(l *load) bool { return s.busy == 0 || s.busy+l.cost() <= s.limits.Busy }
 
 // cost is how many bytes a load takes while it is under way.
 func (l *load) cost() int64 { return 2 * int64(l.want.Size) }
@@ -264,6 +255,9 @@ func (s *Source) finish(l *load, b *Block, err error) {
 
 // Window returns how many chunks may be loaded ahead of one reader.
 func (s *Source) Window() int { return s.limits.Window }
+
+// Parallel returns how many chunks the backend gives at a time.
+func (s *Source) Parallel() int { return s.limits.Parallel }
 
 // Close ends the loads that are under way, and returns when they have ended.
 func (s *Source) Close() {

@@ -78,7 +78,7 @@ func (r *Root) creatable() error {
 
 // listAll returns all names in a directory.
 func (r *Root) listAll(name string) ([]string, error) {
-	f, err := r.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
+	f, err := r.open(context.Background(), name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
@@ -100,12 +100,12 @@ func (w *Writable) fillStore(ctx context.Context) error {
 	if _, err := w.makeDir(newChunksDir, chunkDirMode); err != nil {
 		return err
 	}
-	chunks, err := w.OpenDir(newChunksDir)
+	chunks, err := w.openDir(newChunksDir)
 	if err != nil {
 		return err
 	}
 	defer chunks.Close()
-	info, err := w.Stat(newChunksDir)
+	info, err := w.stat(newChunksDir)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/internal/lease"
 )
 
@@ -39,11 +40,6 @@ type Root struct {
 	// atime is set once the kernel has refused O_NOATIME, which only the
 	// owner of a file and root may ask for.
 	atime atomic.Bool
-}
-
-// Identity tells one file from another, on any file system.
-type Identity struct {
-	Dev, Ino uint64
 }
 
 // Open opens the directory at path. Symbolic links in path itself are
@@ -68,7 +64,7 @@ func (r *Root) Close() error { return unix.Close(r.fd) }
 
 // open opens name below the directory. O_NONBLOCK keeps a fifo in the place of a file
 // from blocking us. open waits for a lease, which a file server may have on the file.
-func (r *Root) open(name string, flags int) (*os.File, error) {
+func (r *Root) open(ctx context.Context, name string, flags int) (*os.File, error) {
 	how := unix.OpenHow{Resolve: resolve}
 	how.Flags = uint64(flags | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOFOLLOW)
 	if !r.atime.Load() {
@@ -77,10 +73,10 @@ func (r *Root) open(name string, flags int) (*os.File, error) {
 	call := func() (int, error) {
 		return retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
 	}
-	fd, err := lease.Open(context.Background(), call)
+	fd, err := lease.Open(ctx, call)
 	if errors.Is(err, unix.EPERM) && how.Flags&unix.O_NOATIME != 0 {
 		how.Flags &^= unix.O_NOATIME
-		if fd, err = lease.Open(context.Background(), call); err == nil {
+		if fd, err = lease.Open(ctx, call); err == nil {
 			r.atime.Store(true)
 		}
 	}
@@ -100,26 +96,9 @@ func retry(call func() (int, error)) (int, error) {
 	}
 }
 
-// Info is what a stat says of a file.
-type Info struct {
-	Identity
-	Mode  uint32 // st_mode
-	UID   uint32
-	GID   uint32
-	Size  int64
-	Mtime time.Time
-	Ctime time.Time
-}
-
-// IsDir reports whether the file is a directory.
-func (i Info) IsDir() bool { return i.Mode&unix.S_IFMT == unix.S_IFDIR }
-
-// IsRegular reports whether the file is a regular file.
-func (i Info) IsRegular() bool { return i.Mode&unix.S_IFMT == unix.S_IFREG }
-
-func infoOf(st *unix.Stat_t) Info {
-	return Info{
-		Identity: Identity{Dev: st.Dev, Ino: st.Ino},
+func infoOf(st *unix.Stat_t) backend.Info {
+	return backend.Info{
+		Identity: backend.Identity{Dev: st.Dev, Ino: st.Ino},
 		Mode:     st.Mode,
 		UID:      st.Uid,
 		GID:      st.Gid,
@@ -131,16 +110,18 @@ func infoOf(st *unix.Stat_t) Info {
 
 // Stat describes name, which may be "." for the directory itself. A symbolic
 // link is an error.
-func (r *Root) Stat(name string) (Info, error) {
+func (r *Root) Stat(_ context.Context, name string) (backend.Info, error) { return r.stat(name) }
+
+func (r *Root) stat(name string) (backend.Info, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolve}
 	fd, err := retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
 	if err != nil {
-		return Info{}, &fs.PathError{Op: "stat", Path: r.path + "/" + name, Err: err}
+		return backend.Info{}, &fs.PathError{Op: "stat", Path: r.path + "/" + name, Err: err}
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return Info{}, &fs.PathError{Op: "stat", Path: r.path + "/" + name, Err: err}
+		return backend.Info{}, &fs.PathError{Op: "stat", Path: r.path + "/" + name, Err: err}
 	}
 	return infoOf(&st), nil
 }
@@ -154,20 +135,11 @@ func (r *Root) Statfs() (unix.Statfs_t, error) {
 	return st, nil
 }
 
-// NoFile reports whether err says that a file, or a directory on the way to it, is of
-// another type: a symbolic link, a file, a socket.
-func NoFile(err error) bool {
-	return errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO)
-}
-
-// ErrTooLarge says that a file is longer than its limit.
-var ErrTooLarge = errors.New("file too large")
-
 // ReadFile reads the regular file name, which must not be longer than limit
 // bytes, into buf where its capacity is enough. It returns what it read and
 // the file as it was described when it was opened.
-func (r *Root) ReadFile(name string, limit int64, buf []byte) ([]byte, Info, error) {
-	info, err := r.Through(name, limit, func(f io.Reader, size int64) error {
+func (r *Root) ReadFile(ctx context.Context, name string, limit int64, buf []byte) ([]byte, backend.Info, error) {
+	info, err := r.Through(ctx, name, limit, func(f io.Reader, size int64) error {
 		if int64(cap(buf)) < size {
 			buf = make([]byte, size)
 		}
@@ -185,22 +157,22 @@ func (r *Root) ReadFile(name string, limit int64, buf []byte) ([]byte, Info, err
 // limit bytes, from its beginning; [io.ErrUnexpectedEOF] is how it says that the
 // file was shorter than size. Through returns the file as it was described when
 // it was opened.
-func (r *Root) Through(name string, limit int64, read func(f io.Reader, size int64) error) (Info, error) {
-	f, err := r.open(name, unix.O_RDONLY)
+func (r *Root) Through(ctx context.Context, name string, limit int64, read func(f io.Reader, size int64) error) (backend.Info, error) {
+	f, err := r.open(ctx, name, unix.O_RDONLY)
 	if err != nil {
-		return Info{}, err
+		return backend.Info{}, err
 	}
 	defer f.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return Info{}, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+		return backend.Info{}, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
 	info := infoOf(&st)
 	switch {
 	case !info.IsRegular():
 		return info, fmt.Errorf("%s: %w", f.Name(), corrupt.New("not a regular file"))
 	case info.Size > limit:
-		return info, fmt.Errorf("%s: %w: %w", f.Name(), ErrTooLarge, corrupt.New("%d bytes, at most %d are allowed", info.Size, limit))
+		return info, fmt.Errorf("%s: %w: %w", f.Name(), backend.ErrTooLarge, corrupt.New("%d bytes, at most %d are allowed", info.Size, limit))
 	}
 	err = read(f, info.Size)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 )
 
 // newRoot opens a directory that has one of each: a file, a directory with a
@@ -53,7 +54,7 @@ func newRoot(t testing.TB) (*Root, string) {
 func TestReadFile(t *testing.T) {
 	r, _ := newRoot(t)
 	for name, want := range map[string]string{"file": "content", "sub/file": "below", "empty": "", "./sub/../file": "content"} {
-		got, info, err := r.ReadFile(name, 100, nil)
+		got, info, err := r.ReadFile(t.Context(), name, 100, nil)
 		if err != nil || string(got) != want || info.Size != int64(len(want)) || !info.IsRegular() {
 			t.Errorf("ReadFile(%s) = %q, %+v, %v, want %q", name, got, info, err, want)
 		}
@@ -67,16 +68,16 @@ func TestNothingLeadsElsewhere(t *testing.T) {
 		"link", "outlink", "loop", "dirlink/file", "rootlink/passwd", "../secret", "sub/../../secret",
 		"/etc/passwd", filepath.Join(dir, "file"), "..", "sub/../..",
 	} {
-		if got, _, err := r.ReadFile(name, 1<<20, nil); err == nil {
+		if got, _, err := r.ReadFile(t.Context(), name, 1<<20, nil); err == nil {
 			t.Errorf("ReadFile(%s) = %q, want an error", name, got)
 		}
-		if info, err := r.Stat(name); err == nil {
+		if info, err := r.Stat(t.Context(), name); err == nil {
 			t.Errorf("Stat(%s) = %+v, want an error", name, info)
 		}
-		if got, err := r.List(name); err == nil {
+		if got, err := r.List(t.Context(), name); err == nil {
 			t.Errorf("List(%s) = %v, want an error", name, got)
 		}
-		if d, err := r.OpenDir(name); err == nil {
+		if d, err := r.OpenDir(t.Context(), name); err == nil {
 			t.Errorf("OpenDir(%s) succeeded, want an error", name)
 			_ = d.Close()
 		}
@@ -87,12 +88,12 @@ func TestNothingLeadsElsewhere(t *testing.T) {
 func TestOnlyRegularFilesAreRead(t *testing.T) {
 	r, _ := newRoot(t)
 	for _, name := range []string{"fifo", "sub", "."} {
-		got, _, err := r.ReadFile(name, 100, nil)
+		got, _, err := r.ReadFile(t.Context(), name, 100, nil)
 		if !errors.Is(err, corrupt.Err) || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("ReadFile(%s) = %q, %v, want corrupt data", name, got, err)
 		}
 	}
-	if got, _, err := r.ReadFile("socket", 100, nil); err == nil {
+	if got, _, err := r.ReadFile(t.Context(), "socket", 100, nil); err == nil {
 		t.Errorf("ReadFile(socket) = %q, want an error", got)
 	}
 }
@@ -100,11 +101,11 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 func TestReadFileLimit(t *testing.T) {
 	r, _ := newRoot(t)
 	size := int64(len("content"))
-	if _, _, err := r.ReadFile("file", size, nil); err != nil {
+	if _, _, err := r.ReadFile(t.Context(), "file", size, nil); err != nil {
 		t.Errorf("file of %d bytes with that limit: %v", size, err)
 	}
-	got, _, err := r.ReadFile("file", size-1, nil)
-	if !errors.Is(err, ErrTooLarge) || !errors.Is(err, corrupt.Err) {
+	got, _, err := r.ReadFile(t.Context(), "file", size-1, nil)
+	if !errors.Is(err, backend.ErrTooLarge) || !errors.Is(err, corrupt.Err) {
 		t.Errorf("file of %d bytes, limit %d: %q, %v, want ErrTooLarge", size, size-1, got, err)
 	}
 }
@@ -112,11 +113,11 @@ func TestReadFileLimit(t *testing.T) {
 func TestReadFileUsesTheBuffer(t *testing.T) {
 	r, _ := newRoot(t)
 	buf := make([]byte, 3, 100)
-	got, _, err := r.ReadFile("file", 100, buf)
+	got, _, err := r.ReadFile(t.Context(), "file", 100, buf)
 	if err != nil || string(got) != "content" || &got[0] != &buf[0] {
 		t.Errorf("ReadFile = %q, %v, in the buffer: %v, want it there", got, err, err == nil && &got[0] == &buf[0])
 	}
-	got, _, err = r.ReadFile("file", 100, make([]byte, 0, 3))
+	got, _, err = r.ReadFile(t.Context(), "file", 100, make([]byte, 0, 3))
 	if err != nil || string(got) != "content" {
 		t.Errorf("ReadFile with a short buffer = %q, %v", got, err)
 	}
@@ -125,10 +126,10 @@ func TestReadFileUsesTheBuffer(t *testing.T) {
 func TestMissingIsNotExist(t *testing.T) {
 	r, _ := newRoot(t)
 	for _, name := range []string{"none", "sub/none", "none/file"} {
-		if _, _, err := r.ReadFile(name, 1, nil); !errors.Is(err, fs.ErrNotExist) {
+		if _, _, err := r.ReadFile(t.Context(), name, 1, nil); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("ReadFile(%s): %v, want ErrNotExist", name, err)
 		}
-		if _, err := r.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := r.Stat(t.Context(), name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Stat(%s): %v, want ErrNotExist", name, err)
 		}
 	}
@@ -139,16 +140,16 @@ func TestMissingIsNotExist(t *testing.T) {
 
 func TestListOmitsLinksAndSpecialFiles(t *testing.T) {
 	r, _ := newRoot(t)
-	got, err := r.List(".")
+	got, err := r.List(t.Context(), ".")
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(got, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
-	want := []Entry{{"empty", false}, {"file", false}, {"sub", true}}
+	slices.SortFunc(got, func(a, b backend.Entry) int { return strings.Compare(a.Name, b.Name) })
+	want := []backend.Entry{{Name: "empty"}, {Name: "file"}, {Name: "sub", Dir: true}}
 	if !slices.Equal(got, want) {
 		t.Errorf("List = %v, want %v", got, want)
 	}
-	if _, err := r.List("file"); !errors.Is(err, unix.ENOTDIR) {
+	if _, err := r.List(t.Context(), "file"); !errors.Is(err, unix.ENOTDIR) {
 		t.Errorf("List(file): %v, want ENOTDIR", err)
 	}
 }
@@ -161,7 +162,7 @@ func TestListOfManyEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := r.List("sub")
+	got, err := r.List(t.Context(), "sub")
 	if err != nil || len(got) != n+1 {
 		t.Errorf("List has %d entries, %v, want %d", len(got), err, n+1)
 	}
@@ -169,23 +170,23 @@ func TestListOfManyEntries(t *testing.T) {
 
 func TestDirStat(t *testing.T) {
 	r, _ := newRoot(t)
-	d, err := r.OpenDir(".")
+	d, err := r.OpenDir(t.Context(), ".")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if info, err := d.Stat("sub/file"); err != nil || !info.IsRegular() || info.Size != 5 {
+	if info, err := d.Stat(t.Context(), "sub/file"); err != nil || !info.IsRegular() || info.Size != 5 {
 		t.Errorf("Stat(sub/file) = %+v, %v, want a file of 5 bytes", info, err)
 	}
-	if info, err := d.Stat("link"); err != nil || info.IsRegular() || info.IsDir() {
+	if info, err := d.Stat(t.Context(), "link"); err != nil || info.IsRegular() || info.IsDir() {
 		t.Errorf("Stat(link) = %+v, %v, want the link itself", info, err)
 	}
 	for _, name := range []string{"dirlink/file", "../secret", "rootlink/passwd"} {
-		if info, err := d.Stat(name); err == nil {
+		if info, err := d.Stat(t.Context(), name); err == nil {
 			t.Errorf("Stat(%s) = %+v, want an error", name, info)
 		}
 	}
-	if _, err := r.OpenDir("file"); !errors.Is(err, unix.ENOTDIR) {
+	if _, err := r.OpenDir(t.Context(), "file"); !errors.Is(err, unix.ENOTDIR) {
 		t.Errorf("OpenDir(file): %v, want ENOTDIR", err)
 	}
 }
@@ -201,7 +202,7 @@ func TestOpenFollowsTheAdministratorsLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if got, _, err := r.ReadFile("file", 10, nil); err != nil || string(got) != "content" {
+	if got, _, err := r.ReadFile(t.Context(), "file", 10, nil); err != nil || string(got) != "content" {
 		t.Errorf("ReadFile = %q, %v", got, err)
 	}
 	if _, err := Open(filepath.Join(dir, "file")); !errors.Is(err, unix.ENOTDIR) {
@@ -219,13 +220,13 @@ func TestDescriptorsStayFlat(t *testing.T) {
 	}
 	for range 50 {
 		for _, name := range []string{".", "file", "sub", "sub/file", "link", "dirlink/file", "fifo", "socket", "none", "../secret"} {
-			_, _, _ = r.ReadFile(name, 3, nil)
-			_, _, _ = r.ReadFile(name, 100, nil)
-			_, _ = r.Stat(name)
-			_, _ = r.List(name)
-			if d, err := r.OpenDir(name); err == nil {
-				_, _ = d.Stat("file")
-				_, _ = d.Stat("none")
+			_, _, _ = r.ReadFile(t.Context(), name, 3, nil)
+			_, _, _ = r.ReadFile(t.Context(), name, 100, nil)
+			_, _ = r.Stat(t.Context(), name)
+			_, _ = r.List(t.Context(), name)
+			if d, err := r.OpenDir(t.Context(), name); err == nil {
+				_, _ = d.Stat(t.Context(), "file")
+				_, _ = d.Stat(t.Context(), "none")
 				if err := d.Close(); err != nil {
 					t.Fatal(err)
 				}

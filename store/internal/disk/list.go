@@ -1,34 +1,31 @@
 package disk
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
 
 	"golang.org/x/sys/unix"
-)
 
-// Entry is one name in a directory.
-type Entry struct {
-	Name string
-	Dir  bool // a directory; a regular file otherwise
-}
+	"github.com/pbsfs/pbsfs/store/internal/backend"
+)
 
 // List returns the directories and regular files in the directory name. It leaves out
 // everything else, above all symbolic links, as the server does. If reading fails
 // half-way, it returns what it has read, with the error.
-func (r *Root) List(name string) ([]Entry, error) {
-	f, err := r.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
+func (r *Root) List(ctx context.Context, name string) ([]backend.Entry, error) {
+	f, err := r.open(ctx, name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	var out []Entry
+	var out []backend.Entry
 	for {
 		batch, err := f.ReadDir(1024)
 		for _, e := range batch {
 			if e.IsDir() || e.Type().IsRegular() {
-				out = append(out, Entry{Name: e.Name(), Dir: e.IsDir()})
+				out = append(out, backend.Entry{Name: e.Name(), Dir: e.IsDir()})
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -48,7 +45,15 @@ type Dir struct {
 }
 
 // OpenDir opens the directory name. The caller must Close it.
-func (r *Root) OpenDir(name string) (*Dir, error) {
+func (r *Root) OpenDir(_ context.Context, name string) (backend.Directory, error) {
+	d, err := r.openDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func (r *Root) openDir(name string) (*Dir, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve}
 	fd, err := retry(func() (int, error) { return unix.Openat2(r.fd, name, &how) })
 	if err != nil {
@@ -63,16 +68,18 @@ func (d *Dir) Close() error { return unix.Close(d.fd) }
 // Stat describes name below the directory; name may have several components.
 // A symbolic link in the last one is described as such and so is no regular
 // file; what lies behind a link in another one is not reached.
-func (d *Dir) Stat(name string) (Info, error) {
+func (d *Dir) Stat(_ context.Context, name string) (backend.Info, error) { return d.stat(name) }
+
+func (d *Dir) stat(name string) (backend.Info, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: resolve}
 	fd, err := retry(func() (int, error) { return unix.Openat2(d.fd, name, &how) })
 	if err != nil {
-		return Info{}, &fs.PathError{Op: "stat", Path: d.root.path + "/" + d.name + "/" + name, Err: err}
+		return backend.Info{}, &fs.PathError{Op: "stat", Path: d.root.path + "/" + d.name + "/" + name, Err: err}
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return Info{}, &fs.PathError{Op: "stat", Path: d.root.path + "/" + d.name + "/" + name, Err: err}
+		return backend.Info{}, &fs.PathError{Op: "stat", Path: d.root.path + "/" + d.name + "/" + name, Err: err}
 	}
 	return infoOf(&st), nil
 }
@@ -83,8 +90,12 @@ type Lock struct{ fd int }
 
 // LockShared takes the shared flock of the directory name without waiting. If the
 // directory is locked exclusively, the error matches EWOULDBLOCK.
-func (r *Root) LockShared(name string) (*Lock, error) {
-	return r.lockDir(name, unix.LOCK_SH)
+func (r *Root) LockShared(name string) (backend.Lock, error) {
+	l, err := r.lockDir(name, unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 func (r *Root) lockDir(name string, kind int) (*Lock, error) {
@@ -102,8 +113,3 @@ func (r *Root) lockDir(name string, kind int) (*Lock, error) {
 
 // Release releases the lock.
 func (l *Lock) Release() { _ = unix.Close(l.fd) }
-
-// NoLocks reports whether err says that the file system has no locks.
-func NoLocks(err error) bool {
-	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOLCK)
-}

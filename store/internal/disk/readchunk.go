@@ -8,42 +8,26 @@ import (
 
 	"github.com/pbsfs/pbsfs/store/blob"
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// MissingChunkError says that a chunk has no file. It matches [fs.ErrNotExist].
-type MissingChunkError struct {
-	// Bad is the file to which a verification has moved the chunk, "" if there is none.
-	Bad string
-}
-
-// Error says what is known of the chunk.
-func (e *MissingChunkError) Error() string {
-	if e.Bad == "" {
-		return "missing from the datastore"
-	}
-	return fmt.Sprintf("marked corrupt by a verification (%s); a new backup of the same data would bring it back", e.Bad)
-}
-
-// Is makes errors.Is(e, fs.ErrNotExist) true.
-func (e *MissingChunkError) Is(target error) bool { return target == fs.ErrNotExist }
-
 // ReadChunk returns the chunk called d as it is stored, in buf if its capacity is large
-// enough. The error for a missing chunk is a [*MissingChunkError]. A read from a local
+// enough. The error for a missing chunk is a [*backend.MissingChunkError]. A read from a local
 // disk cannot be interrupted, so ctx is checked only before it.
 func (r *Root) ReadChunk(ctx context.Context, d name.Digest, buf []byte) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	path := ".chunks/" + d.Prefix() + "/" + d.String()
-	raw, _, err := r.ReadFile(path, blob.MaxEncodedChunk, buf)
+	raw, _, err := r.ReadFile(ctx, path, blob.MaxEncodedChunk, buf)
 	if errors.Is(err, fs.ErrNotExist) { // a backup may be replacing it just now
-		raw, _, err = r.ReadFile(path, blob.MaxEncodedChunk, buf)
+		raw, _, err = r.ReadFile(ctx, path, blob.MaxEncodedChunk, buf)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, &MissingChunkError{Bad: r.badChunk(path)}
-	case NoFile(err):
+		return nil, &backend.MissingChunkError{Bad: r.badChunk(ctx, path)}
+	case backend.NoFile(err):
 		return nil, fmt.Errorf("%w: %w", corrupt.New("not a regular file"), err)
 	case err != nil:
 		return nil, err
@@ -55,10 +39,10 @@ func (r *Root) ReadChunk(ctx context.Context, d name.Digest, buf []byte) ([]byte
 
 // badChunk returns the name that a verification has given to a corrupt chunk, "" if
 // there is none.
-func (r *Root) badChunk(path string) string {
+func (r *Root) badChunk(ctx context.Context, path string) string {
 	for i := range 10 {
 		bad := fmt.Sprintf("%s.%d.bad", path, i)
-		if _, err := r.Stat(bad); err == nil {
+		if _, err := r.Stat(ctx, bad); err == nil {
 			return bad
 		}
 	}

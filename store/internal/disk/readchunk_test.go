@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/pbsfs/pbsfs/store/corrupt"
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
@@ -28,7 +29,7 @@ func TestReadChunk(t *testing.T) {
 	defer root.Close()
 	read := func() ([]byte, error) { return root.ReadChunk(t.Context(), d, nil) }
 
-	var missing *MissingChunkError
+	var missing *backend.MissingChunkError
 	if _, err := read(); !errors.As(err, &missing) || missing.Bad != "" || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}

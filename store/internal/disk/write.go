@@ -27,7 +27,7 @@ type Writable struct {
 // with r.
 func (r *Root) Writable() (*Writable, error) {
 	w := &Writable{Root: r, uid: -1, gid: -1}
-	info, err := r.Stat(".")
+	info, err := r.stat(".")
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (w *Writable) makeDir(name string, mode uint32) (made bool, err error) {
 	defer unix.Close(parent)
 	switch err := unix.Mkdirat(parent, base, mode); {
 	case errors.Is(err, unix.EEXIST):
-		info, err := w.Stat(name)
+		info, err := w.stat(name)
 		if err == nil && !info.IsDir() {
 			err = w.failed("mkdir", name, unix.ENOTDIR)
 		}

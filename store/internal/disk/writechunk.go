@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pbsfs/pbsfs/store/internal/backend"
 )
 
 // chunkDirMode is the mode of .chunks and of the directories below it. A server
@@ -13,17 +15,17 @@ const chunkDirMode = 0o750
 // TouchChunk sets the access time of the chunk in dir, a directory below .chunks, to
 // now, so that no garbage collection removes it. It returns the file's description. A
 // missing chunk is [fs.ErrNotExist].
-func (w *Writable) TouchChunk(dir, name string) (Info, error) {
-	d, err := w.OpenDir(chunksDir + "/" + dir)
+func (w *Writable) TouchChunk(dir, name string) (backend.Info, error) {
+	d, err := w.openDir(chunksDir + "/" + dir)
 	if err != nil {
-		return Info{}, err
+		return backend.Info{}, err
 	}
 	defer d.Close()
 	times := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_OMIT}}
 	if err := unix.UtimesNanoAt(d.fd, name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return Info{}, w.failed("touch", chunksDir+"/"+dir+"/"+name, err)
+		return backend.Info{}, w.failed("touch", chunksDir+"/"+dir+"/"+name, err)
 	}
-	return d.Stat(name)
+	return d.stat(name)
 }
 
 // WriteChunk makes the chunk name in dir, a directory below .chunks. An existing chunk

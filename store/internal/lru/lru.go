@@ -57,6 +57,15 @@ func (c *Cache[K, V]) Put(key K, value V, weight int64) {
 	}
 }
 
+// Remove forgets the value of key, if there is one.
+func (c *Cache[K, V]) Remove(key K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.entries[key]; ok {
+		c.remove(e)
+	}
+}
+
 func (c *Cache[K, V]) remove(e *list.Element) {
 	old := c.order.Remove(e).(*entry[K, V])
 	delete(c.entries, old.key)

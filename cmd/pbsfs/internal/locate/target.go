@@ -21,6 +21,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint/places"
 	"github.com/pbsfs/pbsfs/maint/reach"
 	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/bucket"
 )
 
 // Target is the datastore that a command works on.
@@ -29,8 +30,11 @@ type Target struct {
 	Name string
 	// Path is its directory.
 	Path string
-	// S3 says that its chunks are in a bucket.
+	// S3 says that its chunks are in a bucket, and that Path is only a cache of it.
 	S3 bool
+	// Bucket is where its chunks are, nil for a directory. The location is complete, and
+	// has credentials, if a configuration names them.
+	Bucket *Bucket
 	// Removable is the entry of a datastore on a removable device, nil for any other
 	// datastore.
 	Removable *cfg.Datastore
@@ -47,6 +51,9 @@ func Resolve(host hosts.Host, arg string) (Target, error) {
 	configured, err := Configured(host)
 	if err != nil {
 		return Target{}, err
+	}
+	if strings.HasPrefix(arg, bucket.Scheme) {
+		return resolveBucket(host, configured, arg)
 	}
 	if !IsPath(arg) {
 		for _, d := range configured {
@@ -74,6 +81,7 @@ func TargetOf(host hosts.Host, configured []cfg.Datastore, d cfg.Datastore) Targ
 		d = o
 	}
 	t := Target{Name: d.Name, Path: d.Dir(), S3: d.S3(), ID: modes.Identities(ctx, host, []cfg.Datastore{d})[0]}
+	t.Bucket = bucketOf(d)
 	if d.Removable() {
 		t.Removable = &d
 		t.Path = modes.Whereabouts(ctx, host, d)

@@ -73,6 +73,9 @@ func checkFree(ctx context.Context, where string) error {
 // apart refuses a mount point on, in or above the datastore: the mount would hide the
 // datastore, or show the mount itself.
 func apart(where, real, path string) error {
+	if !filepath.IsAbs(path) {
+		return nil // a datastore in a bucket is nowhere here
+	}
 	if p, err := filepath.EvalSymlinks(path); err == nil {
 		path = p
 	}

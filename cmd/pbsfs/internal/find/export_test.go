@@ -1,0 +1,4 @@
+package find
+
+// SetLimit makes the search read no more than n bytes of metadata before it walks.
+func (s *Search) SetLimit(n int64) { s.limit = n }
