@@ -154,8 +154,8 @@ func TestWhatIsTheSameIsWalkedOnce(t *testing.T) {
 		if limit := int64(entries + snapshots*3 + 2*4*(10+20)); got.seen > limit {
 			t.Errorf("%s: %d entries were looked at, want no more than %d of %d", format, got.seen, limit, snapshots*entries)
 		}
-		if got.most != 1 {
-			t.Errorf("%s: %d operations at a time, want one for all", format, got.most)
+		if got.most > 2 { // that of the search, and that of a load ahead
+			t.Errorf("%s: %d operations at a time, want one for all snapshots", format, got.most)
 		}
 	}
 }
