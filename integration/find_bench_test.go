@@ -36,23 +36,25 @@ const (
 // change from one to the next, and one of these snapshots: what the group needs in
 // proportion is the figure x-one-s. Each search is a new process; in "cold" nothing is in
 // the kernel's caches. Sizes change, which moves all that comes behind in the streams:
-// "near" are changes in one directory, "far" are changes anywhere. What has changed must
+// "same" is nothing, "near" are changes in one directory, "far" are changes anywhere. "all"
+// prints everything instead of one file in a hundred. What has changed must
 // be decoded, a chunk at a time: of a catalog that is half a MiB, of the metadata of a
 // split archive 4 MiB.
 func BenchmarkFind(b *testing.B) {
 	for _, format := range []string{"pxar", "split"} {
-		for _, change := range []string{"near", "far"} {
+		for _, change := range []string{"same", "near", "far"} {
 			b.Run(format+"/"+change, func(b *testing.B) {
 				dir := scratch(b)
-				newest := manySnapshots(b, dir, format, change == "far")
-				b.Run("warm", func(b *testing.B) { findInTurns(b, dir, newest, false) })
-				b.Run("cold", func(b *testing.B) { findInTurns(b, dir, newest, true) })
+				newest := manySnapshots(b, dir, format, change)
+				b.Run("warm", func(b *testing.B) { findInTurns(b, dir, newest, false, "--name", "*17.txt") })
+				b.Run("cold", func(b *testing.B) { findInTurns(b, dir, newest, true, "--name", "*17.txt") })
+				b.Run("all", func(b *testing.B) { findInTurns(b, dir, newest, true) })
 			})
 		}
 	}
 }
 
-func findInTurns(b *testing.B, dir, newest string, cold bool) {
+func findInTurns(b *testing.B, dir, newest string, cold bool, filter ...string) {
 	if cold {
 		needDropCaches(b)
 	}
@@ -62,7 +64,7 @@ func findInTurns(b *testing.B, dir, newest string, cold bool) {
 			if cold {
 				dropCaches(b)
 			}
-			cmd := exec.Command(program, "find", filepath.Join(dir, "store"), at, "--name", "*17.txt")
+			cmd := exec.Command(program, append([]string{"find", filepath.Join(dir, "store"), at}, filter...)...)
 			cmd.Env = append(os.Environ(), "PBSFS_CONFIG_DIR="+dir, "PBSFS_RUN_DIR="+dir)
 			start := time.Now()
 			out, err := cmd.Output()
@@ -93,7 +95,7 @@ type searched struct {
 type searchedTree map[string]map[string]searched
 
 // manySnapshots writes a group of snapshots, and returns the path of the newest.
-func manySnapshots(b *testing.B, dir, format string, far bool) string {
+func manySnapshots(b *testing.B, dir, format, changes string) string {
 	b.Helper()
 	ctx, random := context.Background(), rand.New(rand.NewPCG(1, 2))
 	host, err := hosts.NewHost(hosts.HostOptions{ConfigDir: dir, RunDir: dir, UID: os.Geteuid(), Getenv: func(string) string { return "" }})
@@ -119,7 +121,9 @@ func manySnapshots(b *testing.B, dir, format string, far bool) string {
 		}
 		check(b, s.Finish(ctx))
 		newest = s.Name().String()
-		tree.change(random, far)
+		if changes != "same" {
+			tree.change(random, changes == "far")
+		}
 	}
 	return newest
 }

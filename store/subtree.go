@@ -40,6 +40,7 @@ type Subtree struct {
 	dir     pxar.Dir
 	links   *linkedDirs // of a unified archive
 	path    string      // below the archive's top, if links is set
+	top     bool        // it is the whole archive
 }
 
 // Listed is an entry of a [Subtree].
@@ -93,7 +94,7 @@ func (s *Snapshot) Tree(ctx context.Context, right CanRead, f manifest.File) (Su
 	if err != nil {
 		return Subtree{}, err
 	}
-	t := Subtree{snap: s, file: f, archive: a, dir: root.Dir}
+	t := Subtree{snap: s, file: f, archive: a, dir: root.Dir, top: true}
 	if !a.format.Split() {
 		if t.links, err = a.linkedDirs(ctx, right); err != nil {
 			return Subtree{}, err
@@ -143,7 +144,7 @@ func (t Subtree) Enter(ctx context.Context, right CanRead, path []string) (Subtr
 
 // child returns the directory e, which is called name.
 func (t Subtree) child(name string, e *pxar.Entry) Subtree {
-	t.dir = e.Dir
+	t.dir, t.top = e.Dir, false
 	if t.links != nil {
 		t.path += "/" + name
 	}
@@ -301,8 +302,9 @@ func (t Subtree) whole() (s *Stream, begin, end int64, ok bool) {
 	if t.links != nil {
 		return t.archive.meta, begin, end, !t.links.below(t.path)
 	}
-	// Hard links can lead out of the directory, and only its bytes tell.
-	return nil, begin, end, false
+	// Hard links can lead out of a directory, and only its bytes tell; none leads out of the
+	// archive.
+	return t.archive.meta, begin, end, t.top
 }
 
 // Size returns about how many bytes of metadata the subtree has. marked says that
