@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,59 @@ func TestBucketEqualsItsCacheDirectory(t *testing.T) {
 	h := bucketHost(t)
 	far, near := h.mount(cloud+"2", s.flags()...), h.mount(cache, "--cached-only")
 	tool(t, "diff", "-r", "--no-dereference", far.dir, near.dir)
+}
+
+// Every command that reads says of a bucket what it says of a directory with the same files.
+func TestBucketCommandsAreThoseOfADirectory(t *testing.T) {
+	s := startVersity(t, false)
+	h := bucketHost(t)
+	local := filepath.Join(tempDir(t), "cloud")
+	top := filepath.Join(s.dir, "pbsbucket/cloud")
+	tool(t, "cp", "-a", filepath.Join(top, ".cnt"), local)
+	tool(t, "cp", "-a", filepath.Join(top, ".chunks"), local)
+	tool(t, "find", local, "-name", ".sgwtmp*", "-prune", "-exec", "rm", "-r", "{}", "+")
+	key := cloudKey(t)
+	image := "vm/300/2025-11-02T12:31:40Z/drive-scsi0.img"
+	tests := [][]string{
+		{"ls", "-l", "PLACE", "host/split/latest/"},
+		{"cat", "PLACE", "host/vault/latest/index.json"},
+		{"find", "PLACE", "--name", "*.conf", "--json"},
+		{"find", "PLACE", "ns", "--type", "d"},
+		{"history", "PLACE", "vm/300/drive-scsi0.img"},
+		{"diff", "PLACE", "host/split/2025-11-01T12:28:20Z", "host/split/latest"},
+		{"diff", "PLACE", "vm/300/2025-11-01T12:31:40Z/drive-scsi0.img", image, "--json"},
+		{"usage", "PLACE", "--stored", "--json"},
+		{"verify", "PLACE", "host/vault", "vm", "ns"},
+		{"verify", "PLACE", "host/hurt"},
+		{"restore", "PLACE", "host/split/latest/", "TARGET", "--exclude", "special/"}, // diff knows no pipes
+		{"restore", "PLACE", image, "TARGET"},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Join(tt, " "), func(t *testing.T) {
+			run := func(place string, more ...string) (result, string) {
+				to := filepath.Join(tempDir(t), "target")
+				line := joined(tt, key, more)
+				for i := range line {
+					line[i] = strings.NewReplacer("PLACE", place, "TARGET", to).Replace(line[i])
+				}
+				return h.run(line...), to
+			}
+			far, farTo := run(cloud, s.flags()...)
+			near, nearTo := run(local)
+			// What is above the archives has the times and owners of other files.
+			if tt[0] != "ls" && steady(far.stdout) != steady(near.stdout) || far.code != near.code {
+				t.Errorf("bucket: %d\n%s%s\ndirectory: %d\n%s%s", far.code, tail(far.stdout), far.stderr, near.code, tail(near.stdout), near.stderr)
+			}
+			if tt[0] == "restore" && far.code == 0 {
+				tool(t, "diff", "-r", "--no-dereference", farTo, nearTo)
+			}
+		})
+	}
+}
+
+// steady leaves out of an output what depends on the clock.
+func steady(out string) string {
+	return regexp.MustCompile(`(?m)read [0-9.]+ [KMG]?i?B in .*$|"seconds":[0-9.]+|"(bytes_read|rate)":[0-9]+`).ReplaceAllString(out, "")
 }
 
 // A bucket is only read, by requests that a key without the right to write may make.

@@ -24,9 +24,13 @@ type Guard struct {
 	path   string // on the file system
 }
 
-// NewGuard looks at the directory of a datastore.
+// NewGuard looks at the directory of a datastore. One in a bucket has no absolute path, and
+// nothing is refused because of it.
 func NewGuard(ctx context.Context, dir string) (*Guard, error) {
 	g := &Guard{ids: make(map[identity]bool)}
+	if !filepath.IsAbs(dir) {
+		return g, nil
+	}
 	for _, p := range []string{dir, filepath.Join(dir, ".chunks")} {
 		at, err := reach.Resolve(ctx, p)
 		if err != nil {
