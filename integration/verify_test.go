@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -135,11 +136,36 @@ func TestVerifyNamesWhatAMountCannotRead(t *testing.T) {
 			if len(named) == 0 || !slices.Equal(named, unread) {
 				t.Errorf("verify names\n  %q\nthe mount cannot read\n  %q", named, unread)
 			}
+			if failed := h.unrestored(store, snapshot); !slices.Equal(named, failed) {
+				t.Errorf("verify names\n  %q\nrestore fails on\n  %q", named, failed)
+			}
 			if want := d.chunk; (sum.Damaged == 1) != want || (sum.DamagedFiles == 1) == want {
 				t.Errorf("got %d damaged chunks, %d damaged files", sum.Damaged, sum.DamagedFiles)
 			}
 		})
 	}
+}
+
+// unrestored returns what cannot be restored of a snapshot, by path below a mount point.
+func (h *host) unrestored(store, snapshot string) (out []string) {
+	h.t.Helper()
+	to := filepath.Join(tempDir(h.t), "target")
+	h.t.Cleanup(func() { // of what nobody may remove; some files have no such flags
+		_ = exec.Command("chattr", "-R", "-f", "-i", "-a", to).Run()
+	})
+	got := h.run("restore", store, snapshot, to, "--json")
+	if got.code != 5 {
+		h.t.Errorf("restore: got exit code %d, want 5; stderr: %s", got.code, got.stderr)
+	}
+	var report struct{ Problems []struct{ Path string } }
+	if err := json.Unmarshal([]byte(got.stdout), &report); err != nil {
+		h.t.Fatalf("restore --json: %v in %q; stderr: %s", err, got.stdout, got.stderr)
+	}
+	for _, p := range report.Problems {
+		out = append(out, filepath.Join(filepath.Dir(snapshot), p.Path))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // unreadable returns what cannot be read of a snapshot of a mount. Files inside images
