@@ -212,6 +212,7 @@ func freeAddress(t testing.TB) string {
 // between is a TLS proxy before a server: it counts, delays, and spoils requests.
 type between struct {
 	*httptest.Server
+	conns atomic.Int64                 // that are open
 	delay atomic.Int64                 // nanoseconds before each answer
 	line  atomic.Pointer[rate.Limiter] // bytes of answers a second; nil: no limit
 	// spoil answers in the place of the server if it is set and returns true.
@@ -249,6 +250,15 @@ func startBetween(t testing.TB, s *objectStore) *between {
 		proxy.ServeHTTP(w, r)
 	}))
 	b.Config.ErrorLog = log.New(io.Discard, "", 0)
+	b.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			b.conns.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			b.conns.Add(-1)
+		case http.StateActive, http.StateIdle:
+		}
+	}
 	b.StartTLS()
 	t.Cleanup(func() {
 		b.CloseClientConnections()

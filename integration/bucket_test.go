@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -97,13 +98,20 @@ func steady(out string) string {
 	return regexp.MustCompile(`(?m)read [0-9.]+ [KMG]?i?B in .*$|"seconds":[0-9.]+|"(bytes_read|rate)":[0-9]+`).ReplaceAllString(out, "")
 }
 
-// A bucket is only read, by requests that a key without the right to write may make.
+// A bucket is only read, by requests that a key without the right to write may make, and an
+// idle mount has no connection.
 func TestBucketIsOnlyRead(t *testing.T) {
 	s := startVersity(t, false)
 	b := startBetween(t, s)
 	before := tool(t, "find", s.dir, "-type", "f", "-printf", "%p %s %T@ %C@\n")
 	m := bucketHost(t).mount(cloud, joined(b.flags(), cloudKey(t))...)
 	checkTruth(t, m.dir, truth(t, "ds-s3"))
+	eventually(t, "no connection is open", func() error {
+		if n := b.conns.Load(); n > 0 {
+			return fmt.Errorf("%d connections", n)
+		}
+		return nil
+	})
 	m.unmount()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -169,6 +177,35 @@ func TestBucketOfAnotherProcessChanges(t *testing.T) {
 	})
 	must(t, os.RemoveAll(to))
 	eventually(t, "the removed snapshot is gone", func() error { return stillThere(show) })
+}
+
+// What is deleted under an open file gives errors, as it does in a directory, and no other
+// bytes.
+func TestBucketIsCollectedUnderAReader(t *testing.T) {
+	s := startVersity(t, false)
+	m := bucketHost(t).mount(cloud, joined(s.flags(), []string{"--refresh", "200ms", "--cache-size", "1M"})...)
+	path, content := wholeImage(t, m)
+	tool(t, "sh", "-c", "echo 3 > /proc/sys/vm/drop_caches")
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	must(t, os.RemoveAll(filepath.Join(s.dir, "pbsbucket/cloud/.cnt/vm/300/2025-11-02T12:31:40Z")))
+	must(t, os.RemoveAll(filepath.Join(s.dir, "pbsbucket/cloud/.chunks")))
+	buf, failed := make([]byte, piece), 0
+	for off := int64(0); off+piece <= int64(len(content)); off += piece {
+		switch n, err := f.ReadAt(buf, off); {
+		case errors.Is(err, unix.ESTALE), errors.Is(err, unix.EIO), errors.Is(err, fs.ErrNotExist):
+			failed++
+		case err != nil:
+			t.Fatalf("at %d: %v", off, err)
+		case !bytes.Equal(buf[:n], content[off:off+int64(n)]):
+			t.Fatalf("wrong bytes at %d", off)
+		}
+	}
+	if failed == 0 {
+		t.Error("everything can still be read")
+	}
+	eventually(t, "the snapshot is gone", func() error { return stillThere(filepath.Dir(path)) })
 }
 
 // stillThere returns an error as long as a path exists.

@@ -83,7 +83,7 @@ func TestRestoreRefusesBadCommandLines(t *testing.T) {
 		{2, "one image", []string{tree, to, "--to", "/dev/null"}},
 		{2, "standard output", []string{tree, "-", "--verify"}},
 		{2, "--yes", []string{tree, to, "--yes"}},
-		{1, "does not exist", []string{tree + "/nothing", to}},
+		{1, `there is no "nothing"`, []string{tree + "/nothing", to}},
 		{1, "not a directory", []string{tree + "/a.conf/", to}},
 		{1, "not empty", []string{tree, full}},
 		{1, "no directory", []string{tree, file}},

@@ -198,7 +198,7 @@ func (d *opened) sources(ctx context.Context, paths []string) (_ []restore.Sourc
 		for _, p := range paths {
 			n, err := d.source(ctx, r, p)
 			if err != nil {
-				return atPath(p, err)
+				return d.notThere(ctx, r, p, atPath(p, err))
 			}
 			out = append(out, restore.Source{Path: strings.Trim(p, "/"), Name: nameBelow(p), Node: n})
 		}
