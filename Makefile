@@ -38,6 +38,12 @@ PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:b
 NEEDED_TO_MOUNT := fusermount3:fuse3
 NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 
+# Tests of integration that look at no mounts and devices but their own: they run beside
+# the rest, which cannot run beside itself.
+APART := $(shell sed -n 's/^func \(Test[A-Za-z0-9_]*\)(t \*testing.T).*/\1/p' \
+           integration/bucket*_test.go integration/restore*_test.go integration/search*_test.go \
+           integration/usage*_test.go integration/verify*_test.go | paste -sd'|')
+
 RACE = -race -p 1 -timeout 20m $(if $(TESTS),-run '$(TESTS)')
 
 .PHONY: all build setup setup-mount setup-demo setup-peers demo mount test unit lint vuln fuzz setup-bench bench bench-compare bench-growth clean
@@ -113,8 +119,9 @@ test: setup setup-peers
 	fi; \
 	set -x; \
 	$(GO) test $(RACE) ./cmd/... ./store/... & beside=$$!; \
-	$(GO) test $(RACE) $$($(GO) list ./... | grep -v -e /cmd/ -e /store) && inorder=0 || inorder=$$?; \
-	wait $$beside && exit $$inorder
+	$(if $(TESTS),true,$(GO) test $(RACE) -run '^($(APART))$$' ./integration) & apart=$$!; \
+	$(GO) test $(RACE) $(if $(TESTS),,-skip '^($(APART))$$') $$($(GO) list ./... | grep -v -e /cmd/ -e /store) && inorder=0 || inorder=$$?; \
+	wait $$beside && wait $$apart && exit $$inorder
 
 unit:
 	$(GO) test -count=1 $(if $(TESTS),-run '$(TESTS)') $$($(GO) list ./... | grep -v /integration)

@@ -2,9 +2,17 @@ package integration
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -321,6 +329,58 @@ func TestBucketBadInput(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A certificate counts for the name or the address that it was made for.
+func TestBucketCertificates(t *testing.T) {
+	backend := startVersity(t, false)
+	authority, authorityKey := issue(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
+	trusted := filepath.Join(tempDir(t), "authority.pem")
+	must(t, os.WriteFile(trusted, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Raw}), 0o600))
+	localhost := net.IPv4(127, 0, 0, 1)
+	tests := []struct {
+		name string
+		cert x509.Certificate
+		ok   bool
+	}{
+		{"for the address", x509.Certificate{IPAddresses: []net.IP{localhost}}, true},
+		{"for another address", x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 2)}}, false},
+		{"for a name", x509.Certificate{DNSNames: []string{"s3.example.com"}}, false},
+		{"expired", x509.Certificate{IPAddresses: []net.IP{localhost}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cert, key := issue(t, &tt.cert, authority, authorityKey)
+			b := startBetween(t, backend)
+			b.TLS.Certificates = []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}
+			h := bucketHost(t)
+			h.vars = append(h.vars, "SSL_CERT_FILE="+trusted, "SSL_CERT_DIR=/nonexistent")
+			got := h.run("ls", cloud, "--endpoint", b.URL, "--timeout", "1s")
+			if (got.code == 0) != tt.ok || !tt.ok && !strings.Contains(got.stderr, colons(certFingerprint(cert))) {
+				t.Errorf("%+v", got)
+			}
+			h.run("ls", cloud, "--endpoint", b.URL, "--timeout", "1s", "--fingerprint", certFingerprint(cert)).want(t, 0)
+		})
+	}
+}
+
+// issue makes a certificate; without an authority it signs itself.
+func issue(t *testing.T, c, authority *x509.Certificate, authorityKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	c.SerialNumber = big.NewInt(1)
+	if c.NotAfter.IsZero() {
+		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	}
+	if authority == nil {
+		authority, authorityKey = c, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, authority, &key.PublicKey, authorityKey)
+	must(t, err)
+	out, err := x509.ParseCertificate(der)
+	must(t, err)
+	return out, key
 }
 
 // colons writes hexadecimal digits as fingerprints are written.

@@ -59,6 +59,15 @@ func (l Location) Server() string {
 	return "https://" + l.Endpoint
 }
 
+// Host returns the server's name or address, without a port.
+func (l Location) Host() string {
+	u, err := url.Parse("https://" + l.Endpoint)
+	if err != nil {
+		return l.Endpoint
+	}
+	return u.Hostname()
+}
+
 // IsZero reports whether the location is nowhere.
 func (l Location) IsZero() bool { return l.Bucket == "" }
 

@@ -264,8 +264,16 @@ func (b *Bucket) badChunk(ctx context.Context, key string) string {
 	return bad
 }
 
-// forget makes all listings old.
-func (l *listings) forget() { l.known.Drop() }
+// forget makes all listings old. Who reads a datastore with many missing chunks has it
+// listed again once a second, not for each.
+func (l *listings) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); now.Sub(l.forgotten) > time.Second {
+		l.forgotten = now
+		l.known.Drop()
+	}
+}
 
 // LockShared says that there are no locks in a bucket.
 func (b *Bucket) LockShared(dir string) (backend.Lock, error) {

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -47,7 +48,7 @@ func newClient(opts Options) (*client, error) {
 		MaxIdleConns:        opts.Parallel, MaxIdleConnsPerHost: opts.Parallel,
 		IdleConnTimeout:    time.Minute,
 		DisableCompression: true, // a chunk is compressed already
-		TLSClientConfig:    tlsConfig(opts.At.Fingerprint),
+		TLSClientConfig:    tlsConfig(opts.At),
 	}
 	lookup := minio.BucketLookupAuto
 	if opts.At.PathStyle {
@@ -80,9 +81,9 @@ func credentialsOf(opts Options) *credentials.Credentials {
 	})
 }
 
-// tlsConfig accepts a certificate that is signed by an authority of this machine, or that
-// has the fingerprint.
-func tlsConfig(fingerprint bucket.Fingerprint) *tls.Config {
+// tlsConfig accepts a certificate that is signed by an authority of this machine for the
+// server's name or address, or that has the fingerprint.
+func tlsConfig(at bucket.Location) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		InsecureSkipVerify: true, // VerifyConnection does it
@@ -94,12 +95,14 @@ func tlsConfig(fingerprint bucket.Fingerprint) *tls.Config {
 			for _, c := range s.PeerCertificates[1:] {
 				others.AddCert(c)
 			}
-			_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: s.ServerName, Intermediates: others})
+			// The connection has no name if that is an address.
+			who := cmp.Or(s.ServerName, at.Host())
+			_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: who, Intermediates: others})
 			shown := bucket.Fingerprint(sha256.Sum256(s.PeerCertificates[0].Raw))
-			if err == nil || shown == fingerprint {
+			if err == nil || shown == at.Fingerprint {
 				return nil
 			}
-			return &certificateError{shown: shown, want: fingerprint, cause: err}
+			return &certificateError{shown: shown, want: at.Fingerprint, cause: err}
 		},
 	}
 }

@@ -104,8 +104,9 @@ type listings struct {
 	c       *client
 	refresh time.Duration
 
-	mu    sync.Mutex // a leaf lock
-	known *lru.Cache[string, *listing]
+	mu        sync.Mutex // a leaf lock
+	known     *lru.Cache[string, *listing]
+	forgotten time.Time
 }
 
 // group returns the group in which a name lies, and the rest of the name. Without a group
