@@ -40,7 +40,18 @@ type Options struct {
 type Bucket struct {
 	c     *client
 	names *listings
+	// missing are chunks that were not there a moment ago.
+	missing *lru.Cache[name.Digest, missing]
 }
+
+// missing is what was found of a chunk that is not there.
+type missing struct {
+	err   *backend.MissingChunkError
+	until time.Time
+}
+
+// missingCount is how many such chunks are remembered.
+const missingCount = 4096
 
 var _ backend.Backend = (*Bucket)(nil)
 
@@ -50,7 +61,10 @@ func New(opts Options) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", opts.At, err)
 	}
-	return &Bucket{c: c, names: &listings{c: c, refresh: opts.Refresh, known: lru.New[string, *listing](listingBytes)}}, nil
+	return &Bucket{
+		c: c, names: &listings{c: c, refresh: opts.Refresh, known: lru.New[string, *listing](listingBytes)},
+		missing: lru.New[name.Digest, missing](missingCount),
+	}, nil
 }
 
 // ErrNoStore says that a bucket has no datastore of the name.
@@ -224,9 +238,12 @@ func (b *Bucket) Through(ctx context.Context, name string, limit int64, read fun
 const lookAgain = 300 * time.Millisecond
 
 // ReadChunk reads a chunk. The listings of all groups are old when a chunk is missing: its
-// snapshot may be gone.
+// snapshot may be gone. A chunk that is missing is not asked for again for a while.
 func (b *Bucket) ReadChunk(ctx context.Context, d name.Digest, buf []byte) ([]byte, error) {
-	key := b.c.at.Store + "/.chunks/" + d.Prefix() + "/" + d.String()
+	key := b.c.at.Store + "/" + chunks + d.Prefix() + "/" + d.String()
+	if m, ok := b.missing.Get(d); ok && time.Now().Before(m.until) {
+		return nil, m.err
+	}
 	_, err := b.c.get(ctx, key, blob.MaxEncodedChunk, whole(&buf))
 	if errors.Is(err, fs.ErrNotExist) {
 		select {
@@ -239,7 +256,9 @@ func (b *Bucket) ReadChunk(ctx context.Context, d name.Digest, buf []byte) ([]by
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		b.names.forget()
-		return nil, &backend.MissingChunkError{Bad: b.badChunk(ctx, key)}
+		gone := &backend.MissingChunkError{Bad: b.badChunk(ctx, key)}
+		b.missing.Put(d, missing{gone, time.Now().Add(b.names.refresh)}, 1)
+		return nil, gone
 	case err != nil:
 		return nil, err
 	case len(buf) == 0:
