@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
@@ -31,6 +32,9 @@ type mountOptions struct {
 	maxInodes   int
 	logTo       string
 	debug       bool
+	auto        bool // mounts what the directory of mounts says
+	again       bool // it is no failure if the tree is mounted there already
+	fake        bool // only the command line is checked
 }
 
 const mountHelp = `Mount a datastore as one read-only tree.
@@ -61,7 +65,9 @@ Mount options (-o, separated by commas):
   nofail          mount the tree though the datastore is not there, as --standby
   nonempty        mount over a directory that is not empty
   noexec          do not run programs from the mount
-Those of mount(8) that say what is the case anyway (ro, nosuid, nodev, ...) are
+Each flag is an option as well, with _ or - in its name: cache_size=1GiB, standby,
+keyfile=FILE (and after it password_file=FILE or password_cmd=CMD). A value with
+commas is put in double quotes. Those of mount(8) that say what is the case anyway (ro, nosuid, nodev, ...) are
 accepted.
 
 The log goes to the journal or to syslog, if there is one, else to a file in the
@@ -73,12 +79,12 @@ func newMountCommand(a *app) *cobra.Command {
 		Use:   "mount DATASTORE|--device DEVICE MOUNTPOINT",
 		Short: "mount a datastore as one read-only tree",
 		Long:  mountHelp,
-		Args: usageArgs(func(cmd *cobra.Command, args []string) error {
-			if o.device != "" {
-				return cobra.ExactArgs(1)(cmd, args)
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := o.takeWords(cmd.Flags()); err != nil {
+				return err
 			}
-			return cobra.ExactArgs(2)(cmd, args)
-		}),
+			return usageArgs(o.count)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.pathSet = cmd.Flags().Changed("path")
 			if cmd.Flags().Changed("device") && o.device == "" {
@@ -86,6 +92,9 @@ func newMountCommand(a *app) *cobra.Command {
 			}
 			if err := o.complete(args); err != nil {
 				return err
+			}
+			if o.fake {
+				return nil
 			}
 			return a.startMount(cmd.Context(), o)
 		},
@@ -104,6 +113,11 @@ func newMountCommand(a *app) *cobra.Command {
 	f.IntVar(&o.maxInodes, "max-inodes", fs.DefaultMaxInodes, "have the kernel forget files before it knows more; 0: never")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE")
 	f.BoolVar(&o.debug, "debug", false, "log each request of the kernel")
+	f.BoolVar(&o.again, againFlag, false, "")
+	f.BoolVar(&o.fake, fakeFlag, false, "")
+	for _, internal := range []string{againFlag, fakeFlag} { // the mount helper gives them
+		f.Lookup(internal).Hidden = true
+	}
 	return cmd
 }
 
@@ -130,18 +144,31 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	case !o.foreground:
 		return a.detach(ctx, o, s)
 	case !s.Empty(), len(unlock.WithoutPassphrases(os.Environ())) < len(os.Environ()):
-		return reexec(ctx, s)
+		return a.reexec(ctx, s)
 	}
 	return a.serve(ctx, o, s, a.warn)
 }
 
-// complete checks what it can check from the command line alone.
-func (o *mountOptions) complete(args []string) error {
+// takeWords takes the words of -o, some of which are flags.
+func (o *mountOptions) takeWords(f *pflag.FlagSet) error {
 	allowOther := o.flags.allowOther
-	if err := o.flags.parse(o.lists); err != nil {
+	if err := o.flags.parse(o.lists, f); err != nil {
 		return err
 	}
 	o.flags.allowOther = o.flags.allowOther || allowOther
+	return nil
+}
+
+// count checks how many arguments there are.
+func (o *mountOptions) count(cmd *cobra.Command, args []string) error {
+	if o.device != "" {
+		return cobra.ExactArgs(1)(cmd, args)
+	}
+	return cobra.ExactArgs(2)(cmd, args)
+}
+
+// complete checks what it can check from the command line alone.
+func (o *mountOptions) complete(args []string) error {
 	if o.stopTimeout < 0 {
 		return usage.Errorf("--stop-timeout %s: cannot be negative", o.stopTimeout)
 	}

@@ -156,7 +156,7 @@ func (a *app) startServe(ctx context.Context, o *serveOptions) error {
 			return err
 		}
 		if !s.Empty() || len(unlock.WithoutPassphrases(os.Environ())) < len(os.Environ()) {
-			return reexec(ctx, s)
+			return a.reexec(ctx, s)
 		}
 		handed = s
 	}

@@ -44,6 +44,9 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 		}
 		return errors.Join(err, t.End(false))
 	}
+	if o.again && o.mountedAlready(ctx, t.Path) {
+		return errors.Join(ready(""), t.End(false))
+	}
 	if err := a.serveTree(ctx, host, t, o, s, ready); err != nil {
 		return errors.Join(err, t.End(false))
 	}
@@ -72,6 +75,12 @@ func under(ctx context.Context, host hosts.Host, at *locate.Attached, o *mountOp
 		return false, nil
 	}
 	return true, at.PassTo(r.ProcessMark)
+}
+
+// mountedAlready reports whether the tree of the datastore is mounted where it is to be.
+func (o *mountOptions) mountedAlready(ctx context.Context, path string) bool {
+	trees, err := mountpoint.TreesAt(ctx, o.mountpoint)
+	return err == nil && len(trees) > 0 && trees[0].Source == path && !mountpoint.IsDead(trees[0])
 }
 
 // request returns what is to be mounted.
