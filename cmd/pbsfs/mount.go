@@ -134,7 +134,7 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 		return serveDetached(ctx, a, o, handed, ready)
 	}
 	if handed != nil {
-		return a.serve(ctx, o, handed, a.warn)
+		return a.serve(ctx, o, handed, a.ready(ctx, o))
 	}
 	s, err := a.keyring().Open(ctx, o.Options)
 	if err != nil {
@@ -146,7 +146,7 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	case !s.Empty(), len(unlock.WithoutPassphrases(os.Environ())) < len(os.Environ()):
 		return a.reexec(ctx, s)
 	}
-	return a.serve(ctx, o, s, a.warn)
+	return a.serve(ctx, o, s, a.ready(ctx, o))
 }
 
 // takeWords takes the words of -o, some of which are flags.

@@ -88,6 +88,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newServeCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),
+		newAnswersCommand(),
 	)
 	return cmd
 }

@@ -12,6 +12,8 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
@@ -143,7 +145,9 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 		log.Warn("the process that asked for the mount has gone", "error", err)
 	}
 	log.Info("mounted", "path", ref.Path(), "version", version())
+	pings := o.keepPinging(log)
 	err = a.wait(m, ref, o, stop, log)
+	pings.end()
 	if err := t.End(true); err != nil { // this error cannot be reported anywhere else
 		log.Warn("the device stays mounted", "error", err)
 	}
@@ -219,8 +223,13 @@ func (a *app) wait(m *fs.Mount, ref *store.Lookup, o *mountOptions, stop chan os
 	var cut []fs.Handle
 	select {
 	case <-m.Ended():
+		if m.CutOff() {
+			log.Error("the kernel was told to cut off the mount")
+			return fmt.Errorf("the kernel was told to cut off the mount, which is dead; 'pbsfs unmount %s' takes it away", o.mountpoint)
+		}
 	case s := <-stop:
 		log.Info("ending", "signal", s.String(), "open", len(m.Handles()))
+		toManager(daemon.SdNotifyStopping, log)
 		ctx, cancel := context.WithTimeout(context.Background(), o.stopTimeout)
 		defer cancel()
 		go func() { // a second signal ends the wait
