@@ -58,6 +58,11 @@ plugged in, or is in maintenance: the tree answers "No medium found" or "Host is
 down" until the datastore is there. The same command, given once more, mounts the
 device under the tree.
 
+With --auto, the mounts are those that stand in files NAME.conf in the directory
+mounts of the configuration (/etc/pbsfs/mounts), with a line AUTO=yes: all of them
+whose device is there, or those that lie on DEVICE, if one is named. Lines of such a
+file: DATASTORE=, MOUNTPOINT=, OPTIONS= (those of -o), AUTO=yes|no.
+
 Mount options (-o, separated by commas):
   allow_other     let other users use the mount; the kernel checks permissions
   uid=N, gid=N    show everything as belonging to this user, or group
@@ -76,16 +81,22 @@ run directory; with --foreground to the standard error.`
 func newMountCommand(a *app) *cobra.Command {
 	o := &mountOptions{}
 	cmd := &cobra.Command{
-		Use:   "mount DATASTORE|--device DEVICE MOUNTPOINT",
+		Use:   "mount DATASTORE|--device DEVICE MOUNTPOINT | mount --auto [DEVICE]",
 		Short: "mount a datastore as one read-only tree",
 		Long:  mountHelp,
 		Args: func(cmd *cobra.Command, args []string) error {
+			if o.auto {
+				return checkAuto(cmd, args)
+			}
 			if err := o.takeWords(cmd.Flags()); err != nil {
 				return err
 			}
 			return usageArgs(o.count)(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.auto {
+				return a.mountAuto(cmd.Context(), args)
+			}
 			o.pathSet = cmd.Flags().Changed("path")
 			if cmd.Flags().Changed("device") && o.device == "" {
 				return usage.Errorf("--device: the device's name is empty")
@@ -113,6 +124,7 @@ func newMountCommand(a *app) *cobra.Command {
 	f.IntVar(&o.maxInodes, "max-inodes", fs.DefaultMaxInodes, "have the kernel forget files before it knows more; 0: never")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE")
 	f.BoolVar(&o.debug, "debug", false, "log each request of the kernel")
+	f.BoolVar(&o.auto, "auto", false, "mount what the directory of mounts says, on one DEVICE or on all that are there")
 	f.BoolVar(&o.again, againFlag, false, "")
 	f.BoolVar(&o.fake, fakeFlag, false, "")
 	for _, internal := range []string{againFlag, fakeFlag} { // the mount helper gives them

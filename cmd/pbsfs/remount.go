@@ -74,4 +74,3 @@ func (a *app) givenTo(m mounts.Mount) []string {
 	}
 	return given
 }
-
