@@ -31,6 +31,9 @@ func toManager(state string, log *slog.Logger) {
 func (a *app) ready(ctx context.Context, o *mountOptions) func(warning string) error {
 	return func(warning string) error {
 		err := a.warn(warning)
+		if a.getenv("NOTIFY_SOCKET") == "" {
+			return err
+		}
 		if askErr := askTree(ctx, o.mountpoint, reach.Patience); askErr != nil {
 			return errors.Join(err, askErr)
 		}

@@ -83,7 +83,7 @@ func newMountHelperCommand(a *app, name string) *cobra.Command {
 // helpMount answers one call of mount(8).
 func (a *app) helpMount(ctx context.Context, spec, dir string, o *helperOptions) error {
 	if o.namespace != "" {
-		return usage.Errorf("-N: pbsfs does not mount in another namespace from here; 'nsenter --mount=%s mount ...' does", o.namespace)
+		return usage.Errorf("-N: pbsfs does not mount in another namespace from here; 'nsenter --mount=/proc/PID/ns/mnt mount ...' does")
 	}
 	root := newRootCommand(a)
 	mount, _, err := root.Find([]string{"mount"})

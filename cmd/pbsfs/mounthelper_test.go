@@ -61,7 +61,7 @@ func TestMountHelperRefusals(t *testing.T) {
 		{"tank /mnt -sf -o nosuch,ro", exitDone, ""},
 		{"tank /mnt -sf -o cache_size=x", exitUsage, "no size"},
 		{"tank /mnt -f -o suid", exitUsage, "not possible"},
-		{"tank /mnt -f -N /proc/1/ns/mnt", exitUsage, "nsenter --mount=/proc/1/ns/mnt"},
+		{"tank /mnt -f -N /proc/1/ns/mnt", exitUsage, "nsenter --mount="},
 		{"tank -f", exitUsage, "usage: mount.pbsfs SPEC DIR"},
 		{"tank /mnt more", exitUsage, "usage: mount.pbsfs SPEC DIR"},
 		{"tank /mnt -x", exitUsage, "unknown shorthand"},
@@ -82,8 +82,15 @@ func TestMountCodes(t *testing.T) {
 		interrupted bool
 		want        int
 	}{
-		{exitDone, false, 0}, {exitDone, true, 0}, {exitUsage, false, 1}, {exitFailed, true, 8}, {exitFailed, false, 32},
-		{exitActive, false, 32}, {exitMode, false, 32}, {exitDamaged, false, 32}, {exitKey, false, 32},
+		{exitDone, false, 0},
+		{exitDone, true, 0},
+		{exitUsage, false, 1},
+		{exitFailed, true, 8},
+		{exitFailed, false, 32},
+		{exitActive, false, 32},
+		{exitMode, false, 32},
+		{exitDamaged, false, 32},
+		{exitKey, false, 32},
 	} {
 		if got := mountCode(c.code, c.interrupted); got != c.want {
 			t.Errorf("%d, interrupted %t: got %d, want %d", c.code, c.interrupted, got, c.want)

@@ -59,7 +59,7 @@ func setFlag(flags *pflag.FlagSet, word string) error {
 	case f.NoOptDefVal != "":
 		value = f.NoOptDefVal
 	case value == "":
-		return fmt.Errorf("mount option %s: it needs a value, like %s=...", word, key)
+		return fmt.Errorf("mount option %s: it needs a value: %s=VALUE", word, key)
 	}
 	if err := f.Value.Set(value); err != nil {
 		return fmt.Errorf("mount option %s: %w", word, err)

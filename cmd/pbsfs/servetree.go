@@ -142,7 +142,7 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 		stop <- syscall.SIGTERM // a signal that came earlier
 	}
 	if err := ready(warning + unfitKeys(ctx, ref, s, log)); err != nil {
-		log.Warn("the process that asked for the mount has gone", "error", err)
+		log.Warn("who asked for the mount could not be told that it is there", "error", err)
 	}
 	log.Info("mounted", "path", ref.Path(), "version", version())
 	pings := o.keepPinging(log)
