@@ -147,7 +147,7 @@ func TestMountHelperFailures(t *testing.T) {
 	}{
 		{m.store, "nosuchword", nil, 1, "pbsfs: unknown mount option nosuchword"},
 		{m.store, "cache_size=much", nil, 1, "pbsfs: mount option cache_size=much: "},
-		{m.store, "suid", nil, 1, "pbsfs: mount option suid is not possible"},
+		{m.store, "allow_root", nil, 1, "pbsfs: mount option allow_root is not possible"},
 		{m.store, "keyfile=/none", nil, 32, "pbsfs: key file: "},
 		{"/none", "ro", nil, 32, "pbsfs: "},
 		{"pbsfs#none", "ro", nil, 32, "pbsfs: no datastore none in "},

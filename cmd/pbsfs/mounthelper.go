@@ -85,6 +85,12 @@ func (a *app) helpMount(ctx context.Context, spec, dir string, o *helperOptions)
 	if o.namespace != "" {
 		return usage.Errorf("-N: pbsfs does not mount in another namespace from here; 'nsenter --mount=/proc/PID/ns/mnt mount ...' does")
 	}
+	// For an ordinary user, mount(8) leaves no PATH; other programs are needed then.
+	if a.getenv("PATH") == "" {
+		if err := os.Setenv("PATH", systemPath); err != nil {
+			return err
+		}
+	}
 	root := newRootCommand(a)
 	mount, _, err := root.Find([]string{"mount"})
 	if err != nil {
@@ -120,9 +126,8 @@ func (o *helperOptions) words(flags *pflag.FlagSet) []string {
 	for _, list := range o.lists {
 		words = append(words, splitOptions(list)...)
 	}
-	again := slices.Contains(words, "remount")
 	return slices.DeleteFunc(words, func(w string) bool {
-		return w == "rw" && !again || o.sloppy && !isWord(flags, w)
+		return w == "rw" || o.sloppy && !isWord(flags, w)
 	})
 }
 
@@ -132,6 +137,9 @@ func isWord(flags *pflag.FlagSet, word string) bool {
 	known := []string{"allow_other", "nonempty", "nofail", "noexec", "uid", "gid", "umask", "remount"}
 	return isAccepted(word) || refused[key] != "" || slices.Contains(known, key) || isPasswordWord(key) || flagOf(flags, key) != nil
 }
+
+// systemPath is where programs of the system are.
+const systemPath = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 // nameMark stands before a name, which is then not taken for a path.
 const nameMark = "pbsfs#"
