@@ -134,6 +134,32 @@ func TestMountAllFromFstab(t *testing.T) {
 	eventually(t, "the serving process ending", m.process.ended)
 }
 
+// A line may name a disk, as its first field or, for a disk that is not there yet, as an
+// option. umount(8) lets go of the disk as well.
+func TestDiskInFstab(t *testing.T) {
+	installHelpers(t)
+	h := newHost(t)
+	r := newRemovable(t, "ext4")
+	dev := r.plug()
+	for spec, options := range map[string]string{dev: "path=store", "none": "device=" + r.uuid + ",path=store"} {
+		m := h.unmounted("")
+		h.system("mount", "-T", m.fstab(spec, "pbsfs", options), m.dir).wantSystem(t, 0)
+		m.process = m.findServer()
+		m.show()
+		h.system("umount", m.dir).wantSystem(t, 0)
+		eventually(t, "the serving process ending", m.process.ended)
+		eventually(t, "the disk being free", func() error {
+			table, err := os.ReadFile("/proc/self/mountinfo")
+			if err == nil && strings.Contains(string(table), dev+" ") {
+				return errors.New("it is mounted")
+			}
+			return err
+		})
+	}
+	m := h.unmounted("")
+	h.system("mount", "-t", "pbsfs", dev, m.dir, "-o", m.words("device="+r.uuid)).wantSystem(t, 1, "write none in its place")
+}
+
 // What cannot be mounted is told in one line, with mount(8)'s exit codes.
 func TestMountHelperFailures(t *testing.T) {
 	installHelpers(t)
