@@ -188,6 +188,22 @@ func mountOptions(ref *store.Lookup, opts Options) *fuse.MountOptions {
 // Ended returns a channel that is closed when the mount has ended for any reason.
 func (m *Mount) Ended() <-chan struct{} { return m.ended }
 
+// CutOff reports whether the kernel ended the connection of a mount that is still in the
+// mount table: somebody has aborted it. After an unmount, it is not in the table any more.
+func (m *Mount) CutOff() bool {
+	select {
+	case <-m.ended:
+	default:
+		return false
+	}
+	table, err := mounts.Mounts()
+	if err != nil {
+		return false
+	}
+	_, there := table.Find(m.at)
+	return there
+}
+
 // Handles returns the open handles, sorted by path.
 func (m *Mount) Handles() []Handle { return m.fsys.openHandles() }
 

@@ -112,6 +112,7 @@ var arrows = map[string][]string{
 	"store/name":                {},
 
 	"cmd/pbsfs/internal/certificate": {"maint/statefile"},
+	"cmd/pbsfs/internal/mountlist":   {},
 	"cmd/pbsfs/internal/export":      {"store", "store/pxar", "store/tree"},
 	"cmd/pbsfs/internal/pattern":     {},
 	"cmd/pbsfs/internal/restore": {

@@ -63,7 +63,7 @@ func (a *app) detach(ctx context.Context, o *mountOptions, s *unlock.Secrets) er
 	if err != nil {
 		return errors.Join(err, w.Close())
 	}
-	cmd := exec.Command(self, os.Args[1:]...)
+	cmd := exec.Command(self, a.args...)
 	cmd.Env = append(unlock.WithoutPassphrases(os.Environ()),
 		readyEnv+"="+strconv.Itoa(readyFD), secretsEnv+"="+strconv.Itoa(secretsFD))
 	cmd.ExtraFiles = []*os.File{w, keysRead}
@@ -144,7 +144,7 @@ const maxHandedOver = 1 << 20
 // reexec starts this program anew in this process, with the opened keys and without the
 // passphrases: /proc shows the environment with which a program was started. It returns
 // only on failure.
-func reexec(ctx context.Context, s *unlock.Secrets) error {
+func (a *app) reexec(ctx context.Context, s *unlock.Secrets) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -170,5 +170,5 @@ func reexec(ctx context.Context, s *unlock.Secrets) error {
 		return context.Cause(ctx)
 	}
 	env := append(unlock.WithoutPassphrases(os.Environ()), secretsEnv+"="+strconv.Itoa(fd))
-	return fmt.Errorf("starting anew with the keys: %w", syscall.Exec(self, os.Args, env))
+	return fmt.Errorf("starting anew with the keys: %w", syscall.Exec(self, append([]string{self}, a.args...), env))
 }

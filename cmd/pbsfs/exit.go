@@ -58,6 +58,26 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
+// The exit codes of mount(8), by which its helpers end.
+const (
+	mountUsage       = 1
+	mountInterrupted = 8
+	mountFailed      = 32
+)
+
+// mountCode turns one of our exit codes into one of mount(8).
+func mountCode(code int, interrupted bool) int {
+	switch {
+	case code == exitDone:
+		return exitDone
+	case interrupted:
+		return mountInterrupted
+	case code == exitUsage:
+		return mountUsage
+	}
+	return mountFailed
+}
+
 // exitError is the failure of a process that ran on our behalf, with that process's
 // exit code.
 type exitError struct {

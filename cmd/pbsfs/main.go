@@ -13,22 +13,32 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/pbsfs/pbsfs/maint/text"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() { os.Exit(run(os.Args[0], os.Args[1:])) }
 
-// run runs one command line and returns the exit code. The first signal ends a command,
+// run runs one command line and returns the exit code. Called by the name of a mount
+// helper, the program is one. The first signal ends a command,
 // even one that waits for something that never answers. The command gets a moment to
 // clean up. A second signal ends it at once.
-func run(args []string) int {
+func run(name string, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	app := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: text.NewWriter(os.Stderr), getenv: os.Getenv}
-	cmd := newRootCommand(app)
-	cmd.SetArgs(args)
+	app := &app{args: args, stdin: os.Stdin, stdout: os.Stdout, stderr: text.NewWriter(os.Stderr), getenv: os.Getenv}
+	if isMountHelper(name) {
+		return mountCode(app.untilSignal(ctx, stop, newMountHelperCommand(app, name)), ctx.Err() != nil)
+	}
+	return app.untilSignal(ctx, stop, newRootCommand(app))
+}
+
+// untilSignal runs a command until it has ended, or a signal has ended ctx.
+func (a *app) untilSignal(ctx context.Context, stop func(), cmd *cobra.Command) int {
+	cmd.SetArgs(a.args)
 	code := make(chan int, 1)
-	go func() { code <- app.report(cmd.ExecuteContext(ctx)) }()
+	go func() { code <- a.report(cmd.ExecuteContext(ctx)) }()
 	select {
 	case c := <-code:
 		return c
@@ -38,8 +48,8 @@ func run(args []string) int {
 	select {
 	case c := <-code:
 		return c
-	case <-app.moment.over():
-		return app.report(context.Canceled)
+	case <-a.moment.over():
+		return a.report(context.Canceled)
 	}
 }
 

@@ -37,7 +37,7 @@ func TestMountOptions(t *testing.T) {
 		{nil, &plain},
 		{[]string{""}, &plain},
 		{[]string{"ro,nosuid,nodev,defaults,noauto,user,_netdev,relatime"}, &plain},
-		{[]string{"x-systemd.automount,x-gvfs-show,comment=a b"}, &plain},
+		{[]string{"x-systemd.automount,x-gvfs-show,comment=a b,X-mount.mkdir,user=joe"}, &plain},
 		{[]string{"allow_other"}, with(func(m *mountFlags) { m.allowOther = true })},
 		{[]string{"nonempty"}, with(func(m *mountFlags) { m.nonempty = true })},
 		{[]string{"noexec,ro"}, with(func(m *mountFlags) { m.kernel = []string{"noexec"} })},
@@ -73,7 +73,7 @@ func TestMountOptions(t *testing.T) {
 		{[]string{"RO"}, nil},
 	} {
 		var got mountFlags
-		err := got.parse(c.lists)
+		err := got.parse(c.lists, newMountCommand(&app{}).Flags())
 		switch {
 		case c.want == nil && exitCode(err) != exitUsage:
 			t.Errorf("-o %q: %+v, %v, want a usage error", c.lists, got, err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
@@ -31,6 +32,9 @@ type mountOptions struct {
 	maxInodes   int
 	logTo       string
 	debug       bool
+	auto        bool // mounts what the directory of mounts says
+	again       bool // it is no failure if the tree is mounted there already
+	fake        bool // only the command line is checked
 }
 
 const mountHelp = `Mount a datastore as one read-only tree.
@@ -54,6 +58,11 @@ plugged in, or is in maintenance: the tree answers "No medium found" or "Host is
 down" until the datastore is there. The same command, given once more, mounts the
 device under the tree.
 
+With --auto, the mounts are those that stand in files NAME.conf in the directory
+mounts of the configuration (/etc/pbsfs/mounts), with a line AUTO=yes: all of them
+whose device is there, or those that lie on DEVICE, if one is named. Lines of such a
+file: DATASTORE=, MOUNTPOINT=, OPTIONS= (those of -o), AUTO=yes|no.
+
 Mount options (-o, separated by commas):
   allow_other     let other users use the mount; the kernel checks permissions
   uid=N, gid=N    show everything as belonging to this user, or group
@@ -61,7 +70,9 @@ Mount options (-o, separated by commas):
   nofail          mount the tree though the datastore is not there, as --standby
   nonempty        mount over a directory that is not empty
   noexec          do not run programs from the mount
-Those of mount(8) that say what is the case anyway (ro, nosuid, nodev, ...) are
+Each flag is an option as well, with _ or - in its name: cache_size=1GiB, standby,
+keyfile=FILE (and after it password_file=FILE or password_cmd=CMD). A value with
+commas is put in double quotes. Those of mount(8) that say what is the case anyway (ro, nosuid, nodev, ...) are
 accepted.
 
 The log goes to the journal or to syslog, if there is one, else to a file in the
@@ -70,22 +81,31 @@ run directory; with --foreground to the standard error.`
 func newMountCommand(a *app) *cobra.Command {
 	o := &mountOptions{}
 	cmd := &cobra.Command{
-		Use:   "mount DATASTORE|--device DEVICE MOUNTPOINT",
+		Use:   "mount DATASTORE|--device DEVICE MOUNTPOINT | mount --auto [DEVICE]",
 		Short: "mount a datastore as one read-only tree",
 		Long:  mountHelp,
-		Args: usageArgs(func(cmd *cobra.Command, args []string) error {
-			if o.device != "" {
-				return cobra.ExactArgs(1)(cmd, args)
+		Args: func(cmd *cobra.Command, args []string) error {
+			if o.auto {
+				return checkAuto(cmd, args)
 			}
-			return cobra.ExactArgs(2)(cmd, args)
-		}),
+			if err := o.takeWords(cmd.Flags()); err != nil {
+				return err
+			}
+			return usageArgs(o.count)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.auto {
+				return a.mountAuto(cmd.Context(), args)
+			}
 			o.pathSet = cmd.Flags().Changed("path")
 			if cmd.Flags().Changed("device") && o.device == "" {
 				return usage.Errorf("--device: the device's name is empty")
 			}
 			if err := o.complete(args); err != nil {
 				return err
+			}
+			if o.fake {
+				return nil
 			}
 			return a.startMount(cmd.Context(), o)
 		},
@@ -104,6 +124,12 @@ func newMountCommand(a *app) *cobra.Command {
 	f.IntVar(&o.maxInodes, "max-inodes", fs.DefaultMaxInodes, "have the kernel forget files before it knows more; 0: never")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE")
 	f.BoolVar(&o.debug, "debug", false, "log each request of the kernel")
+	f.BoolVar(&o.auto, "auto", false, "mount what the directory of mounts says, on one DEVICE or on all that are there")
+	f.BoolVar(&o.again, againFlag, false, "")
+	f.BoolVar(&o.fake, fakeFlag, false, "")
+	for _, internal := range []string{againFlag, fakeFlag} { // the mount helper gives them
+		f.Lookup(internal).Hidden = true
+	}
 	return cmd
 }
 
@@ -120,7 +146,7 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 		return serveDetached(ctx, a, o, handed, ready)
 	}
 	if handed != nil {
-		return a.serve(ctx, o, handed, a.warn)
+		return a.serve(ctx, o, handed, a.ready(ctx, o))
 	}
 	s, err := a.keyring().Open(ctx, o.Options)
 	if err != nil {
@@ -130,18 +156,31 @@ func (a *app) startMount(ctx context.Context, o *mountOptions) error {
 	case !o.foreground:
 		return a.detach(ctx, o, s)
 	case !s.Empty(), len(unlock.WithoutPassphrases(os.Environ())) < len(os.Environ()):
-		return reexec(ctx, s)
+		return a.reexec(ctx, s)
 	}
-	return a.serve(ctx, o, s, a.warn)
+	return a.serve(ctx, o, s, a.ready(ctx, o))
+}
+
+// takeWords takes the words of -o, some of which are flags.
+func (o *mountOptions) takeWords(f *pflag.FlagSet) error {
+	allowOther := o.flags.allowOther
+	if err := o.flags.parse(o.lists, f); err != nil {
+		return err
+	}
+	o.flags.allowOther = o.flags.allowOther || allowOther
+	return nil
+}
+
+// count checks how many arguments there are.
+func (o *mountOptions) count(cmd *cobra.Command, args []string) error {
+	if o.device != "" {
+		return cobra.ExactArgs(1)(cmd, args)
+	}
+	return cobra.ExactArgs(2)(cmd, args)
 }
 
 // complete checks what it can check from the command line alone.
 func (o *mountOptions) complete(args []string) error {
-	allowOther := o.flags.allowOther
-	if err := o.flags.parse(o.lists); err != nil {
-		return err
-	}
-	o.flags.allowOther = o.flags.allowOther || allowOther
 	if o.stopTimeout < 0 {
 		return usage.Errorf("--stop-timeout %s: cannot be negative", o.stopTimeout)
 	}

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/spf13/pflag"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/fs"
@@ -29,6 +32,7 @@ var accepted = map[string]bool{
 	"user": true, "nouser": true, "users": true, "owner": true, "group": true, "_netdev": true,
 	"noatime": true, "relatime": true, "nodiratime": true, "norelatime": true, "strictatime": true,
 	"async": true, "sync": true, "dirsync": true, "exec": true, "default_permissions": true,
+	"nousers": true, "noowner": true, "nogroup": true, "silent": true, "loud": true, "lazytime": true, "nolazytime": true,
 	"kernel_cache": true, "auto_cache": true, "large_read": true, "hard_remove": true, "use_ino": true,
 }
 
@@ -38,8 +42,9 @@ var refused = map[string]string{
 	"suid":          "set-user-id files of a backup are not to be trusted",
 	"dev":           "device files of a backup are not to be trusted",
 	"allow_root":    "use allow_other",
+	"foreground":    "give it to 'pbsfs mount', as --foreground",
 	"auto_unmount":  "pbsfs unmounts when it ends; 'pbsfs unmount' cleans up after a crash",
-	"remount":       "unmount, and mount again",
+	"remount":       "'mount -o remount' says what can be changed; for anything else unmount, and mount again",
 	"writeback":     "the tree is read-only",
 	"big_writes":    "the tree is read-only",
 	"direct_io":     "files that can change are read directly, the others are cached",
@@ -47,12 +52,21 @@ var refused = map[string]string{
 	"attr_timeout":  "time-outs follow from what can change",
 }
 
-// parse reads the arguments of -o. Each is a list with commas.
-func (m *mountFlags) parse(lists []string) error {
+// isAccepted reports whether an option holds anyway, or is meant for others.
+func isAccepted(opt string) bool {
+	return opt == "" || accepted[opt] || slices.ContainsFunc(forOthers, func(prefix string) bool { return strings.HasPrefix(opt, prefix) })
+}
+
+// forOthers is what options begin with that mount(8), systemd and desktops read.
+var forOthers = []string{"x-", "X-", "comment=", "user=", "helper=", "uhelper="}
+
+// parse reads the arguments of -o. Each is a list with commas. A word that is no option
+// of a mount is a flag of the command.
+func (m *mountFlags) parse(lists []string, flags *pflag.FlagSet) error {
 	m.uid, m.gid, m.umask = fs.NoReplacement, fs.NoReplacement, fs.NoReplacement
 	for _, list := range lists {
-		for opt := range strings.SplitSeq(list, ",") {
-			if err := m.set(opt); err != nil {
+		for _, opt := range splitOptions(list) {
+			if err := m.set(opt, flags); err != nil {
 				return usage.New(err)
 			}
 		}
@@ -60,10 +74,10 @@ func (m *mountFlags) parse(lists []string) error {
 	return nil
 }
 
-func (m *mountFlags) set(opt string) (err error) {
+func (m *mountFlags) set(opt string, flags *pflag.FlagSet) (err error) {
 	key, value, hasValue := strings.Cut(opt, "=")
 	switch {
-	case opt == "" || accepted[opt] || strings.HasPrefix(opt, "x-") || strings.HasPrefix(opt, "comment="):
+	case isAccepted(opt):
 	case refused[key] != "":
 		return fmt.Errorf("mount option %s is not possible: %s", opt, refused[key])
 	case opt == "allow_other":
@@ -81,7 +95,7 @@ func (m *mountFlags) set(opt string) (err error) {
 	case hasValue && key == "umask":
 		m.umask, err = number(opt, value, 8, 9)
 	default:
-		return fmt.Errorf("unknown mount option %s", opt)
+		return setFlag(flags, opt)
 	}
 	return err
 }

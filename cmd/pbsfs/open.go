@@ -31,10 +31,11 @@ type openOptions struct {
 }
 
 func (o *openOptions) register(f *pflag.FlagSet) {
-	o.cacheSize = store.DefaultCacheSize
+	o.cacheSize = defaultCache()
 	f.BoolVar(&o.cachedOnly, "cached-only", false, "serve the local cache of an S3 datastore, as far as it goes")
 	f.BoolVar(&o.untracked, "untracked", false, "read although operations cannot be registered, so that maintenance does not see them")
 	f.Var(&o.cacheSize, "cache-size", "memory for decoded chunks")
+	f.Lookup("cache-size").DefValue = defaultCacheText // the same on every machine, as the manual is
 	o.bucket.register(f)
 	o.Register(f)
 }

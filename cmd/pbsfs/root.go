@@ -14,6 +14,8 @@ import (
 
 // app is the environment of the commands.
 type app struct {
+	// args are the arguments with which the program runs anew in another process.
+	args   []string
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
@@ -86,6 +88,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newServeCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),
+		newAnswersCommand(),
 	)
 	return cmd
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
 
@@ -156,7 +157,7 @@ func (a *app) startServe(ctx context.Context, o *serveOptions) error {
 			return err
 		}
 		if !s.Empty() || len(unlock.WithoutPassphrases(os.Environ())) < len(os.Environ()) {
-			return reexec(ctx, s)
+			return a.reexec(ctx, s)
 		}
 		handed = s
 	}
@@ -216,6 +217,7 @@ func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secr
 		return err
 	}
 	defer a.moment.allow(0)() // signals end the server, which may take as long as it needs
+	toManager(daemon.SdNotifyReady, log)
 	return v.wait(ctx)
 }
 
@@ -380,6 +382,7 @@ func (v *serving) wait(ctx context.Context) error {
 	// The signal ends ctx and arrives in stop, in any order. Only what comes from now on is
 	// a second one.
 	again := stopSignals()
+	toManager(daemon.SdNotifyStopping, v.log)
 	v.log.Info("ending", "open", len(v.readings.Open()))
 	v.api.End()
 	ending, cancel := context.WithTimeout(context.Background(), v.o.stopTimeout)

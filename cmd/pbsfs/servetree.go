@@ -12,6 +12,8 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
@@ -44,6 +46,9 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 		}
 		return errors.Join(err, t.End(false))
 	}
+	if o.again && o.mountedAlready(ctx, t.Path) {
+		return errors.Join(ready(""), t.End(false))
+	}
 	if err := a.serveTree(ctx, host, t, o, s, ready); err != nil {
 		return errors.Join(err, t.End(false))
 	}
@@ -72,6 +77,12 @@ func under(ctx context.Context, host hosts.Host, at *locate.Attached, o *mountOp
 		return false, nil
 	}
 	return true, at.PassTo(r.ProcessMark)
+}
+
+// mountedAlready reports whether the tree of the datastore is mounted where it is to be.
+func (o *mountOptions) mountedAlready(ctx context.Context, path string) bool {
+	trees, err := mountpoint.TreesAt(ctx, o.mountpoint)
+	return err == nil && len(trees) > 0 && trees[0].Source == path && !mountpoint.IsDead(trees[0])
 }
 
 // request returns what is to be mounted.
@@ -131,10 +142,12 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 		stop <- syscall.SIGTERM // a signal that came earlier
 	}
 	if err := ready(warning + unfitKeys(ctx, ref, s, log)); err != nil {
-		log.Warn("the process that asked for the mount has gone", "error", err)
+		log.Warn("who asked for the mount could not be told that it is there", "error", err)
 	}
 	log.Info("mounted", "path", ref.Path(), "version", version())
+	pings := o.keepPinging(log)
 	err = a.wait(m, ref, o, stop, log)
+	pings.end()
 	if err := t.End(true); err != nil { // this error cannot be reported anywhere else
 		log.Warn("the device stays mounted", "error", err)
 	}
@@ -210,8 +223,13 @@ func (a *app) wait(m *fs.Mount, ref *store.Lookup, o *mountOptions, stop chan os
 	var cut []fs.Handle
 	select {
 	case <-m.Ended():
+		if m.CutOff() {
+			log.Error("the kernel was told to cut off the mount")
+			return fmt.Errorf("the kernel was told to cut off the mount, which is dead; 'pbsfs unmount %s' takes it away", o.mountpoint)
+		}
 	case s := <-stop:
 		log.Info("ending", "signal", s.String(), "open", len(m.Handles()))
+		toManager(daemon.SdNotifyStopping, log)
 		ctx, cancel := context.WithTimeout(context.Background(), o.stopTimeout)
 		defer cancel()
 		go func() { // a second signal ends the wait
