@@ -28,13 +28,14 @@ TESTS     ?=
 TOOL      := $(GO) tool -modfile=.ci/tools.mod
 
 # What the tests and benchmarks run, by the Debian package that has it. The
-# first column is a file that tells whether it is installed.
+# first column is a program, or the path of a file, that tells whether it is installed.
 PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
             gcc:gcc rsync:rsync qemu-img:qemu-utils getfattr:attr getfacl:acl zstd:zstd \
             squashfuse:squashfuse mksquashfs:squashfs-tools setcap:libcap2-bin \
             mkfs.vfat:dosfstools mkfs.exfat:exfatprogs cryptsetup:cryptsetup-bin \
             mcopy:mtools mkntfs:ntfs-3g mount.exfat-fuse:exfat-fuse sfdisk:fdisk \
-            chromium:chromium npm:npm python3:python3
+            chromium:chromium npm:npm python3:python3 zsh:zsh fish:fish mandoc:mandoc lintian:lintian \
+            /usr/share/bash-completion/bash_completion:bash-completion
 NEEDED_TO_MOUNT := fusermount3:fuse3
 NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 
@@ -50,7 +51,7 @@ build:
 # install-missing names or installs the packages of $(1) whose file is missing.
 define install-missing
 	@missing=; for p in $(1); do \
-		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${p%%:*}" >/dev/null || missing="$$missing $${p##*:}"; \
+		case $$p in /*) [ -e "$${p%%:*}" ];; *) PATH="$$PATH:/usr/sbin:/sbin" command -v "$${p%%:*}";; esac >/dev/null || missing="$$missing $${p##*:}"; \
 	done; \
 	[ -z "$$missing" ] && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

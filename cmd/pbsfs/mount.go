@@ -79,6 +79,7 @@ func newMountCommand(a *app) *cobra.Command {
 			}
 			return cobra.ExactArgs(2)(cmd, args)
 		}),
+		ValidArgsFunction: a.completeMount(o),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.pathSet = cmd.Flags().Changed("path")
 			if cmd.Flags().Changed("device") && o.device == "" {
@@ -94,6 +95,7 @@ func newMountCommand(a *app) *cobra.Command {
 	o.register(f)
 	o.diskCache.register(f)
 	f.StringVar(&o.device, "device", "", "the UUID, label or path in /dev of the device that the datastore lies on")
+	_ = cmd.RegisterFlagCompletionFunc("device", completeDevice) // the flag is there
 	f.StringVar(&o.path, "path", "", "with --device: the datastore's directory, from the top of the device")
 	f.BoolVar(&o.rescue, "rescue", false, "with --device: mount it although it is for the server of this host to mount")
 	f.BoolVar(&o.standby, "standby", false, "mount the tree though the datastore is not there, as -o nofail")

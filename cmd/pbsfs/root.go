@@ -86,7 +86,9 @@ func newRootCommand(a *app) *cobra.Command {
 		newServeCommand(a),
 		newDemoCommand(a),
 		newVersionCommand(a),
+		newCompletionCommand(a),
 	)
+	completeFlags(cmd)
 	return cmd
 }
 

@@ -81,10 +81,11 @@ A second signal ends the wait.`
 func newServeCommand(a *app) *cobra.Command {
 	o := &serveOptions{}
 	cmd := &cobra.Command{
-		Use:   "serve [DATASTORE...]",
-		Short: "serve an API, and a page for the browser",
-		Long:  serveHelp,
-		Args:  usageArgs(cobra.ArbitraryArgs),
+		Use:               "serve [DATASTORE...]",
+		Short:             "serve an API, and a page for the browser",
+		Long:              serveHelp,
+		Args:              usageArgs(cobra.ArbitraryArgs),
+		ValidArgsFunction: a.completeDatastores(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.named = args
 			if err := o.check(); err != nil {

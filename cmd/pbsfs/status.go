@@ -42,10 +42,11 @@ const longOpen = 24 * time.Hour
 func newStatusCommand(a *app) *cobra.Command {
 	var asJSON, watch bool
 	cmd := &cobra.Command{
-		Use:   "status [DATASTORE]",
-		Short: "show modes, mounts, operations and open files",
-		Long:  statusHelp,
-		Args:  usageArgs(cobra.MaximumNArgs(1)),
+		Use:               "status [DATASTORE]",
+		Short:             "show modes, mounts, operations and open files",
+		Long:              statusHelp,
+		Args:              usageArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: a.completeDatastores(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host, err := a.host()
 			if err != nil {
