@@ -34,7 +34,7 @@ PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:b
             squashfuse:squashfuse mksquashfs:squashfs-tools setcap:libcap2-bin \
             mkfs.vfat:dosfstools mkfs.exfat:exfatprogs cryptsetup:cryptsetup-bin \
             mcopy:mtools mkntfs:ntfs-3g mount.exfat-fuse:exfat-fuse sfdisk:fdisk \
-            chromium:chromium npm:npm python3:python3 zsh:zsh fish:fish mandoc:mandoc lintian:lintian \
+            chromium:chromium npm:npm python3:python3 zsh:zsh fish:fish man:man-db groff:groff-base mandoc:mandoc lintian:lintian \
             /usr/share/bash-completion/bash_completion:bash-completion
 NEEDED_TO_MOUNT := fusermount3:fuse3
 NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs

@@ -87,6 +87,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newDemoCommand(a),
 		newVersionCommand(a),
 		newCompletionCommand(a),
+		newManCommand(a),
 	)
 	completeFlags(cmd)
 	return cmd
