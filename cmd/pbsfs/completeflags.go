@@ -17,6 +17,8 @@ func flagWords(command, flag string) []string {
 		return []string{"never", "older", "changed", "always"}
 	case "log":
 		return []string{"journal", "syslog"}
+	case "log-format":
+		return []string{string(logText), string(logJSON)}
 	case "role":
 		return []string{"audit", "read", "admin"}
 	case "format":

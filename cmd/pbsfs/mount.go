@@ -30,6 +30,7 @@ type mountOptions struct {
 	stopTimeout time.Duration
 	maxInodes   int
 	logTo       string
+	style       logStyle
 	debug       bool
 }
 
@@ -105,6 +106,7 @@ func newMountCommand(a *app) *cobra.Command {
 	f.DurationVar(&o.stopTimeout, "stop-timeout", 10*time.Second, "how long SIGTERM waits for open files")
 	f.IntVar(&o.maxInodes, "max-inodes", fs.DefaultMaxInodes, "have the kernel forget files before it knows more; 0: never")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE")
+	o.style.register(f)
 	f.BoolVar(&o.debug, "debug", false, "log each request of the kernel")
 	return cmd
 }
@@ -144,6 +146,9 @@ func (o *mountOptions) complete(args []string) error {
 		return err
 	}
 	o.flags.allowOther = o.flags.allowOther || allowOther
+	if err := o.style.check(); err != nil {
+		return err
+	}
 	if o.stopTimeout < 0 {
 		return usage.Errorf("--stop-timeout %s: cannot be negative", o.stopTimeout)
 	}
