@@ -103,6 +103,7 @@ var arrows = map[string][]string{
 	"store/source":              {"store/catalog", "store/internal/lease", "store/pxar"},
 	"store/storetest":           {"store/catalog", "store/keys", "store/name", "store/pxar", "maint/hosts"},
 	"integration":               {},
+	"packaging":                 {},
 	"maint/identity":            {},
 	"maint/reach":               {},
 	"maint/text":                {},
