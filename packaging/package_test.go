@@ -61,6 +61,12 @@ func files(t *testing.T, dir string) map[string]string {
 func deb(t *testing.T, out, arch string) string {
 	t.Helper()
 	run(t, "make", "deb", "OUT="+out, "ARCHES="+arch)
+	return made(t, out, arch)
+}
+
+// made returns the path of the package that was made.
+func made(t *testing.T, out, arch string) string {
+	t.Helper()
 	found, err := filepath.Glob(filepath.Join(out, "pbsfs_*_"+arch+".deb"))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("packages: %q, %v", found, err)
@@ -146,29 +152,28 @@ func TestWhatIsInDistIsInstalled(t *testing.T) {
 
 func TestTwoBuildsOfThePackageAreEqual(t *testing.T) {
 	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
-		var first []byte
-		for i := range 2 {
-			pkg := deb(t, t.TempDir(), arch)
-			data, err := os.ReadFile(pkg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if i == 0 {
-				first = data
-				continue
-			}
-			if !bytes.Equal(first, data) {
-				t.Errorf("%s: two builds are not equal", arch)
-			}
-			program, err := elf.Open(filepath.Join(unpacked(t, pkg), "usr/bin/pbsfs"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if program.Machine != machine {
-				t.Errorf("%s: the program is for %s", arch, program.Machine)
-			}
-			program.Close()
+		pkg := deb(t, t.TempDir(), arch)
+		out := t.TempDir() // and by somebody else
+		run(t, "sh", "-c", `umask 077; TZ=Asia/Tokyo LC_ALL=C.UTF-8 exec make deb "OUT=$0" "ARCHES=$1"`, out, arch)
+		first, err := os.ReadFile(pkg)
+		if err != nil {
+			t.Fatal(err)
 		}
+		second, err := os.ReadFile(made(t, out, arch))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(first, second) {
+			t.Errorf("%s: two builds are not equal", arch)
+		}
+		program, err := elf.Open(filepath.Join(unpacked(t, pkg), "usr/bin/pbsfs"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if program.Machine != machine {
+			t.Errorf("%s: the program is for %s", arch, program.Machine)
+		}
+		program.Close()
 	}
 }
 
