@@ -7,6 +7,10 @@
 #   make unit       the tests of packages alone, without mounts; with
 #                   GOMAXPROCS=1 they show what needs a second processor
 #   make lint       vet, staticcheck, golangci-lint
+#   make man        write the manual pages into $(OUT)/man
+#   make install    install below DESTDIR, for PREFIX: the program, manual pages,
+#                   completions, what is in dist, and the documentation
+#   make deb        make Debian packages in $(OUT), for each of ARCHES
 #   make vuln       look for known vulnerabilities in what we use
 #   make fuzz       fuzz each decoder (FUZZTIME each, 30s by default)
 #   make bench      measure mounts beside raw files, squashfs and restic, with
@@ -25,16 +29,23 @@ SCALE     ?= 0.1
 BENCHTIME ?= 200ms
 COUNT     ?= 1
 TESTS     ?=
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+ARCH      ?= $(shell $(GO) env GOARCH)
+ARCHES    ?= amd64 arm64
+OUT       ?= bin
 TOOL      := $(GO) tool -modfile=.ci/tools.mod
 
 # What the tests and benchmarks run, by the Debian package that has it. The
-# first column is a file that tells whether it is installed.
+# first column is a program, or the path of a file, that tells whether it is installed.
 PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
             gcc:gcc rsync:rsync qemu-img:qemu-utils getfattr:attr getfacl:acl zstd:zstd \
             squashfuse:squashfuse mksquashfs:squashfs-tools setcap:libcap2-bin \
             mkfs.vfat:dosfstools mkfs.exfat:exfatprogs cryptsetup:cryptsetup-bin \
             mcopy:mtools mkntfs:ntfs-3g mount.exfat-fuse:exfat-fuse sfdisk:fdisk \
-            chromium:chromium npm:npm python3:python3 systemd-analyze:systemd setpriv:util-linux mount:mount
+            chromium:chromium npm:npm python3:python3 zsh:zsh fish:fish man:man-db groff:groff-base mandoc:mandoc lintian:lintian \
+            /usr/share/bash-completion/bash_completion:bash-completion \
+            systemd-analyze:systemd setpriv:util-linux mount:mount
 NEEDED_TO_MOUNT := fusermount3:fuse3
 NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 
@@ -46,17 +57,92 @@ APART := $(shell sed -n 's/^func \(Test[A-Za-z0-9_]*\)(t \*testing.T).*/\1/p' \
 
 RACE = -race -p 1 -timeout 20m $(if $(TESTS),-run '$(TESTS)')
 
-.PHONY: all build setup setup-mount setup-demo setup-peers demo mount test unit lint vuln fuzz setup-bench bench bench-compare bench-growth clean
+.PHONY: all build man completions install deb setup setup-mount setup-demo setup-peers demo mount test unit lint vuln fuzz setup-bench bench bench-compare bench-growth clean
 
 all: build
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/pbsfs ./cmd/pbsfs
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o $(OUT)/pbsfs ./cmd/pbsfs
+
+# What is installed and packaged is the same for the same commit: it has the time of that.
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
+export SOURCE_DATE_EPOCH
+
+# The version of a tag, with what came after it; without tags, the day and the commit.
+VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-/+/; s/-/./'),\
+                0~$(shell date -u -d @$(SOURCE_DATE_EPOCH) +%Y%m%d).$(or $(shell git rev-parse --short=12 HEAD 2>/dev/null),0))
+MAINTAINER ?= The pbsfs authors <pbsfs@users.noreply.github.com>
+
+man: build
+	rm -rf $(OUT)/man
+	$(OUT)/pbsfs man $(OUT)/man
+
+completions: build
+	mkdir -p $(OUT)/completions
+	for shell in bash zsh fish; do $(OUT)/pbsfs completion $$shell >$(OUT)/completions/$$shell || exit 1; done
+
+# Files in DIST go where they are looked for: those for systemd, and rules for udev; others
+# are for people. They name the program as it is in a package.
+dist-dir = $(PREFIX)/$(if $(filter systemd,$(1)),lib/systemd/system,$(if $(filter udev,$(1)),lib/udev/rules.d,share/pbsfs/$(1)))
+TO  := $(DESTDIR)$(PREFIX)
+DOC := $(TO)/share/doc/pbsfs
+ZSH := $(TO)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+
+DIST ?= dist
+
+# Other names of the program, by which mount(8) finds it.
+HELPERS ?= mount.pbsfs mount.fuse.pbsfs
+
+install: man completions
+	mkdir -p $(OUT)/dist/$(ARCH)
+	CGO_ENABLED=0 GOARCH=$(ARCH) $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o $(OUT)/dist/$(ARCH)/pbsfs ./cmd/pbsfs
+	install -d -m 755 "$(TO)/bin" "$(TO)/share/man/man8" "$(DOC)/docs" "$(TO)/share/bash-completion/completions" \
+		"$(ZSH)" "$(TO)/share/fish/vendor_completions.d"
+	install -m 755 $(OUT)/dist/$(ARCH)/pbsfs "$(TO)/bin/pbsfs"
+	for page in $(OUT)/man/*; do gzip -9n <$$page >"$(TO)/share/man/man8/$${page##*/}.gz" || exit 1; done
+	install -m 644 $(OUT)/completions/bash "$(TO)/share/bash-completion/completions/pbsfs"
+	install -m 644 $(OUT)/completions/zsh "$(ZSH)/_pbsfs"
+	install -m 644 $(OUT)/completions/fish "$(TO)/share/fish/vendor_completions.d/pbsfs.fish"
+	install -m 644 README.md SECURITY.md packaging/copyright "$(DOC)"
+	install -m 644 docs/* "$(DOC)/docs"
+	gzip -9n <CHANGELOG.md >"$(DOC)/CHANGELOG.md.gz"
+	GOARCH=$(ARCH) $(GO) list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/pbsfs | sort -u | \
+		while read -r path version dir; do \
+			for file in "$$dir"/LICEN[SC]E* "$$dir"/COPYING* "$$dir"/NOTICE*; do \
+				[ ! -f "$$file" ] || { echo "==== $$path $$version: $${file##*/}"; cat "$$file"; echo; }; \
+			done; \
+		done | gzip -9n >"$(DOC)/licenses.gz"
+	$(foreach d,$(notdir $(wildcard $(DIST)/*)),install -d -m 755 "$(DESTDIR)$(call dist-dir,$(d))" && \
+		for file in $(DIST)/$(d)/*; do \
+			to="$(DESTDIR)$(call dist-dir,$(d))/$${file##*/}"; \
+			sed 's|/usr/bin/pbsfs|$(PREFIX)/bin/pbsfs|g' "$$file" >"$$to" && chmod 644 "$$to" || exit 1; \
+		done && ):
+	$(if $(HELPERS),install -d -m 755 "$(TO)/sbin" && for helper in $(HELPERS); do ln -sf ../bin/pbsfs "$(TO)/sbin/$$helper" || exit 1; done)
+	chmod -R u=rwX,go=rX "$(TO)/share/man/man8"/pbsfs* "$(DOC)"
+
+bin/nfpm: .ci/package.mod
+	CGO_ENABLED=0 $(GO) build -modfile=.ci/package.mod -o $@ github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+# The packager runs in a directory that has what is installed, and what Debian wants beside it.
+deb: bin/nfpm
+	set -e; for arch in $(ARCHES); do \
+		at=$(abspath $(OUT))/package/$$arch; rm -rf $$at; mkdir -p $$at; cp -r packaging $$at; \
+		$(MAKE) install DESTDIR=$$at/root PREFIX=/usr ARCH=$$arch; \
+		install -d -m 755 $$at/root/etc/pbsfs $$at/root/usr/share/lintian/overrides; \
+		install -m 644 packaging/lintian-overrides $$at/root/usr/share/lintian/overrides/pbsfs; \
+		printf 'pbsfs (%s) unstable; urgency=medium\n\n  * What has changed is in CHANGELOG.md.gz.\n\n -- %s  %s\n' \
+			'$(VERSION)' '$(MAINTAINER)' "$$(LC_ALL=C date -u -R -d @$(SOURCE_DATE_EPOCH))" | \
+			gzip -9n >$$at/root/usr/share/doc/pbsfs/changelog.gz; \
+		chmod -R u=rwX,go=rX $$at/root; \
+		find $$at/root -exec touch -h -d @$(SOURCE_DATE_EPOCH) {} +; \
+		(cd $$at && ARCH=$$arch VERSION='$(VERSION)' MAINTAINER='$(MAINTAINER)' \
+			$(CURDIR)/bin/nfpm package -f packaging/nfpm.yaml -p deb -t $(abspath $(OUT))/pbsfs_'$(VERSION)'_$$arch.deb); \
+	done
 
 # install-missing names or installs the packages of $(1) whose file is missing.
 define install-missing
 	@missing=; for p in $(1); do \
-		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${p%%:*}" >/dev/null || missing="$$missing $${p##*:}"; \
+		case $$p in /*) [ -e "$${p%%:*}" ];; *) PATH="$$PATH:/usr/sbin:/sbin" command -v "$${p%%:*}";; esac >/dev/null || missing="$$missing $${p##*:}"; \
 	done; \
 	[ -z "$$missing" ] && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

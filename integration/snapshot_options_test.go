@@ -144,7 +144,7 @@ func TestSourcesThatChange(t *testing.T) {
 		for _, format := range []string{"pxar", "split"} {
 			got := h.run("snapshot", "create", "tree.pxar:"+tree, store, "--id", fmt.Sprintf("%s%d", format, i), "--format", format)
 			got.want(t, 0)
-			warned = warned || strings.Contains(got.stderr, "warning: tree.pxar: \""+tree+"/")
+			warned = warned || strings.Contains(got.stderr, "warning: tree.pxar: "+tree+"/")
 		}
 		if warned && i > 2 || t.Failed() {
 			break
@@ -203,7 +203,7 @@ func TestSourcesThatHoldTheDatastore(t *testing.T) {
 	for _, format := range []string{"pxar", "split"} {
 		got := h.run("snapshot", "create", "all.pxar:"+dir, store, "--id", format, "--format", format)
 		got.want(t, 0)
-		got.says(t, fmt.Sprintf("warning: all.pxar: %q: stored empty: it is the datastore that is written to\n", store), "; 1 warning\n")
+		got.says(t, fmt.Sprintf("warning: all.pxar: %s: stored empty: it is the datastore that is written to\n", store), "; 1 warning\n")
 		names = append(names, strings.TrimSpace(got.stdout))
 	}
 	m := h.mount(store)

@@ -24,10 +24,11 @@ const catBuffer = 1 << 20
 func newCatCommand(a *app) *cobra.Command {
 	o := &openOptions{}
 	cmd := &cobra.Command{
-		Use:   "cat DATASTORE PATH...",
-		Short: "write files of a datastore to the standard output",
-		Long:  catHelp,
-		Args:  usageArgs(cobra.MinimumNArgs(2)),
+		Use:               "cat DATASTORE PATH...",
+		Short:             "write files of a datastore to the standard output",
+		Long:              catHelp,
+		Args:              usageArgs(cobra.MinimumNArgs(2)),
+		ValidArgsFunction: a.completePaths(o, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.read(cmd.Context(), args[0], *o, func(ctx context.Context, d *opened) error {
 				for _, p := range args[1:] {

@@ -172,9 +172,10 @@ func addDatastore(ctx context.Context, host hosts.Host, d cfg.Datastore, create 
 
 func newDatastoreRemoveCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "remove NAME",
-		Short: "remove a datastore from the list; its data stays",
-		Args:  usageArgs(cobra.ExactArgs(1)),
+		Use:               "remove NAME",
+		Short:             "remove a datastore from the list; its data stays",
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeDatastores(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host, err := a.host()
 			if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/pbsfs/pbsfs/maint/device/superblock"
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/maint/modes"
+	"github.com/pbsfs/pbsfs/maint/text"
 )
 
 const deviceListHelp = `List block devices and partitions that have something on them, and the
@@ -166,9 +167,9 @@ func (a *app) printDevices(all []deviceJSON) error {
 	for _, d := range all {
 		at := "-"
 		if d.MountedAt != nil {
-			at = fmt.Sprintf("%q", *d.MountedAt)
+			at = text.Path(*d.MountedAt)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, orDash(d.FSType), sizeText(d.Size), orDash(d.UUID), quotedOrDash(d.Label), at)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, orDash(d.FSType), sizeText(d.Size), orDash(d.UUID), pathOrDash(d.Label), at)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -180,7 +181,7 @@ func (a *app) printDevices(all []deviceJSON) error {
 			if s.Name != nil {
 				name = "configured as " + *s.Name
 			}
-			fmt.Fprintf(&b, "datastore on %s: %q, %s\n", d.Device, filepath.Join("/", s.Path), name)
+			fmt.Fprintf(&b, "datastore on %s: %s, %s\n", d.Device, text.Path(filepath.Join("/", s.Path)), name)
 		}
 		if d.Problem != "" {
 			fmt.Fprintf(&b, "%s: %s\n", d.Device, d.Problem)
@@ -197,9 +198,9 @@ func orDash(s string) string {
 	return s
 }
 
-func quotedOrDash(s string) string {
+func pathOrDash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return fmt.Sprintf("%q", s)
+	return text.Path(s)
 }

@@ -50,10 +50,11 @@ type diffOptions struct {
 func newDiffCommand(a *app) *cobra.Command {
 	o := &diffOptions{}
 	cmd := &cobra.Command{
-		Use:   "diff DATASTORE SNAPSHOT SNAPSHOT [PATH]",
-		Short: "show what differs between two snapshots",
-		Long:  diffHelp,
-		Args:  usageArgs(cobra.RangeArgs(3, 4)),
+		Use:               "diff DATASTORE SNAPSHOT SNAPSHOT [PATH]",
+		Short:             "show what differs between two snapshots",
+		Long:              diffHelp,
+		Args:              usageArgs(cobra.RangeArgs(3, 4)),
+		ValidArgsFunction: a.completeDiff(&o.openOptions),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			below := ""
 			if len(args) == 4 {

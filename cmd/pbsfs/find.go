@@ -60,10 +60,11 @@ type findOptions struct {
 func newFindCommand(a *app) *cobra.Command {
 	o := &findOptions{}
 	cmd := &cobra.Command{
-		Use:   "find DATASTORE [PATH]",
-		Short: "search all snapshots for files",
-		Long:  findHelp,
-		Args:  usageArgs(cobra.RangeArgs(1, 2)),
+		Use:               "find DATASTORE [PATH]",
+		Short:             "search all snapshots for files",
+		Long:              findHelp,
+		Args:              usageArgs(cobra.RangeArgs(1, 2)),
+		ValidArgsFunction: a.completePaths(&o.openOptions, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p := ""
 			if len(args) > 1 {

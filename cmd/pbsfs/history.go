@@ -46,10 +46,11 @@ func (s *timeSpan) register(f *pflag.FlagSet) {
 func newHistoryCommand(a *app) *cobra.Command {
 	o := &historyOptions{}
 	cmd := &cobra.Command{
-		Use:   "history DATASTORE GROUP[/ARCHIVE]/PATH",
-		Short: "show the versions of a file in a backup group",
-		Long:  historyHelp,
-		Args:  usageArgs(cobra.ExactArgs(2)),
+		Use:               "history DATASTORE GROUP[/ARCHIVE]/PATH",
+		Short:             "show the versions of a file in a backup group",
+		Long:              historyHelp,
+		Args:              usageArgs(cobra.ExactArgs(2)),
+		ValidArgsFunction: a.completeHistory(&o.openOptions),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			g, names, err := groupPath(args[1])
 			if err != nil {

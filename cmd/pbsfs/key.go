@@ -154,10 +154,11 @@ func newKeyRecoverCommand(a *app) *cobra.Command {
 	var o openOptions
 	var output string
 	cmd := &cobra.Command{
-		Use:   "recover DATASTORE SNAPSHOT --master-keyfile FILE",
-		Short: "recover the key of a snapshot with the master key",
-		Long:  keyRecoverHelp,
-		Args:  usageArgs(cobra.ExactArgs(2)),
+		Use:               "recover DATASTORE SNAPSHOT --master-keyfile FILE",
+		Short:             "recover the key of a snapshot with the master key",
+		Long:              keyRecoverHelp,
+		Args:              usageArgs(cobra.ExactArgs(2)),
+		ValidArgsFunction: a.completePaths(&o, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(o.MasterFiles) == 0 {
 				return usage.Errorf("key recover: name the master key with --master-keyfile")
@@ -242,9 +243,10 @@ func writeNew(path string, text []byte) error {
 func newKeyAddCommand(a *app) *cobra.Command {
 	var o unlock.Options
 	cmd := &cobra.Command{
-		Use:   "add MOUNTPOINT --keyfile FILE",
-		Short: "give a key to a running mount",
-		Args:  usageArgs(cobra.ExactArgs(1)),
+		Use:               "add MOUNTPOINT --keyfile FILE",
+		Short:             "give a key to a running mount",
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeMountpoint(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(o.KeyFiles) == 0 {
 				return usage.Errorf("key add: name the key with --keyfile")

@@ -36,6 +36,7 @@ type logOptions struct {
 	to         string // the value of --log
 	foreground bool   // to the standard error, unless to says otherwise
 	untracked  bool   // without a run directory there may be no log
+	style      logStyle
 }
 
 // openLog opens the log of a serving process, and returns a function that closes it.
@@ -53,11 +54,16 @@ func (a *app) openLog(o logOptions, host hosts.Host) (*slog.Logger, func(), erro
 	}
 	if to == nil {
 		log.SetOutput(io.Discard)
-		return slog.New(&journalHandler{box: box}), end, nil
+		return slog.New(&journalHandler{box: box, level: o.style.level()}), end, nil
 	}
-	w := lineWriter{box, to}
+	w := lineWriter{box, o.style.destination(to), o.style.lost}
+	h := o.style.handler(w)
 	log.SetOutput(w) // for the messages of libraries
-	return slog.New(slog.NewTextHandler(w, nil)), end, nil
+	if o.style.format == logJSON {
+		log.SetFlags(0)
+		log.SetOutput(slog.NewLogLogger(h, slog.LevelWarn).Writer())
+	}
+	return slog.New(h), end, nil
 }
 
 // findLog opens the destination of the log; for the journal it returns nil.
@@ -120,13 +126,14 @@ func writableDir(dir string) error {
 // journalHandler writes records to the systemd journal, attributes as fields.
 type journalHandler struct {
 	box   *outbox
+	level slog.Level
 	attrs []slog.Attr
 }
 
-func (h *journalHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
+func (h *journalHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
 
 func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &journalHandler{box: h.box, attrs: append(append([]slog.Attr{}, h.attrs...), attrs...)}
+	return &journalHandler{box: h.box, level: h.level, attrs: append(append([]slog.Attr{}, h.attrs...), attrs...)}
 }
 
 // WithGroup leaves the fields ungrouped, because field names of the journal have no

@@ -36,10 +36,11 @@ are escaped. A listing that is not complete ends with an error (exit 5).`
 func newLsCommand(a *app) *cobra.Command {
 	o := &lsOptions{}
 	cmd := &cobra.Command{
-		Use:   "ls DATASTORE [PATH]",
-		Short: "list a directory of a datastore",
-		Long:  lsHelp,
-		Args:  usageArgs(cobra.RangeArgs(1, 2)),
+		Use:               "ls DATASTORE [PATH]",
+		Short:             "list a directory of a datastore",
+		Long:              lsHelp,
+		Args:              usageArgs(cobra.RangeArgs(1, 2)),
+		ValidArgsFunction: a.completePaths(&o.openOptions, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p := ""
 			if len(args) > 1 {

@@ -69,9 +69,10 @@ func (a *app) showMode(host hosts.Host, store string, asJSON bool) error {
 func newMaintenanceShowCommand(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "show DATASTORE",
-		Short: "show the maintenance mode",
-		Args:  usageArgs(cobra.ExactArgs(1)),
+		Use:               "show DATASTORE",
+		Short:             "show the maintenance mode",
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeDatastores(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			host, err := a.host()
 			if err != nil {
@@ -114,10 +115,11 @@ It is refused (exit 4) while PBS has set delete, unmount or s3-refresh.`
 func newMaintenanceSetCommand(a *app) *cobra.Command {
 	var o setOptions
 	cmd := &cobra.Command{
-		Use:   "set DATASTORE read-only|offline",
-		Short: "set the maintenance mode",
-		Long:  maintenanceSetHelp,
-		Args:  usageArgs(cobra.ExactArgs(2)),
+		Use:               "set DATASTORE read-only|offline",
+		Short:             "set the maintenance mode",
+		Long:              maintenanceSetHelp,
+		Args:              usageArgs(cobra.ExactArgs(2)),
+		ValidArgsFunction: a.completeMaintenance,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.waitSet = cmd.Flags().Changed("wait")
 			mode := cfg.ModeType(args[1])
@@ -200,7 +202,8 @@ func newMaintenanceClearCommand(a *app) *cobra.Command {
 
 It is refused (exit 4) while PBS has set delete, unmount or s3-refresh; --force
 clears an unmount that is stuck, and nothing else.`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeDatastores(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host, err := a.host()
 			if err != nil {

@@ -31,6 +31,7 @@ type mountOptions struct {
 	stopTimeout time.Duration
 	maxInodes   int
 	logTo       string
+	style       logStyle
 	debug       bool
 	auto        bool // mounts what the directory of mounts says
 	again       bool // it is no failure if the tree is mounted there already
@@ -93,6 +94,7 @@ func newMountCommand(a *app) *cobra.Command {
 			}
 			return usageArgs(o.count)(cmd, args)
 		},
+		ValidArgsFunction: a.completeMount(o),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.auto {
 				return a.mountAuto(cmd.Context(), args)
@@ -114,6 +116,7 @@ func newMountCommand(a *app) *cobra.Command {
 	o.register(f)
 	o.diskCache.register(f)
 	f.StringVar(&o.device, "device", "", "the UUID, label or path in /dev of the device that the datastore lies on")
+	_ = cmd.RegisterFlagCompletionFunc("device", completeDevice) // the flag is there
 	f.StringVar(&o.path, "path", "", "with --device: the datastore's directory, from the top of the device")
 	f.BoolVar(&o.rescue, "rescue", false, "with --device: mount it although it is for the server of this host to mount")
 	f.BoolVar(&o.standby, "standby", false, "mount the tree though the datastore is not there, as -o nofail")
@@ -123,6 +126,7 @@ func newMountCommand(a *app) *cobra.Command {
 	f.DurationVar(&o.stopTimeout, "stop-timeout", 10*time.Second, "how long SIGTERM waits for open files")
 	f.IntVar(&o.maxInodes, "max-inodes", fs.DefaultMaxInodes, "have the kernel forget files before it knows more; 0: never")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE")
+	o.style.register(f)
 	f.BoolVar(&o.debug, "debug", false, "log each request of the kernel")
 	f.BoolVar(&o.auto, "auto", false, "mount what the directory of mounts says, on one DEVICE or on all that are there")
 	f.BoolVar(&o.again, againFlag, false, "")
@@ -181,6 +185,9 @@ func (o *mountOptions) count(cmd *cobra.Command, args []string) error {
 
 // complete checks what it can check from the command line alone.
 func (o *mountOptions) complete(args []string) error {
+	if err := o.style.check(); err != nil {
+		return err
+	}
 	if o.stopTimeout < 0 {
 		return usage.Errorf("--stop-timeout %s: cannot be negative", o.stopTimeout)
 	}

@@ -11,7 +11,7 @@ import (
 // Each flag of the mount command is a word of -o, except those that make no sense there.
 func TestEachFlagIsAMountOption(t *testing.T) {
 	values := map[string]string{
-		"bool": "", "string": "=x", "stringArray": "=x", "duration": "=3s", "int": "=7", "SIZE": "=1MiB",
+		"bool": "", "string": "=x", "stringArray": "=x", "duration": "=3s", "int": "=7", "SIZE": "=1MiB", "FORMAT": "=json",
 	}
 	newMountCommand(&app{}).Flags().VisitAll(func(f *pflag.Flag) {
 		value, known := values[f.Value.Type()]

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -102,8 +101,9 @@ func (b *outbox) close() {
 
 // lineWriter is a writer of lines that never waits and never fails.
 type lineWriter struct {
-	box *outbox
-	to  io.Writer
+	box  *outbox
+	to   io.Writer
+	lost func(lines int) []byte // the line that says how many were lost
 }
 
 // Write queues a line.
@@ -111,7 +111,7 @@ func (w lineWriter) Write(line []byte) (int, error) {
 	text := append([]byte(nil), line...)
 	w.box.put(func() error {
 		if n := w.box.takeLost(); n > 0 {
-			text = append(fmt.Appendf(nil, "%d lines of the log were lost here\n", n), text...)
+			text = append(w.lost(n), text...)
 		}
 		_, err := w.to.Write(text)
 		return err

@@ -60,10 +60,11 @@ lost; the command asks first, unless --yes is given.`
 func newRestoreCommand(a *app) *cobra.Command {
 	o := &restoreOptions{}
 	cmd := &cobra.Command{
-		Use:   "restore DATASTORE PATH... TARGET | DATASTORE PATH --to DEVICE",
-		Short: "restore files and images of a datastore",
-		Long:  restoreHelp,
-		Args:  usageArgs(cobra.MinimumNArgs(2)),
+		Use:               "restore DATASTORE PATH... TARGET | DATASTORE PATH --to DEVICE",
+		Short:             "restore files and images of a datastore",
+		Long:              restoreHelp,
+		Args:              usageArgs(cobra.MinimumNArgs(2)),
+		ValidArgsFunction: a.completeRestore(&o.openOptions),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			job, err := o.parse(args, cmd.Flags().Changed("overwrite"))
 			if err != nil {

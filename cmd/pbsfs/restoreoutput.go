@@ -44,7 +44,7 @@ func (o *restoreOutput) problem(p restore.Problem) {
 	defer o.mu.Unlock()
 	switch o.shown++; {
 	case o.shown <= shownProblems:
-		o.show.line(fmt.Sprintf("%s: %q: %s", p.Kind, p.Path, text.Printable(p.Error)))
+		o.show.line(fmt.Sprintf("%s: %s: %s", p.Kind, text.Path(p.Path), text.Printable(p.Error)))
 	case o.shown == shownProblems+1:
 		o.show.line("further problems are only counted; --json lists them")
 	}

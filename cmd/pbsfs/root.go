@@ -89,7 +89,10 @@ func newRootCommand(a *app) *cobra.Command {
 		newDemoCommand(a),
 		newVersionCommand(a),
 		newAnswersCommand(),
+		newCompletionCommand(a),
+		newManCommand(a),
 	)
+	completeFlags(cmd)
 	return cmd
 }
 

@@ -46,6 +46,7 @@ type serveOptions struct {
 	downloads   int
 	stopTimeout time.Duration
 	logTo       string
+	style       logStyle
 }
 
 const (
@@ -82,10 +83,11 @@ A second signal ends the wait.`
 func newServeCommand(a *app) *cobra.Command {
 	o := &serveOptions{}
 	cmd := &cobra.Command{
-		Use:   "serve [DATASTORE...]",
-		Short: "serve an API, and a page for the browser",
-		Long:  serveHelp,
-		Args:  usageArgs(cobra.ArbitraryArgs),
+		Use:               "serve [DATASTORE...]",
+		Short:             "serve an API, and a page for the browser",
+		Long:              serveHelp,
+		Args:              usageArgs(cobra.ArbitraryArgs),
+		ValidArgsFunction: a.completeDatastores(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.named = args
 			if err := o.check(); err != nil {
@@ -108,6 +110,7 @@ func newServeCommand(a *app) *cobra.Command {
 	f.IntVar(&o.downloads, "max-downloads", 64, "how many downloads may be under way at once")
 	f.DurationVar(&o.stopTimeout, "stop-timeout", 10*time.Second, "how long SIGTERM waits for downloads")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE; without it the standard error")
+	o.style.register(f)
 	cmd.PersistentFlags().StringVar(&o.tokenFile, "token-file", "", "the file with the tokens (default tokens.json in the directory of pbsfs's configuration)")
 	cmd.AddCommand(newTokenCommand(a, &o.tokenFile))
 	return cmd
@@ -125,7 +128,7 @@ func (o *serveOptions) check() error {
 	case o.stopTimeout < 0:
 		return usage.Errorf("--stop-timeout %s: cannot be negative", o.stopTimeout)
 	}
-	return nil
+	return o.style.check()
 }
 
 // absolute makes paths independent of the working directory, which is left: it would keep
@@ -196,7 +199,7 @@ func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secr
 			return err
 		}
 	}
-	log, closeLog, err := a.openLog(logOptions{to: o.logTo, foreground: true}, host)
+	log, closeLog, err := a.openLog(logOptions{to: o.logTo, foreground: true, style: o.style}, host)
 	if err != nil {
 		return err
 	}

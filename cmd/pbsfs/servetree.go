@@ -101,7 +101,7 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 	if err := checkFUSE(o.flags.allowOther); err != nil {
 		return err
 	}
-	log, closeLog, err := a.openLog(logOptions{o.logTo, o.foreground, o.untracked}, host)
+	log, closeLog, err := a.openLog(logOptions{o.logTo, o.foreground, o.untracked, o.style}, host)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint/reach"
+	"github.com/pbsfs/pbsfs/maint/text"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/blob"
 	"github.com/pbsfs/pbsfs/store/catalog"
@@ -269,7 +270,7 @@ func (f *filler) tree(ctx context.Context, s *snapshotSource) error {
 			if errors.Is(err, source.ErrIncomplete) {
 				f.missing++
 			}
-			f.warning("%s: %q: %v", s.stem, path, err)
+			f.warning("%s: %s: %v", s.stem, text.Path(path), err)
 		},
 		Progress: f.show.add,
 	}

@@ -42,10 +42,11 @@ const longOpen = 24 * time.Hour
 func newStatusCommand(a *app) *cobra.Command {
 	var asJSON, watch bool
 	cmd := &cobra.Command{
-		Use:   "status [DATASTORE]",
-		Short: "show modes, mounts, operations and open files",
-		Long:  statusHelp,
-		Args:  usageArgs(cobra.MaximumNArgs(1)),
+		Use:               "status [DATASTORE]",
+		Short:             "show modes, mounts, operations and open files",
+		Long:              statusHelp,
+		Args:              usageArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: a.completeDatastores(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host, err := a.host()
 			if err != nil {
@@ -131,7 +132,7 @@ func (a *app) printStatus(all []status.Store, asJSON bool) error {
 func statusText(s status.Store) string {
 	var b strings.Builder
 	mode := status.Mode{Type: s.Mode, Message: s.Message, Via: s.Via}
-	fmt.Fprintf(&b, "%s  %q\n  mode: %s\n", text.Printable(s.Datastore), s.Path, modeText(mode))
+	fmt.Fprintf(&b, "%s  %s\n  mode: %s\n", text.Printable(s.Datastore), text.Path(s.Path), modeText(mode))
 	if s.Device != nil {
 		fmt.Fprintf(&b, "  device: %s\n", text.Printable(deviceText(*s.Device)))
 	}
@@ -150,13 +151,13 @@ func statusText(s status.Store) string {
 			note += ", TAKEN AWAY, and still in use"
 		}
 		if m.Since == nil {
-			fmt.Fprintf(&b, "  mounted: %q, %s\n", m.Mountpoint, unrecordedText(m))
+			fmt.Fprintf(&b, "  mounted: %s, %s\n", text.Path(m.Mountpoint), unrecordedText(m))
 			continue
 		}
 		if m.Namespace != "" {
 			note = " (the pid is of another namespace)" + note
 		}
-		fmt.Fprintf(&b, "  mounted: %q, by process %d since %s%s\n", m.Mountpoint, m.PID, m.Since.Local().Format(time.DateTime), note)
+		fmt.Fprintf(&b, "  mounted: %s, by process %d since %s%s\n", text.Path(m.Mountpoint), m.PID, m.Since.Local().Format(time.DateTime), note)
 	}
 	for _, p := range s.Processes {
 		fmt.Fprintf(&b, "  operations: process %d %s: %d read, %d write\n", p.PID, text.Printable(p.Name), p.Read, p.Write)
@@ -177,7 +178,7 @@ func statusText(s status.Store) string {
 func deviceText(s status.Device) string {
 	out := fmt.Sprintf("UUID %s, %s", s.UUID, s.State)
 	if s.MountedAt != nil {
-		out += fmt.Sprintf(" on %q", *s.MountedAt)
+		out += " on " + text.Path(*s.MountedAt)
 	}
 	if s.Device != "" {
 		out += ", " + s.Device
@@ -193,14 +194,14 @@ func handleText(h status.Handle) string {
 		who = fmt.Sprintf("%s (%s)", name, how)
 	}
 	if h.Age == nil {
-		return fmt.Sprintf("%q by %s", h.Path, who)
+		return fmt.Sprintf("%s by %s", text.Path(h.Path), who)
 	}
 	age := time.Duration(*h.Age * float64(time.Second))
 	mark := ""
 	if age > longOpen {
 		mark = " (more than a day!)"
 	}
-	return fmt.Sprintf("%q by %s, for %s%s", h.Path, who, age.Round(time.Second), mark)
+	return fmt.Sprintf("%s by %s, for %s%s", text.Path(h.Path), who, age.Round(time.Second), mark)
 }
 
 // unrecordedText says who serves a mount that has no record here.

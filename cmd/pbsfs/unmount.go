@@ -42,11 +42,12 @@ const defaultWait = 2 * time.Second
 func newUnmountCommand(a *app) *cobra.Command {
 	var o unmount.Options
 	cmd := &cobra.Command{
-		Use:     "unmount MOUNTPOINT|DATASTORE",
-		Aliases: []string{"umount"},
-		Short:   "unmount a tree",
-		Long:    unmountHelp,
-		Args:    usageArgs(cobra.ExactArgs(1)),
+		Use:               "unmount MOUNTPOINT|DATASTORE",
+		Aliases:           []string{"umount"},
+		Short:             "unmount a tree",
+		Long:              unmountHelp,
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeMountpoint(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Wait < 0 {
 				return usage.Errorf("--wait %s: cannot be negative", o.Wait)

@@ -43,10 +43,11 @@ type usageOptions struct {
 func newUsageCommand(a *app) *cobra.Command {
 	o := &usageOptions{}
 	cmd := &cobra.Command{
-		Use:   "usage DATASTORE [PATH]",
-		Short: "how much groups and snapshots refer to, and how much only they do",
-		Long:  usageHelp,
-		Args:  usageArgs(cobra.RangeArgs(1, 2)),
+		Use:               "usage DATASTORE [PATH]",
+		Short:             "how much groups and snapshots refer to, and how much only they do",
+		Long:              usageHelp,
+		Args:              usageArgs(cobra.RangeArgs(1, 2)),
+		ValidArgsFunction: a.completePaths(&o.openOptions, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p := ""
 			if len(args) > 1 {

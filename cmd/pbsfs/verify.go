@@ -54,10 +54,11 @@ const defaultFiles = 10
 func newVerifyCommand(a *app) *cobra.Command {
 	o := &verifyOptions{}
 	cmd := &cobra.Command{
-		Use:   "verify DATASTORE [PATH...]",
-		Short: "check snapshots and chunks, and what damage costs",
-		Long:  verifyHelp,
-		Args:  usageArgs(cobra.MinimumNArgs(1)),
+		Use:               "verify DATASTORE [PATH...]",
+		Short:             "check snapshots and chunks, and what damage costs",
+		Long:              verifyHelp,
+		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: a.completePaths(&o.openOptions, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(args[1:]); err != nil {
 				return err

@@ -140,7 +140,7 @@ func (w *writer) keep(fd int, j *job, st *unix.Stat_t) error {
 // with more names than it had in the backup may be another's, and gets no flags from here.
 func isComplete(n *tree.Node, st *unix.Stat_t) bool {
 	a := n.Attr()
-	return n.Type() != unix.S_IFREG || st.Size == a.Size && st.Nlink <= uint64(a.Nlink)
+	return n.Type() != unix.S_IFREG || st.Size == a.Size && uint64(st.Nlink) <= uint64(a.Nlink)
 }
 
 // differences says how an object differs from the backup. What the target cannot hold
