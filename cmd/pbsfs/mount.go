@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/metrics"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/fs"
@@ -31,6 +32,7 @@ type mountOptions struct {
 	maxInodes   int
 	logTo       string
 	debug       bool
+	metrics     metrics.Address
 }
 
 const mountHelp = `Mount a datastore as one read-only tree.
@@ -103,6 +105,7 @@ func newMountCommand(a *app) *cobra.Command {
 	f.DurationVar(&o.stopTimeout, "stop-timeout", 10*time.Second, "how long SIGTERM waits for open files")
 	f.IntVar(&o.maxInodes, "max-inodes", fs.DefaultMaxInodes, "have the kernel forget files before it knows more; 0: never")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE")
+	registerMetrics(f, &o.metrics)
 	f.BoolVar(&o.debug, "debug", false, "log each request of the kernel")
 	return cmd
 }
@@ -150,6 +153,9 @@ func (o *mountOptions) complete(args []string) error {
 	}
 	if o.device == "" && (o.pathSet || o.rescue) {
 		return usage.Errorf("--path and --rescue say more about --device, which is not given")
+	}
+	if err := o.metrics.Complete(); err != nil {
+		return err
 	}
 	o.standby = o.standby || o.flags.nofail
 	mountpoint := args[len(args)-1]

@@ -21,6 +21,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/api"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/certificate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/metrics"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/page"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/token"
@@ -45,6 +46,7 @@ type serveOptions struct {
 	downloads   int
 	stopTimeout time.Duration
 	logTo       string
+	metrics     metrics.Address
 }
 
 const (
@@ -107,6 +109,7 @@ func newServeCommand(a *app) *cobra.Command {
 	f.IntVar(&o.downloads, "max-downloads", 64, "how many downloads may be under way at once")
 	f.DurationVar(&o.stopTimeout, "stop-timeout", 10*time.Second, "how long SIGTERM waits for downloads")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE; without it the standard error")
+	registerMetrics(f, &o.metrics)
 	cmd.PersistentFlags().StringVar(&o.tokenFile, "token-file", "", "the file with the tokens (default tokens.json in the directory of pbsfs's configuration)")
 	cmd.AddCommand(newTokenCommand(a, &o.tokenFile))
 	return cmd
@@ -124,7 +127,7 @@ func (o *serveOptions) check() error {
 	case o.stopTimeout < 0:
 		return usage.Errorf("--stop-timeout %s: cannot be negative", o.stopTimeout)
 	}
-	return nil
+	return o.metrics.Complete()
 }
 
 // absolute makes paths independent of the working directory, which is left: it would keep
@@ -177,6 +180,7 @@ type serving struct {
 	gate     *access.Gate
 	stores   *api.Stores
 	readings *served.Readings
+	numbers  *metrics.Numbers // nil if nobody is shown any
 	api      *api.API
 	server   *web.Server
 }
@@ -212,6 +216,11 @@ func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secr
 		return err
 	}
 	defer v.readings.Close()
+	shown, err := v.showMetrics(ctx)
+	if err != nil {
+		return err
+	}
+	defer shown.Close()
 	if err := v.begin(ctx); err != nil {
 		return err
 	}
@@ -241,7 +250,7 @@ func (v *serving) begin(ctx context.Context) error {
 		return err
 	}
 	v.api = api.New(api.Options{
-		Host: v.host, Gate: v.gate, Stores: v.stores, Changes: watch.NewSource(v.stores.Look), Readings: v.readings,
+		Host: v.host, Gate: v.gate, Stores: v.stores, Changes: watch.NewSource(v.stores.Look), Readings: v.readings, Failed: v.failed(),
 		Version: version(), Log: v.log, Downloads: v.o.downloads,
 	})
 	v.server, err = web.Serve(listeners, web.Options{Handler: v.handler(), TLS: cert, Tokens: tokens != nil, Mark: access.OverSocket, Log: v.log})
@@ -288,8 +297,9 @@ func (v *serving) listeners(ctx context.Context) ([]*web.Listener, error) {
 			for _, l := range out {
 				_ = l.Close()
 			}
+			err = fmt.Errorf("--listen: %w", err)
 			if errors.Is(err, web.ErrAddress) {
-				err = usage.Errorf("--listen: %w", err)
+				err = usage.New(err)
 			}
 			return nil, err
 		}
@@ -332,6 +342,9 @@ func (v *serving) handler() http.Handler {
 		})
 		mux.Handle("/{$}", shown)
 		mux.Handle("/page/", shown)
+	}
+	if v.numbers != nil {
+		return v.numbers.Requests(mux)
 	}
 	return mux
 }
