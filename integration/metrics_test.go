@@ -76,13 +76,15 @@ func TestMetricsOfAMount(t *testing.T) {
 	f, err := os.Open(file)
 	must(t, err)
 	defer f.Close()
-	content := readAllFiles(t, m.path(alpha))
+	manifest, err := os.ReadFile(file)
+	must(t, err)
+	numbersAt(t, socket).wants(t, numbers{`pbsfs_read_bytes_total{datastore="tank"}`: float64(len(manifest))})
+	readAllFiles(t, m.path(alpha))
 	during := numbersAt(t, socket)
 	during.wants(t, numbers{
 		`pbsfs_holders{datastore="tank"}`:                            1,
 		`pbsfs_active_operations{datastore="tank",operation="read"}`: 1,
 		`pbsfs_locked_snapshots{datastore="tank"}`:                   1,
-		`pbsfs_read_bytes_total{datastore="tank"}`:                   float64(content),
 	})
 	for _, name := range []string{
 		`pbsfs_reads_total{datastore="tank"}`, `pbsfs_inodes{datastore="tank"}`,
@@ -120,9 +122,8 @@ func TestMetricsOfAMount(t *testing.T) {
 	}
 }
 
-// readAllFiles reads all regular files below a directory, each once, and returns how many
-// bytes they have.
-func readAllFiles(t *testing.T, dir string) (n int) {
+// readAllFiles reads all regular files below a directory that are not large.
+func readAllFiles(t *testing.T, dir string) {
 	t.Helper()
 	must(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -132,16 +133,14 @@ func readAllFiles(t *testing.T, dir string) (n int) {
 		if err != nil || info.Size() > 16<<20 {
 			return err
 		}
-		b, err := os.ReadFile(path)
-		n += len(b)
+		_, err = os.ReadFile(path)
 		return err
 	}))
-	return n
 }
 
 func TestMetricsCountDamage(t *testing.T) {
 	h := newHost(t)
-	store := fixture(t, "ds-basic")
+	store := copyFixture(t, "ds-basic")
 	socket := filepath.Join(h.dir, "metrics.sock")
 	m := h.mount(store, "--metrics", "unix:"+socket)
 	must(t, os.RemoveAll(filepath.Join(store, ".chunks")))

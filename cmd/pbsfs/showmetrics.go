@@ -42,7 +42,6 @@ func (o *mountOptions) listenMetrics(ctx context.Context, ref *store.Lookup, log
 		return s, err
 	}
 	n := metrics.New(version(), func() []metrics.Datastore { return []metrics.Datastore{s.look(ref, o.mountpoint)} })
-	n.Errors.Begin(ref.Name())
 	s.failed = func(err error) { n.Errors.Count(ref.Name(), err) }
 	s.server, err = n.Serve(l, log)
 	return s, err
@@ -93,7 +92,6 @@ func (v *serving) look() []metrics.Datastore {
 	v.stores.Opened(func(name string, ref *store.Lookup) {
 		d := numbersOf(name, ref)
 		d.Holders = holders[name]
-		v.numbers.Errors.Begin(name)
 		out = append(out, d)
 	})
 	return out

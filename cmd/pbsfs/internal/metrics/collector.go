@@ -38,8 +38,11 @@ type Mount struct {
 // "unknown".
 var modes = []cfg.ModeType{cfg.None, cfg.ReadOnly, cfg.Offline, cfg.Delete, cfg.Unmount, cfg.S3Refresh, cfg.Unlisted, cfg.Unknown}
 
-// collector shows datastores.
-type collector struct{ look func() []Datastore }
+// collector shows datastores, and the errors about them.
+type collector struct {
+	look   func() []Datastore
+	errors *Errors
+}
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("pbsfs_"+name, help, append([]string{"datastore"}, labels...), nil)
@@ -73,16 +76,19 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	} {
 		to <- d
 	}
+	c.errors.counts.Describe(to)
 }
 
 // Collect implements [prometheus.Collector].
 func (c *collector) Collect(to chan<- prometheus.Metric) {
 	for _, d := range c.look() {
 		d.Name = label(d.Name)
+		c.errors.begin(d.Name)
 		d.state(to)
 		d.counts(to)
 		d.mount(to)
 	}
+	c.errors.counts.Collect(to)
 }
 
 // label makes a value of a label of a name, which may be no UTF-8 if it was made of a path.

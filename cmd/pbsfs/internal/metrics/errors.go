@@ -61,9 +61,8 @@ func newErrors() *Errors {
 	}, []string{"datastore", "kind"})}
 }
 
-// Begin makes the counts of a datastore begin with 0, so that the first error is a change.
-func (e *Errors) Begin(datastore string) {
-	datastore = label(datastore)
+// begin makes the counts of a datastore begin with 0, so that the first error is a change.
+func (e *Errors) begin(datastore string) {
 	for _, line := range kinds {
 		if line.kind != "" {
 			e.counts.WithLabelValues(datastore, line.kind)

@@ -36,7 +36,7 @@ func New(version string, look func() []Datastore) *Numbers {
 		Name: "pbsfs_build_info", Help: "The version of pbsfs; the value is always 1.",
 		ConstLabels: prometheus.Labels{"version": version},
 	}, func() float64 { return 1 })
-	n.registry.MustRegister(build, &collector{look}, n.Errors.counts,
+	n.registry.MustRegister(build, &collector{look, n.Errors},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return n
 }

@@ -41,7 +41,6 @@ var tank = Datastore{
 
 func newNumbers() *Numbers {
 	n := New("1.2.3", func() []Datastore { return []Datastore{tank} })
-	n.Errors.Begin("tank")
 	n.Requests(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 	return n
 }
