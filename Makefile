@@ -42,7 +42,7 @@ PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:b
             gcc:gcc rsync:rsync qemu-img:qemu-utils getfattr:attr getfacl:acl zstd:zstd \
             squashfuse:squashfuse mksquashfs:squashfs-tools setcap:libcap2-bin \
             mkfs.vfat:dosfstools mkfs.exfat:exfatprogs cryptsetup:cryptsetup-bin \
-            mcopy:mtools mkntfs:ntfs-3g mount.exfat-fuse:exfat-fuse sfdisk:fdisk \
+            smbd:samba smbclient:smbclient mcopy:mtools mkntfs:ntfs-3g mount.exfat-fuse:exfat-fuse sfdisk:fdisk \
             chromium:chromium npm:npm python3:python3 zsh:zsh fish:fish man:man-db groff:groff-base mandoc:mandoc lintian:lintian \
             /usr/share/bash-completion/bash_completion:bash-completion \
             systemd-analyze:systemd setpriv:util-linux mount:mount
@@ -153,8 +153,11 @@ define install-missing
 	fi
 endef
 
+# Samba's modules are no programs; where they have a package of their own, it is needed.
+SHADOW_COPY := $(if $(wildcard /usr/lib/*/samba/vfs/shadow_copy2.so),,shadow_copy2.so:samba-vfs-modules)
+
 setup:
-	$(call install-missing,$(PACKAGES))
+	$(call install-missing,$(PACKAGES) $(SHADOW_COPY))
 
 # What the tests use that is in no package: clients of the API that nobody here wrote,
 # and what checks the page.

@@ -27,6 +27,8 @@ func (h *fileHandle) Read(ctx context.Context, dest []byte, off int64) (fuse.Rea
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, h.fsys.fail(err)
 	}
+	h.fsys.reads.Add(1)
+	h.fsys.bytes.Add(uint64(n))
 	return fuse.ReadResultData(dest[:n]), 0
 }
 

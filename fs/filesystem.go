@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,6 +38,9 @@ type filesystem struct {
 	openers  openers
 	objects  objects
 	pruner   *pruner // nil if the number of objects is not limited
+	failed   func(error)
+	reads    atomic.Uint64
+	bytes    atomic.Uint64 // of reads
 	// identify makes the numbers by which go-fuse knows an object.
 	identify func(*tree.Node) gofs.StableAttr
 
@@ -53,6 +57,7 @@ func newFilesystem(ref *store.Lookup, owner ownership, log *slog.Logger) *filesy
 		tree:     tree.New(ref),
 		owner:    owner,
 		problems: problems{log: log},
+		failed:   func(error) {},
 		identify: stableAttr,
 		handles:  make(map[*handle]struct{}),
 	}
@@ -151,6 +156,7 @@ func (f *filesystem) openHandles() []Handle {
 // fail reports err and returns its errno.
 func (f *filesystem) fail(err error) syscall.Errno {
 	errno := errnoOf(err)
+	f.failed(err)
 	f.problems.report(err, errno)
 	return errno
 }

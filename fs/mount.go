@@ -30,6 +30,9 @@ type Options struct {
 	// number, pbsfs begins to ask the kernel to forget some. 0 means no limit. Each
 	// object takes less than 1 KiB of memory.
 	MaxInodes int
+	// Failed is called with each error that a request is answered with, names that do not
+	// exist included; nil for nothing. It must be quick, and safe for concurrent use.
+	Failed func(error)
 	// Log gets the problems, each cause once.
 	Log *slog.Logger
 	// Debug logs every request.
@@ -73,6 +76,9 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	fsys := newFilesystem(ref, ownership{opts.UID, opts.GID, opts.Umask}, opts.Log)
+	if opts.Failed != nil {
+		fsys.failed = opts.Failed
+	}
 	if opts.MaxInodes > 0 {
 		fsys.pruner = newPruner(fsys, opts.MaxInodes)
 	}

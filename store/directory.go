@@ -213,6 +213,9 @@ func (d *directory) sameMount() bool {
 // close has nothing to do: what was open was dropped.
 func (d *directory) close() {}
 
+// copies are for what lies far away.
+func (d *directory) copies() Hits { return Hits{} }
+
 // attr returns the attributes of the datastore's directory as they were last seen.
 func (d *directory) attr() Attr {
 	d.mu.Lock()

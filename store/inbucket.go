@@ -110,6 +110,11 @@ func (m *bucketMedium) attr() Attr                     { return m.base }
 func (m *bucketMedium) look() bool                     { return true }
 func (m *bucketMedium) close()                         { m.at.Copies.Close() }
 
+func (m *bucketMedium) copies() Hits {
+	hits, misses := m.at.Copies.Counts()
+	return Hits{hits, misses}
+}
+
 func (m *bucketMedium) blame(_ context.Context, _ backend.Backend, err error) error {
 	if err == nil {
 		return nil

@@ -27,6 +27,9 @@ type medium interface {
 	look() bool
 	// missing returns why the datastore was not there at the last look, nil if it was.
 	missing() error
+	// copies counts the chunks that were found near, and those that were not, if there
+	// are places to look for them.
+	copies() Hits
 	// close ends what the medium does by itself. It is called once, after the last use.
 	close()
 }

@@ -142,6 +142,9 @@ var arrows = map[string][]string{
 	"cmd/pbsfs/internal/access": {"cmd/pbsfs/internal/token"},
 	"cmd/pbsfs/internal/watch":  {"cmd/pbsfs/internal/status"},
 	"cmd/pbsfs/internal/web":    {},
+	"cmd/pbsfs/internal/metrics": {
+		"cmd/pbsfs/internal/usage", "cmd/pbsfs/internal/web", "store", "store/tree", "maint", "maint/cfg", "maint/opsfile",
+	},
 	"cmd/pbsfs/internal/api": {
 		"cmd/pbsfs/internal/access", "cmd/pbsfs/internal/export", "cmd/pbsfs/internal/locate", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/served",
 		"cmd/pbsfs/internal/status", "cmd/pbsfs/internal/token", "cmd/pbsfs/internal/unmount", "cmd/pbsfs/internal/watch",
@@ -176,6 +179,9 @@ func TestArrowsPointDown(t *testing.T) {
 		for _, path := range p.Imports {
 			if strings.HasPrefix(path, "github.com/hanwen/go-fuse/") && name != "fs" {
 				t.Errorf("%s imports %s: only fs knows FUSE", name, path)
+			}
+			if strings.HasPrefix(path, "github.com/prometheus/") && name != "cmd/pbsfs/internal/metrics" {
+				t.Errorf("%s imports %s: only metrics knows Prometheus", name, path)
 			}
 			if slices.Contains(decoders, name) && (path == "os" || path == "syscall" || path == "golang.org/x/sys/unix" || path == "net") {
 				t.Errorf("decoder %s imports %s", name, path)

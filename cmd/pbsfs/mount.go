@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/metrics"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/fs"
@@ -36,6 +37,7 @@ type mountOptions struct {
 	auto        bool // mounts what the directory of mounts says
 	again       bool // it is no failure if the tree is mounted there already
 	fake        bool // only the command line is checked
+	metrics     metrics.Address
 }
 
 const mountHelp = `Mount a datastore as one read-only tree.
@@ -127,6 +129,7 @@ func newMountCommand(a *app) *cobra.Command {
 	f.IntVar(&o.maxInodes, "max-inodes", fs.DefaultMaxInodes, "have the kernel forget files before it knows more; 0: never")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE")
 	o.style.register(f)
+	registerMetrics(f, &o.metrics)
 	f.BoolVar(&o.debug, "debug", false, "log each request of the kernel")
 	f.BoolVar(&o.auto, "auto", false, "mount what the directory of mounts says, on one DEVICE or on all that are there")
 	f.BoolVar(&o.again, againFlag, false, "")
@@ -196,6 +199,9 @@ func (o *mountOptions) complete(args []string) error {
 	}
 	if o.device == "" && (o.pathSet || o.rescue) {
 		return usage.Errorf("--path and --rescue say more about --device, which is not given")
+	}
+	if err := o.metrics.Complete(); err != nil {
+		return err
 	}
 	o.standby = o.standby || o.flags.nofail
 	mountpoint := args[len(args)-1]

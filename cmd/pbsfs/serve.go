@@ -22,6 +22,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/api"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/certificate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/metrics"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/page"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/token"
@@ -47,6 +48,7 @@ type serveOptions struct {
 	stopTimeout time.Duration
 	logTo       string
 	style       logStyle
+	metrics     metrics.Address
 }
 
 const (
@@ -111,6 +113,7 @@ func newServeCommand(a *app) *cobra.Command {
 	f.DurationVar(&o.stopTimeout, "stop-timeout", 10*time.Second, "how long SIGTERM waits for downloads")
 	f.StringVar(&o.logTo, "log", "", "where the log goes: journal, syslog or a FILE; without it the standard error")
 	o.style.register(f)
+	registerMetrics(f, &o.metrics)
 	cmd.PersistentFlags().StringVar(&o.tokenFile, "token-file", "", "the file with the tokens (default tokens.json in the directory of pbsfs's configuration)")
 	cmd.AddCommand(newTokenCommand(a, &o.tokenFile))
 	return cmd
@@ -128,7 +131,10 @@ func (o *serveOptions) check() error {
 	case o.stopTimeout < 0:
 		return usage.Errorf("--stop-timeout %s: cannot be negative", o.stopTimeout)
 	}
-	return o.style.check()
+	if err := o.style.check(); err != nil {
+		return err
+	}
+	return o.metrics.Complete()
 }
 
 // absolute makes paths independent of the working directory, which is left: it would keep
@@ -181,6 +187,7 @@ type serving struct {
 	gate     *access.Gate
 	stores   *api.Stores
 	readings *served.Readings
+	numbers  *metrics.Numbers // nil if nobody is shown any
 	api      *api.API
 	server   *web.Server
 }
@@ -216,6 +223,11 @@ func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secr
 		return err
 	}
 	defer v.readings.Close()
+	shown, err := v.showMetrics(ctx)
+	if err != nil {
+		return err
+	}
+	defer shown.Close()
 	if err := v.begin(ctx); err != nil {
 		return err
 	}
@@ -246,7 +258,7 @@ func (v *serving) begin(ctx context.Context) error {
 		return err
 	}
 	v.api = api.New(api.Options{
-		Host: v.host, Gate: v.gate, Stores: v.stores, Changes: watch.NewSource(v.stores.Look), Readings: v.readings,
+		Host: v.host, Gate: v.gate, Stores: v.stores, Changes: watch.NewSource(v.stores.Look), Readings: v.readings, Failed: v.failed(),
 		Version: version(), Log: v.log, Downloads: v.o.downloads,
 	})
 	v.server, err = web.Serve(listeners, web.Options{Handler: v.handler(), TLS: cert, Tokens: tokens != nil, Mark: access.OverSocket, Log: v.log})
@@ -293,8 +305,9 @@ func (v *serving) listeners(ctx context.Context) ([]*web.Listener, error) {
 			for _, l := range out {
 				_ = l.Close()
 			}
+			err = fmt.Errorf("--listen: %w", err)
 			if errors.Is(err, web.ErrAddress) {
-				err = usage.Errorf("--listen: %w", err)
+				err = usage.New(err)
 			}
 			return nil, err
 		}
@@ -337,6 +350,9 @@ func (v *serving) handler() http.Handler {
 		})
 		mux.Handle("/{$}", shown)
 		mux.Handle("/page/", shown)
+	}
+	if v.numbers != nil {
+		return v.numbers.Requests(mux)
 	}
 	return mux
 }

@@ -115,11 +115,18 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 	boundHeap(o.maxInodes)
 	log = log.With("datastore", ref.Name(), "mountpoint", o.mountpoint)
 	defer a.moment.allow(0)() // signals end the mount, which may take as long as it needs
-	m, err := o.mountTree(ctx, ref, t.Path, log)
+	shown, err := o.listenMetrics(ctx, ref, log)
 	if err != nil {
 		_ = ref.Close()
 		return err
 	}
+	defer shown.Close()
+	m, err := o.mountTree(ctx, ref, t.Path, shown.failed, log)
+	if err != nil {
+		_ = ref.Close()
+		return err
+	}
+	shown.mounted(m)
 	fault.At("tree mounted")
 	warning := t.Warning
 	tell := func(text string, err error) {
@@ -162,7 +169,7 @@ func serveWhileDecoding() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
 
 // mountTree mounts the tree. No other command can mount on the same directory
 // meanwhile.
-func (o *mountOptions) mountTree(ctx context.Context, ref *store.Lookup, path string, log *slog.Logger) (*fs.Mount, error) {
+func (o *mountOptions) mountTree(ctx context.Context, ref *store.Lookup, path string, failed func(error), log *slog.Logger) (*fs.Mount, error) {
 	lock, err := mountpoint.Acquire(ctx, o.mountpoint)
 	if err != nil {
 		return nil, err
@@ -173,7 +180,7 @@ func (o *mountOptions) mountTree(ctx context.Context, ref *store.Lookup, path st
 	}
 	return fs.New(ref, o.mountpoint, fs.Options{
 		AllowOther: o.flags.allowOther, UID: o.flags.uid, GID: o.flags.gid, Umask: o.flags.umask,
-		Extra: o.flags.kernel, MaxInodes: o.maxInodes, Log: log, Debug: o.debug,
+		Extra: o.flags.kernel, MaxInodes: o.maxInodes, Failed: failed, Log: log, Debug: o.debug,
 	})
 }
 

@@ -15,6 +15,10 @@ type cache struct {
 	size      int64     // bytes of both
 	kept      int64     // bytes of protected
 	unused    int64     // bytes that no caller has asked for yet
+
+	// How many blocks were asked for only after they had been added, and how many left
+	// without that.
+	usedLater, unusedGone uint64
 }
 
 // cached is a block in one of the lists.
@@ -43,6 +47,9 @@ func (c *cache) get(key id, sameUse bool) *Block {
 	case e.used && !sameUse:
 		c.protect(e)
 	default:
+		if !e.used {
+			c.usedLater++
+		}
 		c.use(e)
 		c.recent.MoveToFront(e.place)
 	}
@@ -97,6 +104,9 @@ func (c *cache) evict() {
 		from = &c.protected
 	}
 	e := from.Remove(from.Back()).(*cached)
+	if !e.used {
+		c.unusedGone++
+	}
 	c.use(e)
 	delete(c.blocks, e.id)
 	c.size -= e.bytes()

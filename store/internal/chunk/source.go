@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Source reads, verifies and caches chunks. It is safe for concurrent use. Its
@@ -26,6 +27,7 @@ type Source struct {
 	queued  int64   // bytes of ahead
 	busy    int64   // bytes that the loads under way take
 	running int     // loads under way
+	counts  Statistics
 }
 
 // maxAhead is how many loads ahead may wait to be started.
@@ -44,7 +46,7 @@ const (
 type load struct {
 	key  id
 	want Want
-	hold func() (Hold, error) // takes the right of a load ahead
+	hold func() (Hold, error) // takes the right of a load ahead; nil for other loads
 	done chan struct{}
 
 	// Guarded by Source.mu.
@@ -94,15 +96,17 @@ func (s *Source) get(ctx context.Context, w Want, sameUse bool, hold func() (Hol
 	s.mu.Lock()
 	if b := s.cache.get(key, sameUse); b != nil {
 		b.retain()
+		s.counts.Hits++
 		s.mu.Unlock()
 		return b, nil
 	}
+	s.counts.Misses++
 	l, known := s.loading[key]
 	if !known {
 		l = &load{key: key, want: w, done: make(chan struct{}), state: claimed}
 		s.loading[key] = l
 	} else if known = l.state != waiting; !known {
-		l.state = claimed
+		l.state, l.hold = claimed, nil
 		s.ahead = slices.DeleteFunc(s.ahead, func(o *load) bool { return o == l })
 		s.queued -= int64(w.Size)
 	}
@@ -200,14 +204,32 @@ func (s *Source) start(l *load) {
 	s.busy += l.cost()
 	s.running++
 	go func() {
+		began := time.Now()
 		b, err := s.run(l)
+		took := time.Since(began)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.busy -= l.cost()
 		s.running--
+		s.count(l, b, err, took)
 		s.finish(l, b, err)
 		s.next()
 	}()
+}
+
+// count counts a load, with s.mu held.
+func (s *Source) count(l *load, b *Block, err error, took time.Duration) {
+	switch {
+	case errors.Is(err, errAlone): // nothing was loaded
+	case err != nil:
+		s.counts.Failed++
+	default:
+		s.counts.Verified += uint64(len(b.data))
+		s.counts.Times.add(took)
+		if l.hold != nil && l.waiters > 0 {
+			s.counts.AheadUsed++
+		}
+	}
 }
 
 // run loads a chunk. It releases its right, which may close the datastore, before any

@@ -3,6 +3,7 @@ package metadata
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pbsfs/pbsfs/store/internal/lru"
@@ -45,6 +46,7 @@ type Cache struct {
 	opts   Options
 	pieces *lru.Cache[key, *Piece]
 	files  *lru.Cache[Archive, *file]
+	counts counts
 
 	// writing is held while files are written.
 	writing sync.Mutex
@@ -55,6 +57,17 @@ type Cache struct {
 	timer   *time.Timer // set while something is pending
 	pause   time.Duration
 	closed  bool
+}
+
+// counts counts where pieces were found.
+type counts struct{ memory, disk, none atomic.Uint64 }
+
+// Statistics counts where the pieces were that were asked for.
+type Statistics struct{ Memory, Disk, Nowhere uint64 }
+
+// Statistics returns what was counted so far.
+func (c *Cache) Statistics() Statistics {
+	return Statistics{Memory: c.counts.memory.Load(), Disk: c.counts.disk.Load(), Nowhere: c.counts.none.Load()}
 }
 
 // knownFiles is how many files' records are known at a time.
@@ -74,16 +87,20 @@ func New(opts Options) *Cache {
 func (c *Cache) Piece(a Archive, chunk int) *Piece {
 	k := key{a, chunk}
 	if p, ok := c.pieces.Get(k); ok {
+		c.counts.memory.Add(1)
 		return p
 	}
 	body := c.load(a, kindPiece, uint64(chunk))
 	if body == nil {
+		c.counts.none.Add(1)
 		return nil
 	}
 	p, err := decode(body)
 	if err != nil {
+		c.counts.none.Add(1)
 		return nil
 	}
+	c.counts.disk.Add(1)
 	c.pieces.Put(k, p, p.weight())
 	return p
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pbsfs/pbsfs/store/internal/chunkfiles"
 	"github.com/pbsfs/pbsfs/store/internal/disk"
@@ -19,6 +20,8 @@ type Copies struct {
 	// none.
 	server string
 
+	hits, misses atomic.Uint64
+
 	mu   sync.Mutex // guards root; nothing is called under it but open and close
 	root *disk.Root // of server, while an operation is active
 }
@@ -32,6 +35,10 @@ func NewCopies(dir string, limit int64, server string, log *slog.Logger) *Copies
 	}
 	return c
 }
+
+// Counts returns how many of the chunks that were asked for were found on this machine, and
+// how many were not.
+func (c *Copies) Counts() (hits, misses uint64) { return c.hits.Load(), c.misses.Load() }
 
 // Close waits for what is under way.
 func (c *Copies) Close() {
@@ -97,8 +104,10 @@ type Near struct {
 // ReadChunk returns a copy of a chunk, or the chunk, of which it keeps a copy.
 func (n Near) ReadChunk(ctx context.Context, d name.Digest, buf []byte) ([]byte, error) {
 	if b, ok := n.Copies.get(ctx, d, buf); ok {
+		n.Copies.hits.Add(1)
 		return b, nil
 	}
+	n.Copies.misses.Add(1)
 	return n.fetch(ctx, d, buf)
 }
 

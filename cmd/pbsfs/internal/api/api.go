@@ -30,6 +30,9 @@ type Options struct {
 	Changes *watch.Source
 	// Readings get what this process has open.
 	Readings *served.Readings
+	// Failed is called with each error about a datastore, which may be nil, names that do
+	// not exist included; nil for nothing. It must be quick, and safe for concurrent use.
+	Failed func(datastore string, err error)
 	// Version is that of this program, and Release and Commit as PBS has them.
 	Version string
 	Log     *slog.Logger
@@ -52,6 +55,9 @@ const maxListings = 8
 
 // New returns an API. Its owner must call [API.End] before the server is shut down.
 func New(o Options) *API {
+	if o.Failed == nil {
+		o.Failed = func(string, error) {}
+	}
 	a := &API{Options: o, downloads: make(slots, max(1, o.Downloads)), listings: make(slots, maxListings)}
 	a.ending, a.end = context.WithCancel(context.Background())
 	return a

@@ -169,6 +169,16 @@ func (s *Stores) close(d *opened) {
 	}
 }
 
+// Opened calls fn with each datastore that was read since the process began, as it is
+// configured now. fn must not wait.
+func (s *Stores) Opened(fn func(name string, ref *store.Lookup)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, d := range s.opened {
+		fn(name, d.ref)
+	}
+}
+
 // Close closes all datastores. No request may be under way.
 func (s *Stores) Close() error {
 	s.mu.Lock()
@@ -191,6 +201,9 @@ func (c *call) view(name storeName, fn func(ctx context.Context, d *opened, r *s
 
 // noting adds an error about damage to the problems of the datastore, and returns it.
 func (c *call) noting(datastore storeName, err error) error {
+	if !errors.Is(err, errNoStore) {
+		c.Failed(string(datastore), err)
+	}
 	var own *store.Error
 	switch {
 	case errors.As(err, &own) && errors.Is(err, store.ErrCorrupt):

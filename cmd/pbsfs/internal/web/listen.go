@@ -85,7 +85,7 @@ func Listen(ctx context.Context, address string) (*Listener, error) {
 // inUse says what to do about an address that another program has.
 func inUse(address string, err error) error {
 	if errors.Is(err, unix.EADDRINUSE) {
-		return fmt.Errorf("%s is in use: another program listens there; --listen names another address: %w", address, err)
+		return fmt.Errorf("%s is in use: another program listens there; name another address: %w", address, err)
 	}
 	return fmt.Errorf("listening on %s: %w", address, err)
 }
