@@ -53,7 +53,8 @@ NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 # the rest, which cannot run beside itself.
 APART := $(shell sed -n 's/^func \(Test[A-Za-z0-9_]*\)(t \*testing.T).*/\1/p' \
            integration/bucket*_test.go integration/restore*_test.go integration/search*_test.go \
-           integration/usage*_test.go integration/verify*_test.go | paste -sd'|')
+           integration/usage*_test.go integration/verify*_test.go integration/complete*_test.go \
+           integration/guide*_test.go integration/metrics*_test.go integration/share*_test.go | paste -sd'|')
 
 RACE = -race -p 1 -timeout 20m $(if $(TESTS),-run '$(TESTS)')
 
@@ -207,9 +208,9 @@ test: setup setup-peers
 		mode=$$(stat -c %a /dev/fuse); trap "chmod $$mode /dev/fuse" EXIT; chmod 0666 /dev/fuse; \
 	fi; \
 	set -x; \
-	$(GO) test $(RACE) ./cmd/... ./store/... & beside=$$!; \
+	$(GO) test $(RACE) ./cmd/... ./store/... ./packaging & beside=$$!; \
 	$(if $(TESTS),true,$(GO) test $(RACE) -run '^($(APART))$$' ./integration) & apart=$$!; \
-	$(GO) test $(RACE) $(if $(TESTS),,-skip '^($(APART))$$') $$($(GO) list ./... | grep -v -e /cmd/ -e /store) && inorder=0 || inorder=$$?; \
+	$(GO) test $(RACE) $(if $(TESTS),,-skip '^($(APART))$$') $$($(GO) list ./... | grep -v -e /cmd/ -e /store -e /packaging) && inorder=0 || inorder=$$?; \
 	wait $$beside && wait $$apart && exit $$inorder
 
 unit:
