@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -227,6 +228,12 @@ type between struct {
 // startBetween starts a proxy before a server.
 func startBetween(t testing.TB, s *objectStore) *between {
 	t.Helper()
+	return startBetweenAs(t, s, nil)
+}
+
+// startBetweenAs starts a proxy with a certificate; nil is one that is made up.
+func startBetweenAs(t testing.TB, s *objectStore, cert *tls.Certificate) *between {
+	t.Helper()
 	b := &between{methods: make(map[string]int)}
 	target, err := url.Parse("http://" + s.addr)
 	must(t, err)
@@ -258,6 +265,9 @@ func startBetween(t testing.TB, s *objectStore) *between {
 			b.conns.Add(-1)
 		case http.StateActive, http.StateIdle:
 		}
+	}
+	if cert != nil {
+		b.TLS = &tls.Config{Certificates: []tls.Certificate{*cert}}
 	}
 	b.StartTLS()
 	t.Cleanup(func() {

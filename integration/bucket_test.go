@@ -351,8 +351,7 @@ func TestBucketCertificates(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cert, key := issue(t, &tt.cert, authority, authorityKey)
-			b := startBetween(t, backend)
-			b.TLS.Certificates = []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}
+			b := startBetweenAs(t, backend, &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key})
 			h := bucketHost(t)
 			h.vars = append(h.vars, "SSL_CERT_FILE="+trusted, "SSL_CERT_DIR=/nonexistent")
 			got := h.run("ls", cloud, "--endpoint", b.URL, "--timeout", "1s")
