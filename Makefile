@@ -212,7 +212,7 @@ test: setup setup-peers
 	wait $$beside && wait $$apart && exit $$inorder
 
 unit:
-	$(GO) test -count=1 $(if $(TESTS),-run '$(TESTS)') $$($(GO) list ./... | grep -v /integration)
+	$(GO) test -count=1 $(if $(TESTS),-run '$(TESTS)') $$($(GO) list ./... | grep -v -e /integration -e /packaging)
 
 lint:
 	$(GO) vet ./...
