@@ -102,7 +102,7 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 	}
 	limits := chunk.LocalLimits()
 	if opts.Bucket != nil {
-		limits = opts.Bucket.limits()
+		limits = opts.Bucket.limits(opts.CacheSize)
 	}
 	d := &datastore{
 		name: opts.Name, path: path, log: opts.Log,

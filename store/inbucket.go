@@ -58,10 +58,12 @@ func orDefault[T ~int | ~int64](v, otherwise T) T {
 }
 
 // limits are those of a server that takes long to begin an answer: to fill the line, many
-// must be under way. An encoded chunk and its data take some 8 MiB.
-func (b *Bucket) limits() chunk.Limits {
+// must be under way. An encoded chunk and its data take some 8 MiB. Where there is little
+// memory for chunks, those under way take no more than those of a directory.
+func (b *Bucket) limits(cacheSize int64) chunk.Limits {
 	n := b.parallel()
-	return chunk.Limits{Parallel: n, Window: 2 * n, Busy: int64(n) * (8 << 20)}
+	busy := min(int64(n)*(8<<20), max(chunk.LocalLimits().Busy, cacheSize/4))
+	return chunk.Limits{Parallel: n, Window: 2 * n, Busy: busy}
 }
 
 // bucketMedium is the medium of a datastore in a bucket. While an operation is active, it

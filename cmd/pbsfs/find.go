@@ -66,10 +66,7 @@ func newFindCommand(a *app) *cobra.Command {
 		Args:              usageArgs(cobra.RangeArgs(1, 2)),
 		ValidArgsFunction: a.completePaths(&o.openOptions, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p := ""
-			if len(args) > 1 {
-				p = args[1]
-			}
+			p := optionalPath(args)
 			filter, err := o.filter()
 			if err != nil {
 				return err

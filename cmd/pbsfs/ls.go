@@ -42,10 +42,7 @@ func newLsCommand(a *app) *cobra.Command {
 		Args:              usageArgs(cobra.RangeArgs(1, 2)),
 		ValidArgsFunction: a.completePaths(&o.openOptions, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p := ""
-			if len(args) > 1 {
-				p = args[1]
-			}
+			p := optionalPath(args)
 			return a.read(cmd.Context(), args[0], o.openOptions, func(ctx context.Context, d *opened) error {
 				return a.list(ctx, d, p, o.long)
 			})
@@ -54,6 +51,14 @@ func newLsCommand(a *app) *cobra.Command {
 	o.register(cmd.Flags())
 	cmd.Flags().BoolVarP(&o.long, "long", "l", false, "show type, permissions, links, owner, size and time as well")
 	return cmd
+}
+
+// optionalPath returns the PATH after DATASTORE, "" for the top.
+func optionalPath(args []string) string {
+	if len(args) > 1 {
+		return args[1]
+	}
+	return ""
 }
 
 // opened is a datastore that a command reads without mounting it.

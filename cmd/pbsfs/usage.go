@@ -49,10 +49,7 @@ func newUsageCommand(a *app) *cobra.Command {
 		Args:              usageArgs(cobra.RangeArgs(1, 2)),
 		ValidArgsFunction: a.completePaths(&o.openOptions, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p := ""
-			if len(args) > 1 {
-				p = args[1]
-			}
+			p := optionalPath(args)
 			return a.read(cmd.Context(), args[0], o.openOptions, func(ctx context.Context, d *opened) error {
 				return a.usage(ctx, d, p, o)
 			})

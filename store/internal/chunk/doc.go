@@ -19,7 +19,7 @@
 // loaded, is protected from blocks that are used once: a scan does not empty the cache.
 //
 // A load that a caller waits for begins at once, as long as the loads under way take no
-// more than some 32 MiB. Ahead loads chunks before they are asked for, when no caller
+// more memory than [Limits] say. Ahead loads chunks before they are asked for, when no caller
 // waits, and as many at a time as the backend takes. So a single reader keeps all
 // processors decoding. A load ahead holds nothing while it waits for its turn. If its
 // reader has stopped meanwhile, the chunk is not loaded.

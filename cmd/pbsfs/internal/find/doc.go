@@ -3,8 +3,9 @@
 // All snapshots of a group are walked at once, directory by directory. At each directory
 // those in which it is the same, with everything below it, are found by its [store.Mark],
 // and it is walked once for all of them. So a search through a hundred snapshots that are
-// nearly the same takes little longer than one through a single snapshot. The same state
-// of a file in many snapshots is one [Found].
+// the same takes little longer than one through a single snapshot. Where they differ, what
+// differs must be read of each: chunks of a catalog, or most of a split archive's metadata.
+// The same state of a file in many snapshots is one [Found].
 //
 // Names, types, sizes and times come from the catalogs where there are some, else from the
 // archives, which also have owners and permissions; contents are never looked at. A
