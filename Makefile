@@ -6,6 +6,7 @@
 #   make test       all tests, with the race detector; TESTS='^Name' for some
 #   make unit       the tests of packages alone, without mounts; with
 #                   GOMAXPROCS=1 they show what needs a second processor
+#   make soak       the tests that find more the longer they run, for SOAK each
 #   make lint       vet, staticcheck, golangci-lint
 #   make man        write the manual pages into $(OUT)/man
 #   make install    install below DESTDIR, for PREFIX: the program, manual pages,
@@ -29,6 +30,7 @@ SCALE     ?= 0.1
 BENCHTIME ?= 200ms
 COUNT     ?= 1
 TESTS     ?=
+SOAK      ?= 10m
 PREFIX    ?= /usr/local
 DESTDIR   ?=
 ARCH      ?= $(shell $(GO) env GOARCH)
@@ -56,7 +58,11 @@ APART := $(shell sed -n 's/^func \(Test[A-Za-z0-9_]*\)(t \*testing.T).*/\1/p' \
 
 RACE = -race -p 1 -timeout 20m $(if $(TESTS),-run '$(TESTS)')
 
-.PHONY: all build man completions install deb setup setup-mount setup-demo setup-peers demo mount test unit lint vuln fuzz setup-bench bench bench-compare bench-growth clean
+# Tests that go on for soakTime.
+SOAKING := $(shell sed -n 's/^func \(Test[A-Za-z0-9_]*\)(t \*testing.T).*/\1/p' \
+             $(wildcard integration/soak_*_test.go) integration/churn_test.go | paste -sd'|')
+
+.PHONY: all build man completions install deb setup setup-mount setup-demo setup-peers demo mount test unit soak lint vuln fuzz setup-bench bench bench-compare bench-growth clean
 
 all: build
 
@@ -213,6 +219,9 @@ test: setup setup-peers
 
 unit:
 	$(GO) test -count=1 $(if $(TESTS),-run '$(TESTS)') $$($(GO) list ./... | grep -v -e /integration -e /packaging)
+
+soak: setup setup-peers
+	PBSFS_SOAK=$(SOAK) $(GO) test -race -count=1 -timeout 0 -v -run '^($(SOAKING))$$' ./integration
 
 lint:
 	$(GO) vet ./...

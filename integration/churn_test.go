@@ -107,20 +107,6 @@ func (c *crowd) none(when string) {
 	}
 }
 
-// churnTime is how long the crowd lives.
-func churnTime(t *testing.T) time.Duration {
-	t.Helper()
-	if text := os.Getenv("PBSFS_CHURN"); text != "" {
-		d, err := time.ParseDuration(text)
-		must(t, err)
-		return d
-	}
-	if testing.Short() {
-		return 5 * time.Second
-	}
-	return 10 * time.Second
-}
-
 // However many processes open, close and die meanwhile: when offline was set,
 // nobody has anything open, and nothing is lost from the count.
 func TestOfflineNeverMeetsOpenFile(t *testing.T) {
@@ -133,7 +119,7 @@ func TestOfflineNeverMeetsOpenFile(t *testing.T) {
 	must(t, opens(paths[0]))
 	c := startCrowd(t, 64, paths)
 	var set, refused int
-	for i, end := 0, time.Now().Add(churnTime(t)); time.Now().Before(end); i++ {
+	for i, end := 0, time.Now().Add(soakTime(t, 10)); time.Now().Before(end); i++ {
 		args := []string{"maintenance", "set", tank, "offline", "--wait", fmt.Sprintf("%dms", rand.IntN(1000))}
 		if i%3 == 0 {
 			args = append(args, "--drain")

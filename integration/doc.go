@@ -16,8 +16,8 @@
 // need root, loop devices or a program that is not installed.
 //
 // A test waits for a condition, with a deadline that is far beyond what a slow
-// machine needs. PBSFS_CHURN says how long the test that opens and kills at random
-// goes on (10s unless told).
+// machine needs. "make soak" lets the tests that find more the longer they run go on
+// for PBSFS_SOAK; "make test" gives them seconds.
 //
 // The benchmarks, which "make bench" runs, alternate between pbsfs and its peers
 // round by round and report medians and their ratios.
