@@ -45,7 +45,7 @@ PACKAGES := fusermount3:fuse3 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:b
             squashfuse:squashfuse mksquashfs:squashfs-tools setcap:libcap2-bin \
             mkfs.vfat:dosfstools mkfs.exfat:exfatprogs cryptsetup:cryptsetup-bin \
             smbd:samba smbclient:smbclient mcopy:mtools mkntfs:ntfs-3g mount.exfat-fuse:exfat-fuse sfdisk:fdisk \
-            chromium:chromium npm:npm python3:python3 zsh:zsh fish:fish man:man-db groff:groff-base mandoc:mandoc lintian:lintian \
+            chromium:chromium npm:npm python3:python3 zsh:zsh fish:fish man:man-db groff:groff-base mandoc:mandoc lintian:lintian mmdebstrap:mmdebstrap ip:iproute2 curl:curl \
             /usr/share/bash-completion/bash_completion:bash-completion \
             systemd-analyze:systemd setpriv:util-linux mount:mount
 NEEDED_TO_MOUNT := fusermount3:fuse3
@@ -123,7 +123,7 @@ install: man completions
 			sed 's|/usr/bin/pbsfs|$(PREFIX)/bin/pbsfs|g' "$$file" >"$$to" && chmod 644 "$$to" || exit 1; \
 		done && ):
 	$(if $(HELPERS),install -d -m 755 "$(TO)/sbin" && for helper in $(HELPERS); do ln -sf ../bin/pbsfs "$(TO)/sbin/$$helper" || exit 1; done)
-	chmod -R u=rwX,go=rX "$(TO)/share/man/man8"/pbsfs* "$(DOC)"
+	chmod -R u=rwX,go=rX "$(TO)/share/man/man8"/*pbsfs* "$(DOC)"
 
 bin/nfpm: .ci/package.mod
 	CGO_ENABLED=0 $(GO) build -modfile=.ci/package.mod -o $@ github.com/goreleaser/nfpm/v2/cmd/nfpm

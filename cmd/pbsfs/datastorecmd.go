@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -86,7 +85,7 @@ func (a *app) listDatastores(host hosts.Host, asJSON bool) error {
 	if asJSON {
 		return a.json(out)
 	}
-	w := tabwriter.NewWriter(a.out(), 0, 0, 2, ' ', 0)
+	shown := a.table()
 	for _, d := range out {
 		mode := "-"
 		if d.Type != nil {
@@ -96,9 +95,9 @@ func (a *app) listDatastores(host hosts.Host, asJSON bool) error {
 		if d.Bucket != "" {
 			path = bucket.Location{Bucket: d.Bucket, Store: d.Name}.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Name, mode, path)
+		shown.row(d.Name, mode, path)
 	}
-	return w.Flush()
+	return shown.print(a.out())
 }
 
 func newDatastoreAddCommand(a *app) *cobra.Command {

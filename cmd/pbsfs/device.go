@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -163,15 +162,15 @@ func configuredName(host hosts.Host, d device.Device, rel string, configured []c
 }
 
 func (a *app) printDevices(all []deviceJSON) error {
-	w := tabwriter.NewWriter(a.out(), 0, 0, 2, ' ', 0)
+	list := a.table()
 	for _, d := range all {
 		at := "-"
 		if d.MountedAt != nil {
 			at = text.Path(*d.MountedAt)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, orDash(d.FSType), sizeText(d.Size), orDash(d.UUID), pathOrDash(d.Label), at)
+		list.row(d.Device, orDash(d.FSType), sizeText(d.Size), orDash(d.UUID), pathOrDash(d.Label), at)
 	}
-	if err := w.Flush(); err != nil {
+	if err := list.print(a.out()); err != nil {
 		return err
 	}
 	var b strings.Builder

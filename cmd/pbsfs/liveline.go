@@ -56,6 +56,9 @@ func (l *liveLine) show(line string) {
 		fmt.Fprintln(l.out, line)
 		return
 	}
+	if width := terminalWidth(l.out); width > 0 {
+		line = shortened(line, width-1) // a line that wraps cannot be taken away
+	}
 	fmt.Fprintf(l.out, "\r\x1b[K%s", line)
 	l.shown = true
 }

@@ -26,9 +26,18 @@ func newManCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeManual(args[0], manual.Pages(cmd.Root(), manual.About{Version: version(), Date: date}))
+			return writeManual(args[0], a.manual(cmd.Root(), manual.About{Version: version(), Date: date}))
 		},
 	}
+}
+
+// manual returns the pages of all commands, and of the program by its other names.
+func (a *app) manual(root *cobra.Command, about manual.About) []manual.Page {
+	pages := manual.Pages(root, about)
+	for _, name := range helperNames {
+		pages = append(pages, manual.Of(newMountHelperCommand(a, name), about, "mount", "pbsfs-mount", "pbsfs-unmount", "umount"))
+	}
+	return pages
 }
 
 // versionDate returns the date that the pages bear: that of SOURCE_DATE_EPOCH, or of the

@@ -56,7 +56,7 @@ func unspaced(s string) string { return strings.Join(strings.Fields(s), "") }
 func TestEachCommandHasAManualPageThatSaysItAll(t *testing.T) {
 	dir := manualPages(t)
 	pages := 0
-	each(newRootCommand(&app{}), func(cmd *cobra.Command) {
+	says := func(cmd *cobra.Command) {
 		if cmd.Hidden || cmd.Name() == "help" {
 			return
 		}
@@ -79,7 +79,11 @@ func TestEachCommandHasAManualPageThatSaysItAll(t *testing.T) {
 		}
 		cmd.LocalFlags().VisitAll(check)
 		cmd.InheritedFlags().VisitAll(check)
-	})
+	}
+	each(newRootCommand(&app{}), says)
+	for _, name := range helperNames {
+		says(newMountHelperCommand(&app{}, name))
+	}
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) != pages || pages < 20 {
 		t.Errorf("%d pages for %d commands, %v", len(files), pages, err)

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,7 +89,7 @@ func (a *app) usage(ctx context.Context, d *opened, p string, o *usageOptions) e
 	if o.json {
 		err = errors.Join(a.json(shown.json(res, o)), err)
 	} else {
-		err = errors.Join(shown.print(a.out(), res, o), err)
+		err = errors.Join(shown.print(a, res, o), err)
 	}
 	return errors.Join(damage, err)
 }
@@ -145,20 +143,18 @@ func (u *usageShown) pick(res *space.Result, wanted map[name.Snapshot]bool) (dam
 }
 
 // print prints a table for people.
-func (u *usageShown) print(to io.Writer, res *space.Result, o *usageOptions) error {
-	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	head := "RESTORED\tDATA\tONLY"
-	if o.stored {
-		head += "\tFREED"
-	}
-	fmt.Fprintf(out, "%s\t\n", head)
-	row := func(what string, s space.Size) {
-		fmt.Fprintf(out, "%s\t%s\t%s", sizeText(s.Logical), sizeText(s.Data), sizeText(s.Only))
-		if o.stored {
-			fmt.Fprintf(out, "\t%s", sizeText(s.OnlyStored))
+func (u *usageShown) print(a *app, res *space.Result, o *usageOptions) error {
+	out := a.table()
+	line := func(what string, figures ...string) {
+		if !o.stored {
+			figures = figures[:3]
 		}
-		fmt.Fprintf(out, "\t%s\n", what)
+		out.row(append(figures, what)...)
 	}
+	row := func(what string, s space.Size) {
+		line(what, sizeText(s.Logical), sizeText(s.Data), sizeText(s.Only), sizeText(s.OnlyStored))
+	}
+	line("", "RESTORED", "DATA", "ONLY", "FREED")
 	for _, g := range u.list {
 		if u.groups {
 			row(g.Name.String(), g.Size)
@@ -177,7 +173,7 @@ func (u *usageShown) print(to io.Writer, res *space.Result, o *usageOptions) err
 	if u.all {
 		row("in all", res.Total)
 	}
-	return out.Flush()
+	return out.print(a.out())
 }
 
 // usageSize are the figures in bytes. docs/verify.md says what is in them.

@@ -26,11 +26,17 @@ type Page struct {
 
 // Pages returns the pages of a command and of all below it.
 func Pages(cmd *cobra.Command, about About) []Page {
-	out := []Page{{Name: title(cmd) + "." + Section, Text: page(cmd, about)}}
+	out := []Page{Of(cmd, about)}
 	for _, c := range shown(cmd) {
 		out = append(out, Pages(c, about)...)
 	}
 	return out
+}
+
+// Of returns the page of one command, which names related pages beside those of the commands
+// around it.
+func Of(cmd *cobra.Command, about About, related ...string) Page {
+	return Page{Name: title(cmd) + "." + Section, Text: page(cmd, about, related)}
 }
 
 // shown returns the commands below a command that have pages. That which cobra adds to
@@ -44,7 +50,7 @@ func shown(cmd *cobra.Command) []*cobra.Command {
 // title returns the name of a command's page.
 func title(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
 
-func page(cmd *cobra.Command, about About) []byte {
+func page(cmd *cobra.Command, about About, related []string) []byte {
 	r := &roff{}
 	r.macro("TH", escaped(strings.ToUpper(title(cmd))), Section, about.Date, escaped("pbsfs "+about.Version), "pbsfs")
 	r.macro("SH", "NAME")
@@ -64,7 +70,7 @@ func page(cmd *cobra.Command, about About) []byte {
 		r.macro("SH", "EXIT STATUS")
 		r.line("0 if all was done; pbsfs(8) lists the other codes.")
 	}
-	r.seeAlso(cmd)
+	r.seeAlso(cmd, related)
 	return []byte(r.String())
 }
 
@@ -134,8 +140,7 @@ func valueName(value string) string {
 	return strings.ToUpper(value)
 }
 
-func (r *roff) seeAlso(cmd *cobra.Command) {
-	var names []string
+func (r *roff) seeAlso(cmd *cobra.Command, names []string) {
 	if cmd.HasParent() {
 		for c := cmd.Parent(); c != nil; c = c.Parent() {
 			names = append(names, title(c))
