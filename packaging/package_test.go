@@ -216,7 +216,7 @@ func TestPurgeLeavesNothingButWhatIsTheUsers(t *testing.T) {
 		return all
 	}
 	dpkg("-i", pkg)
-	for _, name := range []string{"etc/pbsfs/datastore.cfg", "etc/pbsfs/tokens.json", "etc/pbsfs/serve.pem", "etc/pbsfs/mine.key", "var/cache/pbsfs/metadata/x"} {
+	for _, name := range []string{"etc/pbsfs/datastore.cfg", "etc/pbsfs/tokens.json", "etc/pbsfs/serve.pem", "etc/pbsfs/serve.key", "etc/pbsfs/mine.key", "var/cache/pbsfs/metadata/x"} {
 		write(name)
 	}
 	dpkg("-i", pkg) // as an upgrade does
