@@ -137,6 +137,8 @@ func TestCompletionKnowsDatastores(t *testing.T) {
 		{"mount _", "tank", none},
 		{"mount tank _", "", dirs},
 		{"mount --device /dev/x _", "", dirs},
+		{"mount --auto /no/such", "", none},
+		{"mount --auto /dev/x _", "", none},
 		{"unmount t", "tank", none},
 		{"restore --overwrite ol", "older", none},
 		{"find --type l", "l", none},

@@ -40,10 +40,15 @@ func (a *app) completeMountpoint(named bool) cobra.CompletionFunc {
 	}
 }
 
-// completeMount completes DATASTORE, if no device is given, and MOUNTPOINT.
+// completeMount completes DATASTORE, if no device is given, and MOUNTPOINT; with --auto
+// a device.
 func (a *app) completeMount(o *mountOptions) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 		switch {
+		case o.auto && len(args) == 0:
+			return completeDevice(cmd, args, word)
+		case o.auto:
+			return nil, cobra.ShellCompDirectiveNoFileComp
 		case len(args) == 0 && o.device == "":
 			return a.completeDatastore(cmd, args, word)
 		case len(args) == 0, len(args) == 1 && o.device == "":

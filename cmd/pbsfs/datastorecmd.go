@@ -137,6 +137,7 @@ looked for whenever the datastore is opened.`,
 		},
 	}
 	cmd.Flags().StringVar(&device, "backing-device", "", "UUID of the file system, for a datastore on a removable disk")
+	_ = cmd.RegisterFlagCompletionFunc("backing-device", completeDevice) // the flag is there
 	cmd.Flags().StringVar(&comment, "comment", "", "a comment")
 	cmd.Flags().BoolVar(&create, "create", false, "make an empty datastore first")
 	registerServer(cmd.Flags(), &server)
