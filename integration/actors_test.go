@@ -41,6 +41,7 @@ var roles = map[string]func(args []string){
 	"read":            playRead,
 	"attempt":         playAttempt,
 	"churn":           playChurn,
+	"compare":         playCompare,
 }
 
 func init() {

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"os"
 	"os/exec"
@@ -19,6 +20,8 @@ type host struct {
 	uid  int // who runs the program
 	vars []string
 	own  string // where mount records are, if not where a test's host has them
+
+	program string // "": that of all tests
 }
 
 // newHost returns a host whose commands run as the user of the test.
@@ -68,7 +71,7 @@ type result struct {
 
 // command prepares a command of the program.
 func (h *host) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(cmp.Or(h.program, program), args...)
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "PBSFS_") && !strings.HasPrefix(v, "XDG_") {
 			cmd.Env = append(cmd.Env, v)
