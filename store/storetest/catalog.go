@@ -12,16 +12,22 @@ import (
 // chunks.
 func (sn *Snapshot) Catalog(archive string, root *Node) []name.Digest {
 	sn.s.t.Helper()
+	b, err := CatalogOf(archive, root)
+	if err != nil {
+		sn.s.t.Fatal(err)
+	}
+	return sn.Dynamic(name.Catalog.String(), Pieces(b)...)
+}
+
+// CatalogOf returns a catalog that lists one archive.
+func CatalogOf(archive string, root *Node) ([]byte, error) {
 	var out bytes.Buffer
 	e := catalog.NewEncoder(&out)
 	err := catalogDir(e, archive, root)
 	if err == nil {
 		err = e.Close()
 	}
-	if err != nil {
-		sn.s.t.Fatal(err)
-	}
-	return sn.Dynamic(name.Catalog.String(), Pieces(out.Bytes())...)
+	return out.Bytes(), err
 }
 
 func catalogDir(e *catalog.Encoder, name string, n *Node) error {

@@ -80,6 +80,9 @@ func (sn *Snapshot) Finish() {
 	sn.s.Write(sn.Dir+"/"+name.Manifest.String(), Blob(text, nil))
 }
 
+// Store returns the datastore of the snapshot.
+func (sn *Snapshot) Store() *Store { return sn.s }
+
 func (sn *Snapshot) add(file string, size int64, csum [32]byte) {
 	mode := "none"
 	if sn.Key != nil {

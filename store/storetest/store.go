@@ -29,6 +29,19 @@ func New(t testing.TB) *Store {
 	return s
 }
 
+// InMemory makes an empty datastore where nothing waits for a disk, if there is such a place.
+func InMemory(t testing.TB) *Store {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "pbsfs-test-")
+	if err != nil {
+		return New(t)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s := &Store{Dir: filepath.Join(dir, "ds"), t: t}
+	s.Mkdir(".chunks")
+	return s
+}
+
 // In returns the datastore in a directory.
 func In(t testing.TB, dir string) *Store { return &Store{Dir: dir, t: t} }
 
@@ -125,6 +138,21 @@ func Blob(data []byte, key *Key) []byte {
 	}
 	out := binary.LittleEndian.AppendUint32([]byte(magic), crc32.ChecksumIEEE(payload))
 	return append(append(out, head...), payload...)
+}
+
+// ZstdBomb returns a compressed blob, with a right checksum, of size zeros: a few bytes for
+// each 128 KiB. Its frame does not say how long it is.
+func ZstdBomb(size int) []byte {
+	const magic, block, rle = "\x31\xb9\x58\x42\x6f\xb6\xa3\x7f", 128 << 10, 1 << 1
+	frame := []byte("\x28\xb5\x2f\xfd\x00\x58") // a window of 2 MiB
+	for ; size > 0; size -= block {
+		head := uint32(min(size, block))<<3 | rle
+		if size <= block {
+			head |= 1 // the last one
+		}
+		frame = append(frame, byte(head), byte(head>>8), byte(head>>16), 0)
+	}
+	return append(binary.LittleEndian.AppendUint32([]byte(magic), crc32.ChecksumIEEE(frame)), frame...)
 }
 
 // Host returns a host of the test's own, without a PBS. The text of its
