@@ -119,13 +119,17 @@ func damaged(t testing.TB, c *Counter, size int64, open OpenFunc, idle uint64, r
 		}()
 		fsys, err := open(c, size)
 		if err != nil {
-			done <- "not opened" + unexpected(err)
+			what := "not opened"
+			if Unexpected(err) {
+				what = "unexpected: " + err.Error()
+			}
+			done <- what
 			return
 		}
 		errs := Walk(fsys, c, true)
 		for _, err := range errs {
-			if u := unexpected(err); u != "" {
-				done <- u
+			if Unexpected(err) {
+				done <- "unexpected: " + err.Error()
 				return
 			}
 		}
@@ -151,14 +155,14 @@ func damaged(t testing.TB, c *Counter, size int64, open OpenFunc, idle uint64, r
 	}
 }
 
-// unexpected returns text about an error that wrong bytes must not lead to.
-func unexpected(err error) string {
+// Unexpected reports whether an error is one that wrong bytes must not lead to.
+func Unexpected(err error) bool {
 	for _, ok := range []error{corrupt.Err, image.ErrUnknown, image.ErrUnsupported, image.ErrEncrypted} {
 		if errors.Is(err, ok) && !errors.Is(err, fs.ErrNotExist) {
-			return ""
+			return false
 		}
 	}
-	return "unexpected: " + err.Error()
+	return true
 }
 
 func stack() []byte {
