@@ -127,6 +127,9 @@ func (f *Forgery) content(i int, at []int64) []byte {
 	case it.Slots == nil:
 		return it.Content
 	}
+	if len(it.Slots) == 0 {
+		return nil // not even a tail
+	}
 	slots := make([]slot, 0, len(it.Slots))
 	for _, s := range it.Slots {
 		slots = append(slots, slot{f.hashOf(s.To) + s.Hash, where(i) - where(s.To) + s.Back, where(s.End) - where(s.To) + s.Size})

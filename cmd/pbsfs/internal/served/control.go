@@ -198,8 +198,14 @@ func (c *Control) restore() (lost bool, err error) {
 	return true, c.listen()
 }
 
+// shown is a mount that tells what is open in it, and what went wrong.
+type shown interface {
+	Handles() []fs.Handle
+	Problems() []fs.Problem
+}
+
 // answerControl answers one request.
-func answerControl(conn net.Conn, m *fs.Mount, ref *store.Lookup) {
+func answerControl(conn net.Conn, m shown, ref *store.Lookup) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
 	var req Request
@@ -246,7 +252,7 @@ func (c *Control) Close() {
 	}
 }
 
-func stateOf(m *fs.Mount, ref *store.Lookup) State {
+func stateOf(m shown, ref *store.Lookup) State {
 	var s State
 	ctx, cancel := context.WithTimeout(context.Background(), lookAgain)
 	defer cancel()
