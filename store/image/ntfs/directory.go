@@ -23,6 +23,9 @@ const (
 	fileIsDir    = 0x10000000
 	fileAReparse = 0x400
 	maxBitmap    = 4 << 20 // bytes: for 32 million blocks
+	// maxWrong is how many blocks of an index may be wrong before the others are not looked
+	// at: an index can claim millions, all in one place of the disk, or in none.
+	maxWrong = 100
 )
 
 // directory is the names in a directory.
@@ -73,15 +76,24 @@ func (d *directory) read(r io.ReaderAt, f *FS, i *inode, number uint64) error {
 		unit = fixupUnit
 	}
 	b := make([]byte, block)
-	for n := range blocks.size / block {
-		if n/8 >= int64(len(used)) || used[n/8]>>(n%8)&1 == 0 {
+	wrong := 0
+	for n := range min(blocks.size/block, 8*int64(len(used))) {
+		if used[n/8]>>(n%8)&1 == 0 {
 			continue // it holds names that were deleted, or nothing
 		}
-		if err := blocks.readFull(r, b, n*block); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("block %d of its index: %w", n, err))
+		err := blocks.readFull(r, b, n*block)
+		if err != nil {
+			err = fmt.Errorf("block %d of its index: %w", n, err)
+		} else {
+			err = d.block(b, number, blocks.where(n*block), n*block/unit)
+		}
+		if err == nil {
 			continue
 		}
-		failed = errors.Join(failed, d.block(b, number, blocks.where(n*block), n*block/unit))
+		if wrong++; wrong > maxWrong {
+			return errors.Join(failed, corrupt.New("more than %d blocks of its index are wrong", maxWrong))
+		}
+		failed = errors.Join(failed, err)
 	}
 	return failed
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/pbsfs/pbsfs/store/image/imagetest"
 )
@@ -89,6 +90,9 @@ func (p *planted) reseal(d *sparseDisk) {
 	}
 }
 
+// patience is how long the look at a disk may take, however busy the machine is.
+const patience = 20 * time.Second
+
 // FuzzDisks changes disks with a partition, a logical volume or nothing around a file system,
 // with and without the checksums made right again, and reads all that is found on them.
 func FuzzDisks(f *testing.F) {
@@ -114,6 +118,12 @@ func FuzzDisks(f *testing.F) {
 		f.Add(byte(which), []byte{1, 0, 0x10, 1, 3, 14, 5, 0, 0, 2, 0, 255})
 	}
 	f.Fuzz(func(t *testing.T, which byte, changes []byte) {
+		began := time.Now()
+		defer func() {
+			if took := time.Since(began); took > patience {
+				t.Errorf("a disk of a few objects took %s", took)
+			}
+		}()
 		p := all[int(which%128)%len(all)]
 		d := &sparseDisk{pages: map[int64][]byte{}, size: p.disk.size, below: p.disk}
 		for ; len(changes) >= 6 && len(changes) <= 300; changes = changes[6:] {
