@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/fs"
@@ -166,31 +167,33 @@ func FuzzHost(f *testing.F) {
 		if strings.Contains(request, "masters") {
 			t.Skip() // keys take time
 		}
-		dir, err := os.MkdirTemp(filepath.Dir(s.Dir), "host-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(dir)
-		host, err := hosts.NewHost(hosts.HostOptions{
-			ConfigDir: filepath.Join(dir, "etc"), RunDir: filepath.Join(dir, "run"), Getenv: func(string) string { return "" }, UID: os.Geteuid(),
+		synctest.Test(t, func(t *testing.T) {
+			dir, err := os.MkdirTemp(filepath.Dir(s.Dir), "host-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(dir)
+			host, err := hosts.NewHost(hosts.HostOptions{
+				ConfigDir: filepath.Join(dir, "etc"), RunDir: filepath.Join(dir, "run"), Getenv: func(string) string { return "" }, UID: os.Geteuid(),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := &shared{t: t, host: host, texts: [5]string{strings.ReplaceAll(config, "@", s.Dir), ops, record, readings, request}}
+			if h.ref, err = store.Open(t.Context(), store.Options{Name: "tank", Path: s.Dir, Host: host, Log: slog.New(slog.DiscardHandler)}); err != nil {
+				t.Fatal(err)
+			}
+			for _, b := range steps[:min(len(steps), 16)] {
+				h.step(b)
+			}
+			for _, r := range h.held {
+				r.Release()
+			}
+			if err := h.ref.Close(); err != nil {
+				h.refused("close", err)
+			}
+			h.nothingLeft()
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := &shared{t: t, host: host, texts: [5]string{strings.ReplaceAll(config, "@", s.Dir), ops, record, readings, request}}
-		if h.ref, err = store.Open(t.Context(), store.Options{Name: "tank", Path: s.Dir, Host: host, Log: slog.New(slog.DiscardHandler)}); err != nil {
-			t.Fatal(err)
-		}
-		for _, b := range steps[:min(len(steps), 16)] {
-			h.step(b)
-		}
-		for _, r := range h.held {
-			r.Release()
-		}
-		if err := h.ref.Close(); err != nil {
-			h.refused("close", err)
-		}
-		h.nothingLeft()
 	})
 }
 
