@@ -16,6 +16,12 @@ var errNoListing = errors.New("its answer is no listing")
 // would look empty.
 type strict struct{ http.RoundTripper }
 
+// maxAnswer is how long a listing of a thousand keys can be, and more.
+const maxAnswer = 8 << 20
+
+// maxKey is how long a key can be.
+const maxKey = 1024
+
 // listingHead is how far the beginning of a listing may be from the beginning of the answer.
 const listingHead = 1024
 
@@ -34,7 +40,7 @@ func (s strict) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = answer.Body.Close()
 		return nil, errNoListing
 	}
-	answer.Body = readCloser{body, answer.Body}
+	answer.Body = readCloser{&atMost{body, maxAnswer}, answer.Body}
 	return answer, nil
 }
 
@@ -42,4 +48,18 @@ func (s strict) RoundTrip(r *http.Request) (*http.Response, error) {
 type readCloser struct {
 	io.Reader
 	io.Closer
+}
+
+// atMost fails where a listing is longer than any can be. It would be in memory as a whole.
+type atMost struct {
+	r    io.Reader
+	left int64
+}
+
+func (a *atMost) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	if a.left -= int64(n); a.left < 0 {
+		return 0, errNoListing
+	}
+	return n, err
 }

@@ -237,6 +237,9 @@ func (c *client) list(ctx context.Context, prefix string, deep bool, patience ti
 			if o.Err != nil {
 				return o.Err
 			}
+			if len(o.Key) > maxKey {
+				return errNoListing
+			}
 			progress()
 			opts.StartAfter = o.Key // for the next attempt
 			if !strings.HasPrefix(o.Key, prefix) || o.Key == prefix && strings.HasSuffix(prefix, "/") {
