@@ -16,8 +16,12 @@ const (
 	indexBytes    = 24 << 20
 	tableBytes    = 8 << 20
 	catalogBytes  = 8 << 20
-	snapshotCount = 1024
+	snapshotBytes = 20 << 20
 	archiveCount  = 256
+
+	// snapshotWeight is about what a snapshot takes at most whose manifest is not out of the
+	// ordinary: a thousand are remembered.
+	snapshotWeight = 16 << 10
 )
 
 // indexKey identifies an index by its content.
@@ -58,6 +62,8 @@ type memory struct {
 
 	// indexing holds one token while an index is read.
 	indexing chan struct{}
+	// decoding holds one token while a blob is decoded.
+	decoding chan struct{}
 }
 
 func newMemory(opts metadata.Options) memory {
@@ -65,9 +71,10 @@ func newMemory(opts metadata.Options) memory {
 		indexes:   lru.New[indexKey, *index.Index](indexBytes),
 		tables:    lru.New[tableKey, *pxar.Table](tableBytes),
 		catalogs:  lru.New[catalogKey, *catalog.Directory](catalogBytes),
-		snapshots: lru.New[name.Snapshot, *Snapshot](snapshotCount),
+		snapshots: lru.New[name.Snapshot, *Snapshot](snapshotBytes),
 		archives:  lru.New[archiveKey, *Archive](archiveCount),
 		metadata:  metadata.New(opts),
 		indexing:  make(chan struct{}, 1),
+		decoding:  make(chan struct{}, 1),
 	}
 }

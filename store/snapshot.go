@@ -18,7 +18,7 @@ import (
 )
 
 // maxManifest bounds the size of the encoded manifest.
-const maxManifest = 16 << 20
+const maxManifest = manifest.MaxEncoded
 
 // Snapshot is the content of a snapshot's manifest. It is a value in memory, immutable,
 // and gives no right to read.
@@ -86,9 +86,12 @@ func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapsho
 	if err := snap.authenticate(ctx, right); err != nil {
 		return nil, r.ds.at(s, name.Manifest, -1, err)
 	}
-	r.ds.memory.snapshots.Put(s, snap, 1)
+	r.ds.memory.snapshots.Put(s, snap, snap.MemSize())
 	return snap, nil
 }
+
+// MemSize returns about how many bytes of memory the snapshot takes.
+func (s *Snapshot) MemSize() int64 { return snapshotWeight + s.manifest.MemSize() }
 
 // authenticate finds the key of the snapshot and checks the signature of its manifest.
 // A wrong signature is damage, unless the user wants such snapshots served.
@@ -185,8 +188,20 @@ func (s *Snapshot) ReadBlob(ctx context.Context, right CanRead, f manifest.File)
 	if err := checkBlob(raw, f); err != nil {
 		return nil, s.unlike(ctx, right, f.Name, -1, err)
 	}
-	data, err := blob.Decode(nil, raw, blob.MaxSize, f.BlobMode(), key)
+	data, err := s.decode(ctx, raw, f.BlobMode(), key)
 	return data, s.ds.at(s.name, f.Name, -1, err)
+}
+
+// decode decodes a blob. One after the other is decoded: a few bytes of a compressed blob can
+// become as many as a blob may have.
+func (s *Snapshot) decode(ctx context.Context, raw []byte, mode blob.Mode, key *keys.Key) ([]byte, error) {
+	select {
+	case s.ds.memory.decoding <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-s.ds.memory.decoding }()
+	return blob.Decode(nil, raw, blob.MaxSize, mode, key)
 }
 
 // blobOverhead is larger than any header of a blob.
@@ -199,7 +214,7 @@ func (s *Snapshot) ReadClientLog(ctx context.Context, right CanRead) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	data, err := blob.Decode(nil, raw, blob.MaxSize, blob.AnyKind, s.key)
+	data, err := s.decode(ctx, raw, blob.AnyKind, s.key)
 	if errors.Is(err, blob.ErrKeyNeeded) {
 		fp, known := s.manifest.KeyFingerprint()
 		err = &KeyError{Fingerprint: fp, Known: known}

@@ -11,11 +11,12 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// Limits against manifests that exhaust memory (reference "datastore-layout",
-// section 7).
+// Limits against manifests that exhaust memory. A server takes one as long as any blob, but
+// whoever looks at many snapshots has many manifests in memory: this is room for some thousand
+// files, where clients write a few dozen.
 const (
-	MaxEncoded = 16 << 20
-	MaxDecoded = 64 << 20
+	MaxEncoded = MaxDecoded + 4096
+	MaxDecoded = 1 << 20
 )
 
 // Manifest is the content of a manifest.
@@ -56,6 +57,12 @@ type Manifest struct {
 
 	fingerprint    keys.Fingerprint
 	hasFingerprint bool
+}
+
+// MemSize returns about how many bytes of memory the manifest takes.
+func (m *Manifest) MemSize() int64 {
+	const perFile = 200 // its name included
+	return int64(2*len(m.Raw)) + perFile*int64(len(m.Files))
 }
 
 // KeyFingerprint tells which key the snapshot was made with, if that is

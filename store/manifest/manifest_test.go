@@ -188,7 +188,7 @@ func TestUnusableFilesBecomeProblems(t *testing.T) {
 		{"no extension", entry("README", "none", 1)},
 		{"empty name", entry("", "none", 1)},
 		{"long name", entry(strings.Repeat("a", 251)+".blob", "none", 1)},
-		{"huge name", entry(strings.Repeat("a", 1<<20)+".blob", "none", 1)},
+		{"huge name", entry(strings.Repeat("a", 1<<19)+".blob", "none", 1)},
 		{"the manifest itself", entry("index.json.blob", "none", 1)},
 		{"duplicate", entry("good.blob", "none", 2)},
 		{"no name", `{"size":1,"csum":"` + sum("a") + `"}`},
@@ -313,11 +313,11 @@ func TestDecodeRefuses(t *testing.T) {
 		"signature is number": replace(`"signature":null`, `"signature":7`),
 	}
 	encodings := map[string][]byte{
-		"encrypted":    encode(cryptMagic, append(make([]byte, 32), full...)),
-		"no blob":      []byte(full),
-		"wrong CRC":    append(encode(plainMagic, []byte(full)), ' '),
-		"above 16 MiB": encode(plainMagic, append([]byte(full), bytes.Repeat([]byte(" "), MaxEncoded)...)),
-		"above 64 MiB": encode(zstdMagic, compress(t, append([]byte(full), bytes.Repeat([]byte(" "), MaxDecoded)...))),
+		"encrypted":      encode(cryptMagic, append(make([]byte, 32), full...)),
+		"no blob":        []byte(full),
+		"wrong CRC":      append(encode(plainMagic, []byte(full)), ' '),
+		"encoded longer": encode(plainMagic, append([]byte(full), bytes.Repeat([]byte(" "), MaxEncoded)...)),
+		"decoded longer": encode(zstdMagic, compress(t, append([]byte(full), bytes.Repeat([]byte(" "), MaxDecoded)...))),
 	}
 	for what, text := range texts {
 		encodings[what] = encode(plainMagic, []byte(text))

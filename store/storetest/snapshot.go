@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -94,9 +95,7 @@ func (sn *Snapshot) add(file string, size int64, csum [32]byte) {
 // Blob adds a blob.
 func (sn *Snapshot) Blob(file string, data []byte) {
 	sn.s.t.Helper()
-	raw := Blob(data, sn.Key)
-	sn.s.Write(sn.Dir+"/"+file, raw)
-	sn.add(file, int64(len(raw)), sha256.Sum256(raw))
+	sn.Encoded(file, Blob(data, sn.Key))
 }
 
 // Log leaves the client's log, which no manifest lists.
@@ -140,6 +139,21 @@ func (sn *Snapshot) DynamicOf(file string, pieces ...Piece) {
 	}
 	sn.s.Write(sn.Dir+"/"+file, index("\x1c\x91\x4e\xa5\x19\xba\xb3\xcd", 0, 0, entries))
 	sn.add(file, int64(end), sha256.Sum256(entries))
+}
+
+// FixedOf adds a fixed index that says what it says. Its entries are one chunk, n times.
+func (sn *Snapshot) FixedOf(file string, size, chunkSize int, d name.Digest, n int) {
+	sn.s.t.Helper()
+	entries := bytes.Repeat(d[:], n)
+	sn.s.Write(sn.Dir+"/"+file, index("\x2f\x7f\x41\xed\x91\xfd\x0f\xcd", size, chunkSize, entries))
+	sn.add(file, int64(size), sha256.Sum256(entries))
+}
+
+// Encoded adds a blob as it shall be on disk.
+func (sn *Snapshot) Encoded(file string, raw []byte) {
+	sn.s.t.Helper()
+	sn.s.Write(sn.Dir+"/"+file, raw)
+	sn.add(file, int64(len(raw)), sha256.Sum256(raw))
 }
 
 // Fixed adds a fixed index of data in chunks of one size, and returns their

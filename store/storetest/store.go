@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -140,10 +142,25 @@ func Blob(data []byte, key *Key) []byte {
 	return append(append(out, head...), payload...)
 }
 
+// Compressed returns the blob that holds data, compressed.
+func Compressed(data []byte) []byte {
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		panic(err) // there are no options that could be wrong
+	}
+	defer z.Close()
+	return compressed(z.EncodeAll(data, nil))
+}
+
+func compressed(frame []byte) []byte {
+	const magic = "\x31\xb9\x58\x42\x6f\xb6\xa3\x7f"
+	return append(binary.LittleEndian.AppendUint32([]byte(magic), crc32.ChecksumIEEE(frame)), frame...)
+}
+
 // ZstdBomb returns a compressed blob, with a right checksum, of size zeros: a few bytes for
 // each 128 KiB. Its frame does not say how long it is.
 func ZstdBomb(size int) []byte {
-	const magic, block, rle = "\x31\xb9\x58\x42\x6f\xb6\xa3\x7f", 128 << 10, 1 << 1
+	const block, rle = 128 << 10, 1 << 1
 	frame := []byte("\x28\xb5\x2f\xfd\x00\x58") // a window of 2 MiB
 	for ; size > 0; size -= block {
 		head := uint32(min(size, block))<<3 | rle
@@ -152,7 +169,7 @@ func ZstdBomb(size int) []byte {
 		}
 		frame = append(frame, byte(head), byte(head>>8), byte(head>>16), 0)
 	}
-	return append(binary.LittleEndian.AppendUint32([]byte(magic), crc32.ChecksumIEEE(frame)), frame...)
+	return compressed(frame)
 }
 
 // Host returns a host of the test's own, without a PBS. The text of its

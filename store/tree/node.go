@@ -206,9 +206,9 @@ type Tree struct {
 }
 
 const (
-	// itemCount, machineCount and systemCount bound the memories of a Tree. A file system
+	// itemBytes, machineCount and systemCount bound the memories of a Tree. A file system
 	// remembers some MiB.
-	itemCount    = 4096
+	itemBytes    = 32 << 20
 	machineCount = 64
 	systemCount  = 8
 )
@@ -216,7 +216,7 @@ const (
 // New returns the tree of a datastore.
 func New(ref *store.Lookup) *Tree {
 	return &Tree{
-		ref: ref, items: lru.New[itemKey, *Node](itemCount),
+		ref: ref, items: lru.New[itemKey, *Node](itemBytes),
 		machines: lru.New[*store.Snapshot, *machine](machineCount), systems: lru.New[ID, image.FileSystem](systemCount),
 	}
 }

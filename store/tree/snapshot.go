@@ -258,7 +258,7 @@ func (b *snapshot) lookup(ctx context.Context, right store.CanRead, n *Node, s s
 		return nil, err
 	}
 	if child.Broken() == nil {
-		d.t.items.Put(key, child, 1)
+		d.t.items.Put(key, child, d.s.MemSize()) // which it keeps in memory
 	}
 	return child, nil
 }
