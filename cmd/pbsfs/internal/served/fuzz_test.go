@@ -3,6 +3,7 @@ package served
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -10,8 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
-	"testing/synctest"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/fs"
@@ -40,6 +41,47 @@ type shared struct {
 	held  []*store.Reader
 }
 
+// ending ends what a fuzzer began. The end of the last operation takes a moment, for which the
+// next input need not wait.
+type ending struct {
+	slots chan struct{}
+	all   sync.WaitGroup
+
+	mu     sync.Mutex
+	faults []string
+}
+
+// later releases all, closes the datastore, and looks at what is left.
+func (e *ending) later(h *shared, dir string, steps []byte) {
+	e.slots <- struct{}{}
+	e.all.Go(func() {
+		defer func() { <-e.slots }()
+		defer os.RemoveAll(dir)
+		for _, r := range h.held {
+			r.Release()
+		}
+		err := h.ref.Close()
+		if err != nil && h.documented(err) {
+			err = nil
+		}
+		if err = errors.Join(err, h.nothingLeft()); err != nil {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.faults = append(e.faults, fmt.Sprintf("%v, after %q with %v", err, h.texts, steps))
+		}
+	})
+}
+
+// report tells what was found wrong since it was asked last.
+func (e *ending) report(t testing.TB) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, f := range e.faults {
+		t.Error(f)
+	}
+	e.faults = nil
+}
+
 // documented are the ways to refuse an operation or a mode.
 var documented = []error{
 	maint.ErrUncounted, maint.ErrConflict, maint.ErrOutdated, maint.ErrTakenBack, cfg.ErrOffline, cfg.ErrReadOnly, cfg.ErrUnmounting, cfg.ErrDeleted,
@@ -48,14 +90,19 @@ var documented = []error{
 
 func (s *shared) refused(what string, err error) {
 	s.t.Helper()
-	for _, d := range documented {
-		if errors.Is(err, d) {
-			return
-		}
-	}
-	if text := err.Error(); !strings.Contains(text, s.host.ConfigDir()) && !strings.Contains(text, s.host.RunDir()) { // a file cannot be used, and the error says which
+	if !s.documented(err) {
 		s.t.Errorf("%s: %v, which is in no list", what, err)
 	}
+}
+
+// documented reports whether an error is one of those, or says which file cannot be used.
+func (s *shared) documented(err error) bool {
+	for _, d := range documented {
+		if errors.Is(err, d) {
+			return true
+		}
+	}
+	return strings.Contains(err.Error(), s.host.ConfigDir()) || strings.Contains(err.Error(), s.host.RunDir())
 }
 
 // put writes one of the files that others write.
@@ -160,6 +207,11 @@ func FuzzHost(f *testing.F) {
 	f.Add(entry+"\tmaintenance-mode type=offline,message=\"x\"\n", "[]", "{", "[]", `{}`, []byte{0, 4, 1, 4, 7})
 	f.Add("datastore: tank\n", `[{"pid":4294967295}]`, "null", "null", `{"add":{"keys":[]}}`, []byte{4, 1, 0, 4, 5, 6, 15})
 	f.Add(entry+entry, `{}`, strings.Repeat("[", 1000), `""`, "x", []byte{1, 4, 0, 4, 6, 7, 8})
+	end := &ending{slots: make(chan struct{}, 16)}
+	f.Cleanup(func() {
+		end.all.Wait()
+		end.report(f)
+	})
 	f.Fuzz(func(t *testing.T, config, ops, record, readings, request string, steps []byte) {
 		if strings.Contains(config, "/") {
 			t.Skip() // it could lead anywhere on this machine
@@ -167,54 +219,47 @@ func FuzzHost(f *testing.F) {
 		if strings.Contains(request, "masters") {
 			t.Skip() // keys take time
 		}
-		synctest.Test(t, func(t *testing.T) {
-			dir, err := os.MkdirTemp(filepath.Dir(s.Dir), "host-")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer os.RemoveAll(dir)
-			host, err := hosts.NewHost(hosts.HostOptions{
-				ConfigDir: filepath.Join(dir, "etc"), RunDir: filepath.Join(dir, "run"), Getenv: func(string) string { return "" }, UID: os.Geteuid(),
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			h := &shared{t: t, host: host, texts: [5]string{strings.ReplaceAll(config, "@", s.Dir), ops, record, readings, request}}
-			if h.ref, err = store.Open(t.Context(), store.Options{Name: "tank", Path: s.Dir, Host: host, Log: slog.New(slog.DiscardHandler)}); err != nil {
-				t.Fatal(err)
-			}
-			for _, b := range steps[:min(len(steps), 16)] {
-				h.step(b)
-			}
-			for _, r := range h.held {
-				r.Release()
-			}
-			if err := h.ref.Close(); err != nil {
-				h.refused("close", err)
-			}
-			h.nothingLeft()
+		dir, err := os.MkdirTemp(filepath.Dir(s.Dir), "host-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		host, err := hosts.NewHost(hosts.HostOptions{
+			ConfigDir: filepath.Join(dir, "etc"), RunDir: filepath.Join(dir, "run"), Getenv: func(string) string { return "" }, UID: os.Geteuid(),
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &shared{t: t, host: host, texts: [5]string{strings.ReplaceAll(config, "@", s.Dir), ops, record, readings, request}}
+		if h.ref, err = store.Open(t.Context(), store.Options{Name: "tank", Path: s.Dir, Host: host, Log: slog.New(slog.DiscardHandler)}); err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range steps[:min(len(steps), 16)] {
+			h.step(b)
+		}
+		end.later(h, dir, steps)
+		end.report(t)
 	})
 }
 
-// nothingLeft checks that no operation of ours is left, if the operations file is one.
-func (s *shared) nothingLeft() {
+// nothingLeft returns an error if an operation of ours is left, and the operations file is one.
+func (s *shared) nothingLeft() error {
 	text, err := os.ReadFile(s.host.OperationsFile("tank"))
 	if err != nil {
-		return
+		return nil
 	}
 	entries, err := opsfile.Decode(text)
 	if err != nil {
-		return
+		return nil
 	}
 	self, err := procfs.MarkSelf()
 	if err != nil {
-		s.t.Fatal(err)
+		return err
 	}
 	for _, e := range entries {
 		// What somebody else wrote under our number is none of ours.
 		if int(e.PID) == self.PID && e.StartTime == self.StartTime && !strings.Contains(s.texts[1], strconv.Itoa(self.PID)) {
-			s.t.Errorf("our operations are left: %s", text)
+			return fmt.Errorf("our operations are left: %s", text)
 		}
 	}
+	return nil
 }
