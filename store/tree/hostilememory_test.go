@@ -17,22 +17,22 @@ import (
 
 // A blob may have 128 MiB, and gets no more.
 func TestBlobsThatBecomeAGiB(t *testing.T) {
-	for _, h := range []hostileFile{
-		{what: "a blob that becomes a GiB", broken: []string{"x.conf"}, make: func(_ *testing.T, sn *storetest.Snapshot) {
+	for _, h := range []storetest.HostileFile{
+		{What: "a blob that becomes a GiB", Broken: []string{"x.conf"}, Add: func(sn *storetest.Snapshot) {
 			sn.Encoded("x.conf.blob", storetest.ZstdBomb(gib))
 		}},
-		{what: "a log that becomes a GiB", broken: []string{"client.log"}, make: func(_ *testing.T, sn *storetest.Snapshot) {
+		{What: "a log that becomes a GiB", Broken: []string{"client.log"}, Add: func(sn *storetest.Snapshot) {
 			sn.Store().Write(sn.Dir+"/client.log.blob", storetest.ZstdBomb(gib))
 		}},
 	} {
-		t.Run(h.what, func(t *testing.T) { h.test(t, func(*view, string) {}) })
+		t.Run(h.What, func(t *testing.T) { testHostileFile(t, h, func(*view, string) {}) })
 	}
 }
 
 // Of large manifests of many snapshots, few are remembered.
 func TestManyLargeManifestsTakeLittleMemory(t *testing.T) {
 	const snapshots, bound = 50, 70 * mib
-	raw := storetest.Compressed(bytes.Replace(manyFiles(10), []byte(`"unprotected":{}`), []byte(`"unprotected":{"notes":"`+strings.Repeat("x", 1_000_000)+`"}`), 1))
+	raw := storetest.Compressed(bytes.Replace(storetest.ManyFiles(10), []byte(`"unprotected":{}`), []byte(`"unprotected":{"notes":"`+strings.Repeat("x", 1_000_000)+`"}`), 1))
 	s := storetest.InMemory(t)
 	for i := range snapshots {
 		s.Write(fmt.Sprintf("host/a/2023-11-14T%02d:%02d:00Z/%s", i/60, i%60, name.Manifest), raw)
