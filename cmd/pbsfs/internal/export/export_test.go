@@ -389,6 +389,32 @@ func TestHostileArchivesAreCutOff(t *testing.T) {
 	}
 }
 
+// Of archives that somebody has made up, what is not whole is cut off, within bounds.
+func TestMadeUpArchivesAreCutOff(t *testing.T) {
+	for _, h := range storetest.HostileArchives() {
+		s := storetest.InMemory(t)
+		sn := s.Snapshot("host/a", noon)
+		h.Write(sn)
+		sn.Finish()
+		v := open(t, s)
+		n, err := v.Walk(t.Context(), v.r, sn.Dir+"/root.pxar", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := h.Complete && len(h.Broken) == 0 && !strings.Contains(h.What, "deep")
+		for format, f := range formats {
+			var out bytes.Buffer
+			err := f.write(t.Context(), v.r, n, "root", &out, usual)
+			if (err == nil) != whole {
+				t.Errorf("%s, as %s: %v, want it whole: %v", h.What, format, err, whole)
+			}
+			if got, err := f.read(out.Bytes()); (err == nil) != whole {
+				t.Errorf("%s, as %s: it is taken for whole: %.100v", h.What, format, got)
+			}
+		}
+	}
+}
+
 // Of two entries with one name, one a link, no archive can have both: unpacking would
 // follow the link.
 func TestNamesThatAreThereTwice(t *testing.T) {
