@@ -148,8 +148,7 @@ func Compressed(data []byte) []byte {
 	if err != nil {
 		panic(err) // there are no options that could be wrong
 	}
-	defer z.Close()
-	return compressed(z.EncodeAll(data, nil))
+	return compressed(z.EncodeAll(data, nil)) // which needs no Close
 }
 
 func compressed(frame []byte) []byte {

@@ -122,7 +122,7 @@ func pack(im io.ReaderAt, size int64) ([]byte, error) {
 	out := binary.LittleEndian.AppendUint64(nil, uint64(size))
 	p := make([]byte, page)
 	for off := int64(0); off < size; off += page {
-		if n, err := im.ReadAt(p, off); err != nil && !(errors.Is(err, io.EOF) && n > 0) {
+		if n, err := im.ReadAt(p, off); err != nil && (n == 0 || !errors.Is(err, io.EOF)) {
 			return nil, err
 		}
 		if !bytes.Equal(p, make([]byte, page)) {

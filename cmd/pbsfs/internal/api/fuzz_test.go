@@ -111,7 +111,7 @@ func (z *fuzzed) ask(t *testing.T, method, target, media, body string) (answer *
 	func() {
 		defer func() {
 			p := recover()
-			cut = p == http.ErrAbortHandler
+			cut = p == any(http.ErrAbortHandler)
 			if p != nil && !cut {
 				panic(p)
 			}
