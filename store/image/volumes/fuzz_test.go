@@ -91,7 +91,7 @@ func (p *planted) reseal(d *sparseDisk) {
 }
 
 // patience is how long the look at a disk may take, however busy the machine is.
-const patience = 20 * time.Second
+const patience = 5 * time.Second
 
 // FuzzDisks changes disks with a partition, a logical volume or nothing around a file system,
 // with and without the checksums made right again, and reads all that is found on them.
