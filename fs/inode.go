@@ -174,7 +174,14 @@ func (i *inode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32
 	if err != nil {
 		return nil, 0, i.fsys.fail(err)
 	}
+	known := i.node.Load()
 	n := i.mended(ctx, h.right)
+	if n.Attr().Size != known.Attr().Size {
+		h.release()
+		// The kernel has the size of when the content could not be decoded, and would show a
+		// file that ends too early: it has to look the path up again.
+		return nil, 0, syscall.ESTALE
+	}
 	file, err := n.Open(ctx, h.right)
 	if err != nil {
 		h.release()

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,9 +9,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	gofs "github.com/hanwen/go-fuse/v2/fs"
-	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 // crowd is many processes that churn.
@@ -201,6 +197,13 @@ func (g *gate) pass() {
 	}
 }
 
+// opened reports whether the gate is open.
+func (g *gate) opened() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shut == nil
+}
+
 // stopped returns how many reads have had to wait.
 func (g *gate) stopped() int {
 	g.mu.Lock()
@@ -208,60 +211,16 @@ func (g *gate) stopped() int {
 	return g.waiting
 }
 
-// gatedNode is a file or directory of a datastore whose chunks are behind a
-// gate.
-type gatedNode struct {
-	gofs.LoopbackNode
-	gate *gate
-}
-
-// WrapChild puts whatever is below behind the same gate.
-func (n *gatedNode) WrapChild(_ context.Context, ops gofs.InodeEmbedder) gofs.InodeEmbedder {
-	if child, ok := ops.(*gofs.LoopbackNode); ok {
-		return &gatedNode{LoopbackNode: gofs.LoopbackNode{RootData: child.RootData}, gate: n.gate}
-	}
-	return ops
-}
-
-// Open opens a file.
-func (n *gatedNode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
-	f, out, errno := n.LoopbackNode.Open(ctx, flags)
-	file, ok := f.(*gofs.LoopbackFile)
-	if errno != 0 || !ok || !strings.HasPrefix(n.Path(nil), ".chunks/") {
-		return f, out, errno
-	}
-	return &gatedFile{LoopbackFile: file, gate: n.gate}, fuse.FOPEN_DIRECT_IO, 0
-}
-
-type gatedFile struct {
-	*gofs.LoopbackFile
-	gate *gate
-}
-
-// Read reads when the gate is open.
-func (f *gatedFile) Read(ctx context.Context, buf []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	f.gate.pass()
-	return f.LoopbackFile.Read(ctx, buf, off)
-}
-
-// PassthroughFd keeps the kernel from reading around the gate.
-func (f *gatedFile) PassthroughFd() (int, bool) { return 0, false }
-
 // behindGate shows a datastore once more, with its chunks behind a gate.
 func behindGate(t *testing.T, store string) (string, *gate) {
 	t.Helper()
-	needFUSE(t)
-	dir, g := tempDir(t), &gate{}
-	root := &gatedNode{LoopbackNode: gofs.LoopbackNode{RootData: &gofs.LoopbackRoot{Path: store}}, gate: g}
-	root.RootData.RootNode = root
-	server, err := gofs.Mount(dir, root, &gofs.Options{MountOptions: fuse.MountOptions{FsName: store, Name: "gated", AllowOther: os.Geteuid() == 0}})
-	must(t, err)
-	t.Cleanup(func() {
-		g.open()
-		eventually(t, "unmounting the datastore behind the gate", server.Unmount)
-		server.Wait()
-	})
-	return dir, g
+	g := &gate{}
+	return below(t, store, func(path string, data []byte, read func([]byte) int) (int, syscall.Errno) {
+		if strings.HasPrefix(path, ".chunks/") {
+			g.pass()
+		}
+		return read(data), 0
+	}, g.open), g
 }
 
 // Closing a file is told in the same queue as read-ahead: readers that hang must

@@ -44,7 +44,7 @@ func playCompare(args []string) {
 		over.Store(true)
 	}()
 	fmt.Println("ready", os.Getpid())
-	for !over.Load() {
+	for c.reads == 0 || !over.Load() {
 		file := c.files[rand.IntN(len(c.files))]
 		if c.moving && rests(file) {
 			continue
@@ -215,13 +215,13 @@ func startComparers(t *testing.T, n int, tree, copied string, files []string, vi
 }
 
 // end lets them end, and fails the test for each that found something wrong, did
-// nothing, or hangs. It returns how much they have read.
-func (c *comparers) end() (reads int64) {
+// nothing, or hangs. It returns how much was equal, and how often a chunk was away.
+func (c *comparers) end() (reads, damaged int64) {
 	c.t.Helper()
 	for _, a := range c.all {
 		_ = a.stdin.Close()
 	}
-	var absent, damaged int64
+	var absent int64
 	for _, a := range c.all {
 		var own [3]int64
 		for line := a.hear(); ; line = a.hear() {
@@ -236,7 +236,7 @@ func (c *comparers) end() (reads int64) {
 		reads, absent, damaged = reads+own[0], absent+own[1], damaged+own[2]
 	}
 	c.t.Logf("%d processes: %d reads and lists were equal; %d times a file was away, %d times a chunk", len(c.all), reads, absent, damaged)
-	return reads
+	return reads, damaged
 }
 
 // copied returns a copy of what is in snapshots' archives and images, and the names of
