@@ -13,7 +13,7 @@ const (
 	maxLost = 100_000
 	// askAgain is after how long a disk that could not read a chunk is asked again: such
 	// a disk tries for many seconds, and a chunk is read in many parts.
-	askAgain = 10 * time.Second
+	askAgain = 3 * time.Second
 )
 
 // lostChunks remembers which chunks were found damaged by reads that went past them. It

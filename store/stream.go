@@ -143,7 +143,8 @@ func (s *Stream) readPast(ctx context.Context, right CanRead, x *index.Index, sp
 	}
 	lost, wanted := &s.snap.ds.lost, WantedChunk{s.want(span)}
 	err := lost.failing(wanted)
-	if err == nil {
+	asked := err == nil
+	if asked {
 		var n int
 		if n, err = s.readSpan(ctx, right, x, span, sameUse, p, off); err == nil {
 			lost.forget(wanted)
@@ -153,7 +154,9 @@ func (s *Stream) readPast(ctx context.Context, right CanRead, x *index.Index, sp
 	if !past(span, err) {
 		return 0, err
 	}
-	lost.note(wanted, err)
+	if asked {
+		lost.note(wanted, err)
+	}
 	n := int(min(int64(len(p)), span.End-off))
 	clear(p[:n])
 	return n, nil

@@ -89,6 +89,9 @@ func TestSalvageGivesZerosExactlyWhereDataIsLost(t *testing.T) {
 	for what, chunks := range p.chunks {
 		t.Run(what, func(t *testing.T) {
 			for i, d := range chunks {
+				if strings.HasPrefix(what, "sealed") && i%5 != 1 {
+					continue // what is lost does not depend on keys
+				}
 				path := filepath.Join(p.Dir, storetest.ChunkFile(d))
 				raw, err := os.ReadFile(path)
 				if err != nil {
