@@ -206,7 +206,7 @@ func isLost(err error) bool {
 // failsToRead reports whether an error is one that the kernel gives when a disk cannot read
 // a block, or when its file system finds that its own structure is damaged.
 func failsToRead(err error) bool {
-	for _, e := range []unix.Errno{unix.EIO, unix.ENODATA, unix.EILSEQ, unix.EREMOTEIO, unix.EUCLEAN, unix.EBADMSG} {
+	for _, e := range []error{unix.EIO, unix.ENODATA, unix.EILSEQ, unix.EREMOTEIO, unix.EUCLEAN, unix.EBADMSG} {
 		if errors.Is(err, e) {
 			return true
 		}
