@@ -11,11 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pbsfs/pbsfs/store/keys"
 	"github.com/pbsfs/pbsfs/store/name"
 	"github.com/pbsfs/pbsfs/store/storetest"
 )
@@ -53,8 +51,6 @@ func lossyStore(t *testing.T) (dir string, h *host, args []string, all []*lossy)
 	t.Helper()
 	h = newHost(t)
 	s, key := storetest.New(t), storetest.NewKey(t, 5)
-	text, err := keys.NewFile([32]byte(bytes.Repeat([]byte{5}, 32)), time.Now())
-	must(t, err)
 	big, image := make([]byte, 3000), make([]byte, 5*4096)
 	fill := func(p []byte) []byte {
 		for i := range p {
@@ -95,7 +91,7 @@ func lossyStore(t *testing.T) (dir string, h *host, args []string, all []*lossy)
 			flip(t, l.chunk)
 		}
 	}
-	return s.Dir, h, []string{"--keyfile", h.file("key.json", string(text))}, all
+	return s.Dir, h, []string{"--keyfile", h.rawKey(5)}, all
 }
 
 // A mount to salvage gives zeros exactly where data is lost, says where, and gives the data

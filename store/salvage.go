@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pbsfs/pbsfs/store/index"
 	"github.com/pbsfs/pbsfs/store/internal/chunk"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -198,18 +196,7 @@ func isLost(err error) bool {
 	case ChunkMissing, ChunkMarked, ChunkDamaged:
 		return true
 	case ChunkUnreadable:
-		return failsToRead(bad.Err)
-	}
-	return false
-}
-
-// failsToRead reports whether an error is one that the kernel gives when a disk cannot read
-// a block, or when its file system finds that its own structure is damaged.
-func failsToRead(err error) bool {
-	for _, e := range []error{unix.EIO, unix.ENODATA, unix.EILSEQ, unix.EREMOTEIO, unix.EUCLEAN, unix.EBADMSG} {
-		if errors.Is(err, e) {
-			return true
-		}
+		return Unreadable(bad.Err)
 	}
 	return false
 }
