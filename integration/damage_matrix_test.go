@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func TestDamageMatrix(t *testing.T) {
 	needRoot(t)
 	needFUSE(t)
 	s, key := storetest.New(t), storetest.NewKey(t, 5)
-	rows := s.Matrix(key, diskFault)
+	rows := s.Matrix(storetest.MatrixOptions{Key: key, Others: []string{diskFault}})
 	h := newHost(t)
 	flags := []string{"--keyfile", h.rawKey(5)}
 	weak, at := weakFile(t, filepath.Join(s.Dir, rows[0].Like))
@@ -44,30 +45,54 @@ func TestDamageMatrix(t *testing.T) {
 	}
 	weak.set(true, false)
 	m := h.mount(s.Dir, append(flags, "--cache-size", "16M")...)
-	found := h.verified(s.Dir, flags)
-	var lines []matrixLine
+	lines := m.checkRows(rows, h.verified(s.Dir, flags))
+	checkDocumented(t, "damage", matrixText(lines))
+}
+
+// The same for objects of a bucket, as far as they can be damaged like that.
+func TestDamageMatrixInABucket(t *testing.T) {
+	needRoot(t)
+	needFUSE(t)
+	s := storetest.In(t, filepath.Join(tempDir(t), "pbsbucket", "tank"))
+	rows := s.Matrix(storetest.MatrixOptions{
+		Kinds: []string{"chunk of a file", "chunk of an image", "dynamic index", "fixed index", "blob", "manifest", "owner"}, Objects: true,
+	})
+	server := startFakeWith(t, filepath.Dir(filepath.Dir(s.Dir)), func(path string) string {
+		key, _ := strings.CutPrefix(path, s.Dir+"/")
+		if !strings.HasPrefix(key, ".chunks/") {
+			key = ".cnt/" + key
+		}
+		return "/pbsbucket/tank/" + key
+	})
+	m := bucketHost(t).mount("s3://pbsbucket/tank", append(server.flags(), "--cache-size", "16M")...)
+	m.checkRows(rows, m.host.verified("s3://pbsbucket/tank", server.flags()))
+}
+
+// checkRows checks what is served of all rows, and that the process has stood it.
+func (m *mount) checkRows(rows []storetest.Row, found foundDamage) (lines []matrixLine) {
+	m.t.Helper()
 	done := make(chan struct{})
-	var at2 string
+	var at atomic.Value
 	go func() {
 		defer close(done)
 		for _, r := range rows {
-			at2 = r.Kind + ", " + r.Damage
-			lines = append(lines, m.checkRow(t, r, found.of(r)))
+			at.Store(r.Kind + ", " + r.Damage)
+			lines = append(lines, m.checkRow(m.t, r, found.of(r)))
 		}
 	}()
 	select {
 	case <-done:
 	case <-time.After(5 * patience):
-		t.Fatalf("reading has not ended; it was at: %s", at2)
+		m.t.Fatalf("reading has not ended; it was at: %s", at.Load())
 	}
-	m.logged(t, lines)
+	m.logged(m.t, lines)
 	if !m.process.alive() {
-		t.Error("the serving process died")
+		m.t.Error("the serving process died")
 	}
-	if peak := m.process.status(t, "VmHWM") << 10; peak > 512<<20 {
-		t.Errorf("the serving process took %d MiB", peak>>20)
+	if peak := m.process.status(m.t, "VmHWM") << 10; peak > 512<<20 {
+		m.t.Errorf("the serving process took %d MiB", peak>>20)
 	}
-	checkDocumented(t, "damage", matrixText(lines))
+	return lines
 }
 
 // rawKey writes a key file for a key whose bytes all are b.

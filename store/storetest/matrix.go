@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pbsfs/pbsfs/store/blob"
@@ -60,12 +61,18 @@ func (m *rowMaker) archive(called, big string) *Node {
 		return File(called, data).With("user.row", m.letters(30))
 	}
 	return Dir("", file(called, m.letters(40), ""), file(called, "small", m.letters(20)), file(called, "big", big),
-		Dir("sub", file(called+"/sub", "one", m.letters(250)), file(called+"/sub", "two", m.letters(30))),
-		file(called, "last", m.letters(300)))
+		Dir("sub", file(called+"/sub", "one", m.letters(30))))
 }
 
-func (m *rowMaker) pxar() (*Node, []name.Digest) {
-	root := m.archive("root.pxar", m.letters(1000))
+// short is the length of a file none of whose chunks is meant, and long that of one with two
+// chunks that have nothing else in them.
+const (
+	short = 40
+	long  = 700
+)
+
+func (m *rowMaker) pxar(n int) (*Node, []name.Digest) {
+	root := m.archive("root.pxar", m.letters(n))
 	return root, m.sn.Pxar("root.pxar.didx", root)
 }
 
@@ -77,7 +84,7 @@ func (m *rowMaker) inBig(stream []byte, archive string) int {
 
 // inFile makes an archive of which a chunk with content is meant.
 func (m *rowMaker) inFile() {
-	root, list := m.pxar()
+	root, list := m.pxar(long)
 	stream, _ := Archive(root, false)
 	m.chunks(list, m.inBig(stream, "root.pxar"), "root.pxar/big")
 }
@@ -158,7 +165,7 @@ func (m *rowMaker) compress(d name.Digest) {
 
 // compressed makes an archive of which a compressed chunk is meant.
 func (m *rowMaker) compressed() {
-	root := m.archive("root.pxar", strings.Repeat(m.letters(90), 11))
+	root := m.archive("root.pxar", strings.Repeat(m.letters(90), 8))
 	list := m.sn.Pxar("root.pxar.didx", root)
 	stream, _ := Archive(root, false)
 	i := m.inBig(stream, "root.pxar")
@@ -177,40 +184,40 @@ var rowKinds = []struct {
 	{"chunk, encrypted", true, (*rowMaker).inFile},
 	{"chunk, encrypted and compressed", true, (*rowMaker).compressed},
 	{"chunk of metadata", false, func(m *rowMaker) {
-		meta, _ := m.sn.Split("sys", m.archive("sys.pxar", m.letters(1000)))
+		meta, _ := m.sn.Split("sys", m.archive("sys.pxar", m.letters(short)))
 		m.chunks(meta, 1, "sys.pxar")
 	}},
 	{"chunk of a payload", false, func(m *rowMaker) {
-		root := m.archive("sys.pxar", m.letters(1000))
+		root := m.archive("sys.pxar", m.letters(long))
 		_, payload := m.sn.Split("sys", root)
 		_, stream := Archive(root, true)
 		m.chunks(payload, m.inBig(stream, "sys.pxar"), "sys.pxar/big")
 	}},
 	{"chunk of a catalog", false, func(m *rowMaker) {
-		root, list := m.pxar()
+		root, list := m.pxar(short)
 		m.chunks([]name.Digest{m.catalog(root)[0], list[3]}, 0, "catalog.pcat1")
 	}},
-	{"chunk of an image", false, func(m *rowMaker) { m.chunks(m.image("disk.img", 5), 2, "disk.img") }},
+	{"chunk of an image", false, func(m *rowMaker) { m.chunks(m.image("disk.img", 4), 2, "disk.img") }},
 	{"dynamic index", false, func(m *rowMaker) {
-		m.pxar()
-		m.sn.Pxar("other.pxar.didx", m.archive("other.pxar", m.letters(900)))
+		m.pxar(short)
+		m.sn.Pxar("other.pxar.didx", m.archive("other.pxar", m.letters(short)))
 		m.files("root.pxar.didx", "other.pxar.didx", "root.pxar")
 	}},
 	{"metadata index", false, func(m *rowMaker) {
-		m.sn.Split("sys", m.archive("sys.pxar", m.letters(1000)))
+		m.sn.Split("sys", m.archive("sys.pxar", m.letters(short)))
 		m.files("sys.mpxar.didx", "sys.ppxar.didx", "sys.pxar")
 	}},
 	{"payload index", false, func(m *rowMaker) {
-		m.sn.Split("sys", m.archive("sys.pxar", m.letters(1000)))
+		m.sn.Split("sys", m.archive("sys.pxar", m.letters(short)))
 		m.files("sys.ppxar.didx", "sys.mpxar.didx", "sys.pxar")
 	}},
 	{"catalog", false, func(m *rowMaker) {
-		root, _ := m.pxar()
+		root, _ := m.pxar(short)
 		m.catalog(root)
 		m.files("catalog.pcat1.didx", "root.pxar.didx", "catalog.pcat1")
 	}},
 	{"fixed index", false, func(m *rowMaker) {
-		m.image("disk.img", 5)
+		m.image("disk.img", 3)
 		m.image("other.img", 3)
 		m.files("disk.img.fidx", "other.img.fidx", "disk.img")
 	}},
@@ -231,7 +238,7 @@ var rowKinds = []struct {
 		m.files("client.log.blob", "z.conf.blob", "client.log")
 	}},
 	{"manifest", false, func(m *rowMaker) {
-		m.pxar()
+		m.pxar(short)
 		old := m.s.Snapshot(m.Group, rowEarlier)
 		old.Blob("z.conf.blob", []byte("the old one"))
 		m.Truth[rowEarlier+"/z.conf"] = "the old one"
@@ -242,8 +249,8 @@ var rowKinds = []struct {
 	{"owner", false, func(m *rowMaker) { m.groupFile("owner", "notes") }},
 	{"notes", false, func(m *rowMaker) { m.groupFile("notes", "owner") }},
 	{zeroKind, false, func(m *rowMaker) {
-		list := m.image("disk.img", 5)
-		m.chunks([]name.Digest{list[1], list[3]}, 0, "disk.img")
+		list := m.image("disk.img", 3)
+		m.chunks([]name.Digest{list[1], list[2]}, 0, "disk.img")
 	}},
 }
 
@@ -259,20 +266,34 @@ func (m *rowMaker) groupFile(target, like string) {
 	}
 }
 
+// MatrixOptions say which rows a matrix has.
+type MatrixOptions struct {
+	// Key opens what is encrypted.
+	Key *Key
+	// Kinds are the kinds of files; nil means all.
+	Kinds []string
+	// Objects leaves out damages that objects of a bucket cannot have.
+	Objects bool
+	// Others are further damages, which the caller does.
+	Others []string
+}
+
 // Matrix makes a datastore in which everything of [Damages] has happened to each kind of
-// file, and one row of each kind with each of the other names, to which the caller does
-// something. Key opens what is encrypted.
-func (s *Store) Matrix(key *Key, others ...string) []Row {
+// file.
+func (s *Store) Matrix(o MatrixOptions) []Row {
 	s.t.Helper()
 	var rows []Row
 	for k, kind := range rowKinds {
+		if o.Kinds != nil && !slices.Contains(o.Kinds, kind.name) {
+			continue
+		}
 		add := func(damage string) *rowMaker {
 			m := &rowMaker{Row: &Row{Kind: kind.name, Damage: damage, Truth: make(map[string]string)}, s: s, seed: uint64(len(rows)+1) << 16}
 			m.Group = fmt.Sprintf("host/r%02d-%03d", k, len(rows))
 			m.sn = s.Snapshot(m.Group, RowTime)
 			m.Snapshot = m.sn.Dir
 			if kind.sealed {
-				m.sn.Key = key
+				m.sn.Key = o.Key
 			}
 			kind.make(m)
 			m.blob("z.conf") // which nothing else has to do with
@@ -280,7 +301,7 @@ func (s *Store) Matrix(key *Key, others ...string) []Row {
 			return m
 		}
 		for _, d := range Damages() {
-			if kind.name == zeroKind && d.Name != "removed" {
+			if kind.name == zeroKind && d.Name != "removed" || o.Objects && d.place != nil && d.Name != "removed" {
 				continue
 			}
 			m := add(d.Name)
@@ -297,7 +318,7 @@ func (s *Store) Matrix(key *Key, others ...string) []Row {
 			}
 			rows = append(rows, *m.Row)
 		}
-		for _, other := range others {
+		for _, other := range o.Others {
 			if kind.name == zeroKind {
 				break
 			}
