@@ -268,7 +268,7 @@ func TestSalvageToOutputAndImage(t *testing.T) {
 		found := false
 		for r := tar.NewReader(strings.NewReader(got.stdout)); ; {
 			e, err := r.Next()
-			if err == io.EOF { //nolint:errorlint // exactly what Next returns
+			if err == io.EOF {
 				break
 			}
 			must(t, err)
