@@ -27,7 +27,8 @@
 //
 // The contents of archives and images never change, so the kernel may cache them for
 // ever. Everything above them changes: the kernel caches it for half a second, and
-// reads the few files there directly.
+// reads the few files there directly. So it does with files that may have zeros in the
+// place of damaged chunks ([store.Options.Salvage]).
 //
 // # Locks
 //

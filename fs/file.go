@@ -23,7 +23,13 @@ type fileHandle struct {
 func (h *fileHandle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	ctx, answered := patient(ctx)
 	defer answered()
-	n, err := h.file.ReadAt(ctx, h.right, dest, off)
+	var n int
+	var err error
+	if f, ok := h.file.(tree.Salvaged); ok {
+		n, err = h.readPast(ctx, f, dest, off)
+	} else {
+		n, err = h.file.ReadAt(ctx, h.right, dest, off)
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, h.fsys.fail(err)
 	}

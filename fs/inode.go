@@ -188,7 +188,8 @@ func (i *inode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32
 		return nil, 0, i.fsys.fail(err)
 	}
 	flags = fuse.FOPEN_NOFLUSH // nothing is written, so close(2) need not ask
-	if n.Frozen() {
+	// What is zeros because a chunk is damaged may be there at the next read.
+	if _, past := file.(tree.Salvaged); n.Frozen() && !past {
 		flags |= fuse.FOPEN_KEEP_CACHE
 	} else {
 		flags |= fuse.FOPEN_DIRECT_IO

@@ -31,7 +31,8 @@ type Options struct {
 	// object takes less than 1 KiB of memory.
 	MaxInodes int
 	// Failed is called with each error that a request is answered with, names that do not
-	// exist included; nil for nothing. It must be quick, and safe for concurrent use.
+	// exist included, and with that of each read that is answered with zeros instead; nil
+	// for nothing. It must be quick, and safe for concurrent use.
 	Failed func(error)
 	// Log gets the problems, each cause once.
 	Log *slog.Logger

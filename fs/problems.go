@@ -2,6 +2,7 @@ package fs
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"syscall"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/tree"
 )
 
 // Problem is an error that occurred while serving the tree.
@@ -55,6 +57,19 @@ func (p *problems) report(err error, errno syscall.Errno) {
 	}
 	if p.first(cause, err.Error()) {
 		p.log.Error("cannot be served", "error", err.Error(), "errno", errno.Error())
+	}
+}
+
+// zeros logs that a file has zeros in the place of what is damaged, each chunk once.
+func (p *problems) zeros(path string, l store.Lost) {
+	cause := l.Err.Error()
+	var own *store.Error
+	if errors.As(l.Err, &own) {
+		cause = own.Cause()
+	}
+	bytes := tree.RangesText([]store.Range{l.Range}, maxXattrValue)
+	if p.first("zeros: "+cause, fmt.Sprintf("/%s: zeros in bytes %s: %v", path, bytes, l.Err)) {
+		p.log.Error("zeros are served instead of damaged data", "path", path, "bytes", bytes, "error", l.Err.Error())
 	}
 }
 

@@ -34,6 +34,9 @@ func (i *inode) Getxattr(ctx context.Context, name string, dest []byte) (uint32,
 		return 0, syscall.ENODATA
 	}
 	all, err := i.xattrs(ctx)
+	if err == nil && name == tree.DamagedName {
+		all, err = i.withDamaged(ctx, all, false)
+	}
 	if err != nil {
 		return 0, i.fsys.fail(err)
 	}
@@ -48,6 +51,9 @@ func (i *inode) Getxattr(ctx context.Context, name string, dest []byte) (uint32,
 // Listxattr returns the names of the extended attributes, each with a NUL.
 func (i *inode) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errno) {
 	all, err := i.xattrs(ctx)
+	if err == nil {
+		all, err = i.withDamaged(ctx, all, true)
+	}
 	if err != nil {
 		return 0, i.fsys.fail(err)
 	}
@@ -55,6 +61,22 @@ func (i *inode) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Err
 	privileged := ok && caller.Uid == 0
 	names := i.listed(all, privileged)
 	return fill(dest, len(names), func(p []byte) []byte { return append(p, names...) })
+}
+
+// withDamaged adds the attribute that says where a file has zeros, in the place of one that
+// was backed up with the file.
+func (i *inode) withDamaged(ctx context.Context, all []tree.Attribute, cheap bool) ([]tree.Attribute, error) {
+	a, err := i.damaged(ctx, cheap)
+	if a == nil || err != nil {
+		return all, err
+	}
+	out := []tree.Attribute{*a}
+	for _, o := range all {
+		if o.Name != a.Name {
+			out = append(out, o)
+		}
+	}
+	return out, nil
 }
 
 // The kernel's limits, linux/limits.h and xattr(7).

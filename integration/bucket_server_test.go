@@ -166,7 +166,14 @@ func (s *objectStore) flags() []string {
 // startFake serves what is in the fixture's bucket with gofakes3, which has no TLS.
 func startFake(t *testing.T) *objectStore {
 	t.Helper()
-	s := &objectStore{t: t, dir: bucketCopy(t), addr: freeAddress(t)}
+	dir := bucketCopy(t)
+	return startFakeWith(t, dir, func(path string) string { return strings.TrimPrefix(path, dir) })
+}
+
+// startFakeWith serves what is in a directory with gofakes3. at says where a file is to be.
+func startFakeWith(t *testing.T, dir string, at func(path string) string) *objectStore {
+	t.Helper()
+	s := &objectStore{t: t, dir: dir, addr: freeAddress(t)}
 	s.server = exec.Command(peerServer(t, "gofakes3"), "-backend", "memory", "-initialbucket", "pbsbucket", "-host", s.addr)
 	s.run()
 	t.Cleanup(s.stop)
@@ -179,7 +186,7 @@ func startFake(t *testing.T) *objectStore {
 		if err != nil {
 			return err
 		}
-		return put("http://"+s.addr+strings.TrimPrefix(path, s.dir), data)
+		return put("http://"+s.addr+at(path), data)
 	}))
 	return s
 }

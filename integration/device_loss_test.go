@@ -249,10 +249,18 @@ func (d *weakDisk) Read(_ context.Context, _ gofs.FileHandle, dest []byte, off i
 // weaken serves the disk's file by the test from now on.
 func (r *removable) weaken() *weakDisk {
 	r.t.Helper()
-	needFUSE(r.t)
-	f, err := os.Open(r.file)
-	must(r.t, err)
-	d, dir := &weakDisk{file: f}, tempDir(r.t)
+	d, path := weakFile(r.t, r.file)
+	r.file = path
+	return d
+}
+
+// weakFile serves a file by the test, until that ends, and returns where.
+func weakFile(t *testing.T, path string) (*weakDisk, string) {
+	t.Helper()
+	needFUSE(t)
+	f, err := os.Open(path)
+	must(t, err)
+	d, dir := &weakDisk{file: f}, tempDir(t)
 	root := &gofs.Inode{}
 	server, err := gofs.Mount(dir, root, &gofs.Options{
 		MountOptions: fuse.MountOptions{Name: "weak", FsName: "weak"},
@@ -260,15 +268,14 @@ func (r *removable) weaken() *weakDisk {
 			root.AddChild("disk", root.NewPersistentInode(ctx, d, gofs.StableAttr{Mode: syscall.S_IFREG}), true)
 		},
 	})
-	must(r.t, err)
-	r.t.Cleanup(func() {
+	must(t, err)
+	t.Cleanup(func() {
 		d.set(true, false)
-		eventually(r.t, "unmounting the disk's file", server.Unmount)
+		eventually(t, "unmounting the disk's file", server.Unmount)
 		server.Wait()
-		must(r.t, f.Close())
+		must(t, f.Close())
 	})
-	r.file = filepath.Join(dir, "disk")
-	return d
+	return d, filepath.Join(dir, "disk")
 }
 
 // A disk that gives errors, or no answer, hinders those who need what is on it,

@@ -74,6 +74,7 @@ type restored struct {
 	Damaged  int64
 	Failed   int64
 	Differs  int64
+	Zeros    int64
 	Problems []struct{ Path, Kind, Error string }
 	Lacks    []struct {
 		What, Why string

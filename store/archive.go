@@ -207,6 +207,11 @@ func (x Extent) Size() int64 { return x.size }
 // ReadAt reads len(p) bytes from offset off of the content. It reads less only at the
 // end of the content, where it returns [io.EOF].
 func (x Extent) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) (int, error) {
+	return x.read(ctx, right, p, off, nil)
+}
+
+// read is ReadAt for a reader that may want zeros instead of an error.
+func (x Extent) read(ctx context.Context, right CanRead, p []byte, off int64, past past) (int, error) {
 	if x.stream == nil || off < 0 {
 		return 0, fmt.Errorf("read at %d: %w", off, fs.ErrInvalid)
 	}
@@ -217,7 +222,7 @@ func (x Extent) ReadAt(ctx context.Context, right CanRead, p []byte, off int64) 
 	if short {
 		p = p[:x.size-off]
 	}
-	n, err := x.stream.readAt(ctx, right, p, x.off+off, content{begin: x.off, end: x.off + x.size})
+	n, err := x.stream.readAt(ctx, right, p, x.off+off, content{begin: x.off, end: x.off + x.size, past: past})
 	switch {
 	case err == io.EOF: //nolint:errorlint // exactly what ReadAt returns
 		err = x.stream.snap.ds.at(x.stream.snap.name, x.stream.file.Name, x.off+off, corrupt.New("content ends after the end of the stream"))

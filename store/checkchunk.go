@@ -147,6 +147,21 @@ func DiskFault(err error) bool {
 	return true
 }
 
+// Unreadable reports whether an error is one that the kernel gives when a disk cannot read a
+// block, or when its file system finds that its own structure is damaged.
+func Unreadable(err error) bool {
+	var server *s3.Error
+	if errors.As(err, &server) {
+		return false
+	}
+	for _, e := range []error{unix.EIO, unix.ENODATA, unix.EILSEQ, unix.EREMOTEIO, unix.EUCLEAN, unix.EBADMSG} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // ChunkOf returns the chunk that is to blame for an error of a read, and whether it is
 // one.
 func ChunkOf(err error) (name.Digest, bool) {

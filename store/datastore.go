@@ -40,6 +40,8 @@ type Options struct {
 	OfferedKeys []*keys.Key
 	// IgnoreSignature serves snapshots whose manifest has a wrong signature.
 	IgnoreSignature bool
+	// Salvage gives contents with zeros where chunks are damaged: see [Salvaged].
+	Salvage bool
 	// Device is the UUID of the file system with a removable datastore. If it is "",
 	// the first file system seen at the path is taken for the right one.
 	Device string
@@ -74,7 +76,9 @@ type datastore struct {
 	keys   *keyring
 	zeros  zeroChunks
 	locks  snapshotLocks
+	lost   lostChunks
 
+	salvage         bool
 	ignoreSignature bool
 	cacheEncrypted  bool
 	removable       bool
@@ -111,6 +115,7 @@ func Open(ctx context.Context, opts Options) (*Lookup, error) {
 		memory: newMemory(metadata.Options{Memory: metadataBytes, Dir: opts.MetadataDir, Disk: metadataDisk, Log: opts.Log}),
 		keys:   newKeyring(opts.Keys, opts.OfferedKeys, opts.Masters),
 
+		salvage:         opts.Salvage,
 		ignoreSignature: opts.IgnoreSignature,
 		cacheEncrypted:  opts.CacheEncrypted,
 		removable:       opts.Device != "",

@@ -39,7 +39,8 @@
 // Nothing. A chunk is verified by checksum and digest before a byte of it is used, an
 // index by the checksum and size in the manifest, and an archive's offsets before they
 // are followed. Wrong bytes are an error that matches [ErrCorrupt], as a [*Error] that
-// names the snapshot and file.
+// names the snapshot and file. Only a [Salvaged] content, which [Options.Salvage] asks for,
+// has zeros instead.
 //
 // # Locks
 //

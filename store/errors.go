@@ -17,7 +17,8 @@ var (
 	// ErrReleased is the answer to using a reference that was released or was never
 	// acquired.
 	ErrReleased = errors.New("reference to the datastore is not held")
-	// ErrCorrupt matches every error that reports wrong or missing bytes.
+	// ErrCorrupt matches every error that reports wrong or missing bytes, or bytes of a
+	// snapshot that a disk cannot read.
 	ErrCorrupt = corrupt.Err
 	// ErrKeyNeeded matches errors about content that only a key can open.
 	ErrKeyNeeded = errors.New("key needed")
@@ -63,6 +64,12 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Is makes an Error about what a disk cannot read match ErrCorrupt: to who needs the data,
+// it is damaged like data with wrong bytes, and everything else goes on.
+func (e *Error) Is(target error) bool {
+	return target == ErrCorrupt && Unreadable(e.Err) && !errors.Is(e.Err, ErrGone)
+}
 
 // Cause identifies the fault, for callers that report each cause once: a bad chunk is
 // one cause, whichever files it is in.

@@ -78,13 +78,15 @@ var forbidden = map[string]struct{ program, complaint string }{
 	"a right to write of one's own": {`type mine struct{ store.CanRead }
 		func (mine) writing() (any, error) { return nil, nil }
 		var _ store.CanWrite = mine{}`, "does not implement"},
-	"call what seals the right":     {`func f(r *store.Reader) { r.reading() }`, "reading undefined"},
-	"call it through the interface": {`func f(r store.CanRead) { r.reading() }`, "reading undefined"},
-	"reach into a Lookup":           {`func f(l *store.Lookup) { _ = l.ds }`, "ds undefined"},
-	"fill a Reader":                 {`func f() store.Reader { return store.Reader{r: nil} }`, "unexported field"},
-	"make a Stream of nothing":      {`func f(s *store.Snapshot) store.Stream { return store.Stream{snap: s} }`, "unexported field"},
-	"open a datastore's directory":  {`func f(l *store.Lookup) { store.datastore.open(l) }`, "not exported"},
-	"release the guard of another":  {`func f(r *store.Reader) { var g *maint.Guard = r; _ = g }`, "cannot use"},
+	"call what seals the right":             {`func f(r *store.Reader) { r.reading() }`, "reading undefined"},
+	"call it through the interface":         {`func f(r store.CanRead) { r.reading() }`, "reading undefined"},
+	"reach into a Lookup":                   {`func f(l *store.Lookup) { _ = l.ds }`, "ds undefined"},
+	"fill a Reader":                         {`func f() store.Reader { return store.Reader{r: nil} }`, "unexported field"},
+	"give a decoder what has zeros":         {`func f(s *store.Salvaged) { s.At(nil, nil) }`, "At undefined"},
+	"an image with zeros as an io.ReaderAt": {`func f(s *store.SalvagedImage) interface{ ReadAt(p []byte, off int64) (int, error) } { return s }`, "does not implement"},
+	"make a Stream of nothing":              {`func f(s *store.Snapshot) store.Stream { return store.Stream{snap: s} }`, "unexported field"},
+	"open a datastore's directory":          {`func f(l *store.Lookup) { store.datastore.open(l) }`, "not exported"},
+	"release the guard of another":          {`func f(r *store.Reader) { var g *maint.Guard = r; _ = g }`, "cannot use"},
 }
 
 func TestProgramsThatMustNotCompile(t *testing.T) {

@@ -121,11 +121,15 @@ func (r *readers) begin(w run) *run {
 }
 
 // content is the part of a stream that a reader is at. alone says that it will not go on
-// to the next chunk.
+// to the next chunk. past is nil but for [Salvaged].
 type content struct {
 	begin, end int64
 	alone      bool
+	past       past
 }
+
+// past decides whether a reader wants zeros instead of the error of a span.
+type past func(span index.Span, err error) bool
 
 // readAhead loads the chunks after the i-th if a reader reads the stream from one chunk
 // to the next. It reports whether the same reader has just read the i-th chunk. When

@@ -127,12 +127,38 @@ func (s *Stream) readAt(ctx context.Context, right CanRead, p []byte, off int64,
 		if !c.alone {
 			sameUse = s.readAhead(right, x, i, c)
 		}
-		m, err := s.readSpan(ctx, right, x, x.Span(i), sameUse, p[n:], off+int64(n))
+		m, err := s.readPast(ctx, right, x, x.Span(i), sameUse, p[n:], off+int64(n), c.past)
 		n += m
 		if err != nil {
 			return n, err
 		}
 	}
+	return n, nil
+}
+
+// readPast is readSpan for a reader that may want zeros instead of an error.
+func (s *Stream) readPast(ctx context.Context, right CanRead, x *index.Index, span index.Span, sameUse bool, p []byte, off int64, past past) (int, error) {
+	if past == nil {
+		return s.readSpan(ctx, right, x, span, sameUse, p, off)
+	}
+	lost, wanted := &s.snap.ds.lost, WantedChunk{s.want(span)}
+	err := lost.failing(wanted)
+	asked := err == nil
+	if asked {
+		var n int
+		if n, err = s.readSpan(ctx, right, x, span, sameUse, p, off); err == nil {
+			lost.forget(wanted)
+			return n, nil
+		}
+	}
+	if !past(span, err) {
+		return 0, err
+	}
+	if asked {
+		lost.note(wanted, err)
+	}
+	n := int(min(int64(len(p)), span.End-off))
+	clear(p[:n])
 	return n, nil
 }
 

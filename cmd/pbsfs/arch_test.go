@@ -101,7 +101,7 @@ var arrows = map[string][]string{
 	"store/image/exfat":         {"store/image", "store/image/clusters", "store/corrupt"},
 	"store/image/ntfs":          {"store/image", "store/corrupt", "store/internal/lru"},
 	"store/source":              {"store/catalog", "store/internal/lease", "store/pxar"},
-	"store/storetest":           {"store/catalog", "store/keys", "store/name", "store/pxar", "maint/hosts"},
+	"store/storetest":           {"store/blob", "store/catalog", "store/keys", "store/name", "store/pxar", "maint/hosts"},
 	"integration":               {},
 	"packaging":                 {},
 	"maint/identity":            {},

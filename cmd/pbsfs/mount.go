@@ -61,6 +61,12 @@ plugged in, or is in maintenance: the tree answers "No medium found" or "Host is
 down" until the datastore is there. The same command, given once more, mounts the
 device under the tree.
 
+With --salvage, or -o salvage, files of archives and disk images can be read although
+chunks of them are damaged or missing: they read as zeros there, the log names each such
+chunk once with the file and the bytes, and the extended attribute user.pbs.damaged of
+the file lists them. What cannot be reached because metadata is damaged stays an error,
+and so do the files in NAME.img.d. Without the option nothing is ever made up.
+
 With --auto, the mounts are those that stand in files NAME.conf in the directory
 mounts of the configuration (/etc/pbsfs/mounts), with a line AUTO=yes: all of them
 whose device is there, or those that lie on DEVICE, if one is named. Lines of such a
@@ -116,6 +122,7 @@ func newMountCommand(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	o.register(f)
+	o.registerSalvage(f)
 	o.diskCache.register(f)
 	f.StringVar(&o.device, "device", "", "the UUID, label or path in /dev of the device that the datastore lies on")
 	_ = cmd.RegisterFlagCompletionFunc("device", completeDevice) // the flag is there

@@ -21,6 +21,7 @@ import (
 type openOptions struct {
 	cachedOnly bool
 	untracked  bool
+	salvage    bool
 	standby    bool // the datastore may be missing at first
 	cacheSize  byteSize
 	// metadataDir and cacheEncrypted are those of store.Options.
@@ -63,6 +64,9 @@ func (a *app) openTarget(ctx context.Context, host hosts.Host, t locate.Target, 
 	if err != nil {
 		return nil, err
 	}
+	if o.salvage && o.cachedOnly {
+		return nil, usage.Errorf("--salvage and --cached-only: a chunk that is only in the bucket would be taken for lost")
+	}
 	var in *store.Bucket
 	switch {
 	case t.S3 && t.Bucket == nil && !o.cachedOnly:
@@ -76,7 +80,7 @@ func (a *app) openTarget(ctx context.Context, host hosts.Host, t locate.Target, 
 	}
 	ref, err := store.Open(ctx, store.Options{
 		Name: t.Name, Path: t.Path, Bucket: in, CacheSize: max(1, int64(o.cacheSize)), CachedOnly: o.cachedOnly,
-		Host: host, Untracked: o.untracked, Log: log,
+		Host: host, Untracked: o.untracked, Salvage: o.salvage, Log: log,
 		MetadataDir: o.metadataDir, CacheEncrypted: o.cacheEncrypted,
 		Keys: opened, OfferedKeys: offered, Masters: masters, IgnoreSignature: o.IgnoreSignature,
 		Device: t.UUID(), Standby: o.standby,

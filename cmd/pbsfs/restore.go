@@ -46,6 +46,11 @@ A restore into an empty TARGET that was interrupted or killed goes on with the s
 command. Each file appears under its name when it is complete. What cannot be restored
 whole is not there and is named, and the exit code is 5 (damaged) or 1.
 
+With --salvage, a file or an image of which data is lost is restored all the same, with
+zeros there. Each is named with the first and last byte of each range, has those in its
+extended attribute user.pbs.damaged, and never replaces a file; the exit code is 5. What
+cannot be reached because metadata is damaged is not restored.
+
 --exclude and --include take patterns like those of the official client: "/etc/*.conf"
 from the top, "*.bak" anywhere, "cache/" directories only, "**" any directories, "!"
 turns it round. The last pattern that matches decides; if the first one is --include,
@@ -77,6 +82,7 @@ func newRestoreCommand(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	o.register(f)
+	o.registerSalvage(f)
 	f.StringVar(&o.overwrite, "overwrite", "never", "what happens to what is in TARGET: never, older, changed or always")
 	f.Var(o.patterns.flag(false), "exclude", "leave out what matches a pattern")
 	f.Var(o.patterns.flag(true), "include", "restore what matches a pattern")
@@ -108,7 +114,7 @@ func (o *restoreOptions) parse(args []string, explicit bool) (*restoreJob, error
 	if !o.numeric {
 		return nil, usage.Errorf("--numeric-owner: archives have the numbers of owners and no names")
 	}
-	j.how = restore.Options{Overwrite: overwrite, IntoOthers: explicit, Verify: o.verify, DryRun: o.dryRun, Patterns: o.patterns.list}
+	j.how = restore.Options{Overwrite: overwrite, IntoOthers: explicit, Verify: o.verify, DryRun: o.dryRun, Salvage: o.salvage, Patterns: o.patterns.list}
 	switch {
 	case o.to != "" && len(j.paths) != 1:
 		return nil, usage.Errorf("--to writes one image, and no TARGET is given with it: restore DATASTORE PATH --to DEVICE")
@@ -266,7 +272,7 @@ var errNotBegun = errors.New("nothing was written")
 // marker says what is restored, for one that goes on.
 func (j *restoreJob) marker(d *opened, sources []restore.Source) restore.Marker {
 	id := d.ref.Identity()
-	m := restore.Marker{Version: 1, Datastore: id.UUID + " " + id.Path, Patterns: append([]string{}, j.patterns.texts...)}
+	m := restore.Marker{Version: 1, Datastore: id.UUID + " " + id.Path, Patterns: append([]string{}, j.patterns.texts...), Salvage: j.salvage}
 	if id.UUID == "" {
 		m.Datastore = fmt.Sprintf("%s %s", id.Sum(), d.ref.Path())
 	}

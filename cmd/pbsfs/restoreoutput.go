@@ -18,6 +18,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint/text"
 	"github.com/pbsfs/pbsfs/store"
+	"github.com/pbsfs/pbsfs/store/tree"
 )
 
 // shownProblems is how many problems are named; the rest is counted.
@@ -254,19 +255,21 @@ func (a *app) restoreToStdout(ctx context.Context, d *opened, p string) error {
 		return err
 	}
 	defer r.Release()
-	n := sources[0].Node
-	if n.IsDir() {
-		err = a.writeTar(ctx, d, r, sources[0], p)
+	var z zeros
+	if n := sources[0].Node; n.IsDir() {
+		err = a.writeTar(ctx, d, r, sources[0], p, &z)
 	} else {
-		err = a.copyOut(ctx, r, n)
+		var f tree.File
+		f, err = a.copyOut(ctx, r, n)
+		err = errors.Join(err, z.add(a, p, f))
 	}
 	if err != nil {
 		return atPath(p, err)
 	}
-	return nil
+	return z.err()
 }
 
-func (a *app) writeTar(ctx context.Context, d *opened, r *store.Reader, s restore.Source, p string) error {
+func (a *app) writeTar(ctx context.Context, d *opened, r *store.Reader, s restore.Source, p string, z *zeros) error {
 	if err := s.Node.Broken(); err != nil {
 		return err
 	}
@@ -275,8 +278,11 @@ func (a *app) writeTar(ctx context.Context, d *opened, r *store.Reader, s restor
 		name = d.ref.Name()
 	}
 	out := bufio.NewWriterSize(a.stdout, 1<<20)
-	left, err := export.Tar(ctx, r, s.Node, name, out)
-	if err := errors.Join(err, out.Flush()); err != nil {
+	var told error
+	left, err := export.Tar(ctx, r, s.Node, name, out, func(path string, ranges []store.Range) {
+		told = errors.Join(told, z.name(a, path, ranges))
+	})
+	if err := errors.Join(err, told, out.Flush()); err != nil {
 		return err
 	}
 	if left.Sockets > 0 {

@@ -147,6 +147,9 @@ func statusText(s status.Store) string {
 		if m.Untracked {
 			note += ", UNTRACKED: maintenance does not see its operations"
 		}
+		if m.Salvage {
+			note += ", SALVAGE: damaged data is zeros"
+		}
 		if m.TakenAway {
 			note += ", TAKEN AWAY, and still in use"
 		}

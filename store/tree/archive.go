@@ -139,6 +139,9 @@ func (d *folder) list(ctx context.Context, right store.CanRead, n *Node) (Listin
 }
 
 func (b *payload) open(ctx context.Context, right store.CanRead) (File, error) {
+	if b.c.a.Snapshot().Salvages() {
+		return b.c.a.Salvage(ctx, right, b.p)
+	}
 	return b.c.a.Content(ctx, right, b.p)
 }
 

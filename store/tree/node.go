@@ -229,7 +229,10 @@ func (t *Tree) Root() *Node {
 		body: &namespace{t: t},
 	}
 	if t.ref.Untracked() {
-		n.xattrs.small = []Attribute{{Name: "user.pbs.untracked", Value: []byte("yes")}}
+		n.xattrs.small = append(n.xattrs.small, Attribute{Name: "user.pbs.untracked", Value: []byte("yes")})
+	}
+	if t.ref.Salvage() {
+		n.xattrs.small = append(n.xattrs.small, Attribute{Name: "user.pbs.salvage", Value: []byte("yes")})
 	}
 	return n
 }

@@ -376,7 +376,13 @@ func (b *blobFile) open(ctx context.Context, right store.CanRead) (File, error) 
 type streamFile struct{ s *store.Stream }
 
 func (b *streamFile) open(ctx context.Context, right store.CanRead) (File, error) {
-	return b.s, b.s.Check(ctx, right)
+	if err := b.s.Check(ctx, right); err != nil {
+		return nil, err
+	}
+	if past, ok := b.s.Salvage(); ok {
+		return past, nil
+	}
+	return b.s, nil
 }
 
 func (b *snapshot) snapshot() name.Snapshot        { return b.s }

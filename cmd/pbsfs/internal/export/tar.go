@@ -29,9 +29,10 @@ type LeftOut struct {
 	Projects int64 // objects in a quota project
 }
 
-// Tar is TarZstd without compression. It returns what it has left out.
-func Tar(ctx context.Context, right store.CanRead, n *tree.Node, name string, w io.Writer) (LeftOut, error) {
-	t := &tarSink{w: tar.NewWriter(w), right: right, buf: make([]byte, bufferSize), links: links{room: usual.links}}
+// Tar is TarZstd without compression. It returns what it has left out. lost is called for
+// each file that has zeros where chunks are damaged, with its path in the archive.
+func Tar(ctx context.Context, right store.CanRead, n *tree.Node, name string, w io.Writer, lost func(path string, ranges []store.Range)) (LeftOut, error) {
+	t := &tarSink{w: tar.NewWriter(w), right: right, buf: make([]byte, bufferSize), links: links{room: usual.links}, lost: lost}
 	walk := walker{right: right, out: t, max: usual}
 	if err := walk.walk(ctx, n, name); err != nil {
 		return LeftOut{}, err
@@ -61,6 +62,7 @@ type tarSink struct {
 	buf   []byte
 	links links
 	left  LeftOut
+	lost  func(path string, ranges []store.Range) // nil if nothing is salvaged
 }
 
 func (t *tarSink) add(ctx context.Context, path string, n *tree.Node) error {
@@ -108,7 +110,13 @@ func (t *tarSink) file(ctx context.Context, h *tar.Header, n *tree.Node) error {
 	if err := t.header(ctx, h, n); err != nil {
 		return err
 	}
-	return copyThrough(ctx, t.right, f, t.w, t.buf)
+	if err := copyThrough(ctx, t.right, f, t.w, t.buf); err != nil {
+		return err
+	}
+	if s, ok := f.(tree.Salvaged); ok && t.lost != nil && len(s.Lost()) > 0 {
+		t.lost(h.Name, s.Lost())
+	}
+	return nil
 }
 
 // header writes the header of n with its extended attributes. Only those of nodes in

@@ -107,7 +107,8 @@ func (w *writer) keep(fd int, j *job, st *unix.Stat_t) error {
 	isFile := j.node.Type() == unix.S_IFREG
 	linked := isFile && j.link != nil && j.first
 	complete := isFile && w.ours && !w.o.DryRun && m.flags != 0
-	if !linked && !complete && !w.o.Verify {
+	marked := isFile && w.ours && w.o.Salvage
+	if !linked && !complete && !marked && !w.o.Verify {
 		return nil
 	}
 	o, err := openObject(fd, j.name, st)
@@ -115,6 +116,9 @@ func (w *writer) keep(fd int, j *job, st *unix.Stat_t) error {
 		return err
 	}
 	defer unix.Close(o.fd)
+	if marked {
+		w.markedBefore(&o, j, m)
+	}
 	switch {
 	case complete:
 		if err := w.lateFlags(j, &o, m); err != nil {

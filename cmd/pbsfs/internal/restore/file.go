@@ -33,6 +33,10 @@ func (w *writer) file(fd int, j *job, there *unix.Stat_t) (err error) {
 	if err := w.content(made, content); err != nil {
 		return err
 	}
+	lost, err := mark(m, content, there)
+	if err != nil {
+		return err
+	}
 	o := object{fd: made, opened: true, acls: j.d.acls}
 	if err := o.stat(); err != nil {
 		return err
@@ -45,6 +49,7 @@ func (w *writer) file(fd int, j *job, there *unix.Stat_t) (err error) {
 	}
 	named = true
 	w.count(j)
+	w.tally.zeros(j.path(), lost)
 	if err := w.lateFlags(j, &o, m); err != nil {
 		return err
 	}

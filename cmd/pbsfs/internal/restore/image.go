@@ -120,6 +120,7 @@ func (r *run) toDevice(d *Device, n *tree.Node, o DeviceOptions) error {
 			return fmt.Errorf("%s: it has a part of the image only: %w", d.path, target("fsync", err))
 		}
 	}
+	r.tally.zeros(d.path, lostOf(f))
 	r.tally.files.Add(1)
 	r.tally.bytes.Add(f.Size())
 	if !o.Verify || o.DryRun {

@@ -23,6 +23,7 @@ type Marker struct {
 	Datastore string         `json:"datastore"`
 	Sources   []MarkedSource `json:"sources"`
 	Patterns  []string       `json:"patterns"`
+	Salvage   bool           `json:"salvage,omitempty"` // files may have zeros
 }
 
 // MarkedSource is a source in a Marker. ID changes whenever an archive does.

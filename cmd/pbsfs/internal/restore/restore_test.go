@@ -35,7 +35,13 @@ type view struct {
 
 func open(t *testing.T, s *storetest.Store) *view {
 	t.Helper()
-	ref, err := store.Open(t.Context(), store.Options{Name: "tank", Path: s.Dir, Host: storetest.Host(t, "")})
+	return openWith(t, s, store.Options{})
+}
+
+func openWith(t *testing.T, s *storetest.Store, o store.Options) *view {
+	t.Helper()
+	o.Name, o.Path, o.Host = "tank", s.Dir, storetest.Host(t, "")
+	ref, err := store.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,10 @@ type Options struct {
 	IntoOthers bool
 	Verify     bool // read back, and compare
 	DryRun     bool // write nothing
-	Patterns   pattern.List
+	// Salvage says that contents may have zeros where chunks are damaged, as the datastore
+	// was opened.
+	Salvage  bool
+	Patterns pattern.List
 	// OnProblem is told of each problem at once, from any goroutine.
 	OnProblem func(Problem)
 	// Progress is told how much was done since it was told last, now and then, from one

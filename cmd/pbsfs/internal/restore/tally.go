@@ -27,7 +27,7 @@ type Counts struct {
 // Problem is something that was not restored, or not as it is in the backup.
 type Problem struct {
 	Path string `json:"path"` // below TARGET; "." is TARGET itself
-	// Kind is "damaged", "key", "failed" or "differs".
+	// Kind is "damaged", "key", "failed", "differs" or "zeros".
 	Kind  string `json:"kind"`
 	Error string `json:"error"`
 }
@@ -38,6 +38,7 @@ const (
 	NeedKey = "key"
 	Failed  = "failed"
 	Differs = "differs"
+	Zeros   = "zeros" // restored, with zeros where chunks are damaged
 )
 
 // Lack is something that could not be restored of a number of objects, for one cause.
@@ -63,6 +64,7 @@ type Report struct {
 	NeedKey  int64     `json:"key_missing"`
 	Failed   int64     `json:"failed"`
 	Differs  int64     `json:"differs"`
+	Zeros    int64     `json:"zeros"`    // files that are restored with zeros in them
 	Problems []Problem `json:"problems"` // the first 100,000
 	Lacks    []Lack    `json:"lacks"`
 }
@@ -77,6 +79,8 @@ func (r *Report) Err() error {
 	switch {
 	case r.Damaged > 0:
 		return fmt.Errorf("%w: %s", store.ErrCorrupt, r.missing(missing))
+	case r.Zeros > 0:
+		return fmt.Errorf("%w: %s", store.ErrCorrupt, plural(r.Zeros, "file has zeros where data is lost; it is named above", "files have zeros where data is lost; they are named above"))
 	case r.NeedKey > 0:
 		return fmt.Errorf("%w: %s", store.ErrKeyNeeded, r.missing(missing))
 	case r.Failed > 0:
@@ -117,6 +121,7 @@ type tally struct {
 	needKey  int64
 	failed   int64
 	differ   int64
+	zeroed   int64
 	problems []Problem
 	lacks    map[lackKey]int64
 }
@@ -152,6 +157,8 @@ func (t *tally) note(p Problem) {
 		t.failed++
 	case Differs:
 		t.differ++
+	case Zeros:
+		t.zeroed++
 	}
 	if len(t.problems) < maxProblems {
 		t.problems = append(t.problems, p)
@@ -200,7 +207,7 @@ func (t *tally) report() *Report {
 			t.devices.Load(), t.fifos.Load(), t.sockets.Load(),
 		},
 		Bytes: t.bytes.Load(), Kept: t.kept.Load(), Replaced: t.replaced.Load(), LeftOut: t.leftOut.Load(), Verified: t.verified.Load(),
-		Damaged: t.damaged, NeedKey: t.needKey, Failed: t.failed, Differs: t.differ,
+		Damaged: t.damaged, NeedKey: t.needKey, Failed: t.failed, Differs: t.differ, Zeros: t.zeroed,
 		Problems: append([]Problem{}, t.problems...), Lacks: []Lack{},
 	}
 	for k, n := range t.lacks {

@@ -35,6 +35,7 @@ type Record struct {
 	Mountpoint string    `json:"mountpoint"`
 	Since      time.Time `json:"since"`
 	Untracked  bool      `json:"untracked,omitempty"`
+	Salvage    bool      `json:"salvage,omitempty"`
 	// Identity is the identity of the datastore, whatever its name.
 	Identity identity.ID `json:"identity,omitzero"`
 	// MountID and Device are those in the mount table. They identify the mount even if
@@ -68,7 +69,7 @@ func Leave(host hosts.Host, ref *store.Lookup, at mounts.Mount) (*Record, error)
 	}
 	r := &Record{
 		ProcessMark: self, Datastore: ref.Name(), Path: ref.Path(),
-		Mountpoint: at.Point, Since: time.Now().UTC().Truncate(time.Second), Untracked: ref.Untracked(),
+		Mountpoint: at.Point, Since: time.Now().UTC().Truncate(time.Second), Untracked: ref.Untracked(), Salvage: ref.Salvage(),
 		Identity: ref.Identity(),
 		MountID:  at.ID, Device: at.Device(), RawPath: rawName(ref.Path()), RawMountpoint: rawName(at.Point),
 	}

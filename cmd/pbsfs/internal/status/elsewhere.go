@@ -29,7 +29,7 @@ func (s *Store) addUnrecorded(ctx context.Context, host hosts.Host, of locate.Ta
 		if r == nil {
 			unknown = append(unknown, m)
 		} else if r.Mountpoint != m.Point {
-			s.Mounts = append(s.Mounts, Mount{Mountpoint: m.Point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked})
+			s.Mounts = append(s.Mounts, Mount{Mountpoint: m.Point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Salvage: r.Salvage})
 		}
 	}
 	for _, t := range served.Trees(ctx, unknown, nil) {

@@ -39,7 +39,9 @@ type Mount struct {
 	PID        int        `json:"pid"`
 	Since      *time.Time `json:"since"`
 	Untracked  bool       `json:"untracked,omitempty"`
-	Away       string     `json:"away,omitempty"`
+	// Salvage says that damaged data is shown as zeros.
+	Salvage bool   `json:"salvage,omitempty"`
+	Away    string `json:"away,omitempty"`
 	// Elsewhere says that the process keeps its record in another run
 	// directory.
 	Elsewhere bool `json:"elsewhere,omitempty"`
@@ -191,7 +193,7 @@ func statusOf(ctx context.Context, host hosts.Host, t locate.Target, known []*se
 func (s *Store) addMount(ctx context.Context, r *served.Record, state served.Answer) {
 	point := r.Mountpoint
 	s.Mounts = append(s.Mounts, Mount{
-		Mountpoint: point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Away: state.Away, Unlisted: state.Unlisted,
+		Mountpoint: point, PID: r.PID, Since: &r.Since, Untracked: r.Untracked, Salvage: r.Salvage, Away: state.Away, Unlisted: state.Unlisted,
 		TakenAway: r.TakenAway(),
 	})
 	if r.Look() == procfs.Unseen {

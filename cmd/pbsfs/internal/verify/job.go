@@ -121,8 +121,11 @@ func (j *job) wrong(f name.File, err error) error {
 		return nil
 	}
 	p := Damaged
-	if errors.Is(err, store.ErrFileMissing) {
+	switch {
+	case errors.Is(err, store.ErrFileMissing):
 		p = Missing
+	case store.Unreadable(err):
+		p = Unreadable
 	}
 	j.damage = append(j.damage, Damage{Snapshot: j.name, File: f, Problem: p, Err: err})
 	return nil

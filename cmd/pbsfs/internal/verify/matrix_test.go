@@ -1,15 +1,12 @@
 package verify
 
 import (
-	"bytes"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/store/blob"
 	"github.com/pbsfs/pbsfs/store/name"
@@ -158,47 +155,11 @@ func (p *place) store(enc blob.Encoder, d name.Digest, data []byte) blob.Kind {
 	return kind
 }
 
-// flipped is a file with one bit that is not as it was.
-func flipped(off func(n int) int) func(raw, like []byte) []byte {
-	return func(raw, _ []byte) []byte {
-		out := bytes.Clone(raw)
-		out[off(len(out))] ^= 4
-		return out
-	}
-}
-
-// damages are what can happen to a file: other bytes, or something else in its place.
-var damages = []struct {
-	name  string
-	bytes func(raw, like []byte) []byte
-	place func(path string) error
-	// not for chunks, for indexes, or for all but chunks
-	noChunk, noIndex, onlyChunk bool
-}{
-	{name: "bit of the magic number", bytes: flipped(func(int) int { return 3 })},
-	// No checksum covers the rest of the header of an index.
-	{name: "bit of the CRC", bytes: flipped(func(int) int { return 9 }), noIndex: true},
-	{name: "bit behind the header", bytes: flipped(func(n int) int { return min(n-1, 4096+3) })},
-	{name: "bit in the middle", bytes: flipped(func(n int) int { return n / 2 }), noIndex: true},
-	{name: "last bit", bytes: flipped(func(n int) int { return n - 1 })},
-	{name: "half", bytes: func(raw, _ []byte) []byte { return raw[:len(raw)/2] }},
-	{name: "a byte less", bytes: func(raw, _ []byte) []byte { return raw[:len(raw)-1] }},
-	{name: "a byte more", bytes: func(raw, _ []byte) []byte { return append(bytes.Clone(raw), 0) }},
-	{name: "header only", bytes: func(raw, _ []byte) []byte { return raw[:10] }},
-	{name: "empty", bytes: func([]byte, []byte) []byte { return nil }},
-	{name: "another file", bytes: func(_, like []byte) []byte { return like }},
-	{name: "removed", place: func(string) error { return nil }},
-	{name: "directory", place: func(path string) error { return os.Mkdir(path, 0o755) }},
-	{name: "fifo", place: func(path string) error { return unix.Mkfifo(path, 0o644) }},
-	{name: "link", place: func(path string) error { return os.Symlink("/etc/passwd", path) }},
-	{name: "marked bad", place: func(path string) error { return os.WriteFile(path+".0.bad", []byte("x"), 0o644) }, onlyChunk: true},
-}
-
 // notFound are the damages that nothing tells: of no manifest is known that there was one,
 // nor of a log, which nothing has a checksum of either.
 var notFound = map[string][]string{
-	"manifest":      {"removed", "directory", "fifo", "link"},
-	"log":           {"removed", "another file"},
+	"manifest":      {"removed", "directory", "fifo", "link", "device"},
+	"log":           {"removed", "another file", "swapped"},
 	"encrypted log": {"removed", "another file"},
 }
 
@@ -206,36 +167,23 @@ var notFound = map[string][]string{
 // the files, and the bytes of them, that cannot be read.
 func TestDamageCostsWhatCannotBeRead(t *testing.T) {
 	p, subjects := everyKind(t)
-	aside := filepath.Join(t.TempDir(), "aside")
 	if got := p.verify(Options{}); len(got.damage)+len(got.told) > 0 {
 		t.Fatalf("before anything is damaged: %v, %v", got.damage, got.told)
 	}
 	for _, s := range subjects {
-		for _, d := range damages {
-			if d.noChunk && s.chunk || d.noIndex && s.index || d.onlyChunk && !s.chunk || s.removed && d.name != "removed" {
+		for _, d := range storetest.Damages() {
+			if s.removed && d.Name != "removed" {
 				continue
 			}
-			path := filepath.Join(p.Dir, s.path)
-			like, err := os.ReadFile(filepath.Join(p.Dir, s.like))
-			if err == nil {
-				err = os.Rename(path, aside)
-			}
+			undo, possible, err := d.Do(filepath.Join(p.Dir, s.path), filepath.Join(p.Dir, s.like), s.chunk, s.index)
 			if err != nil {
 				t.Fatal(err)
 			}
-			raw, err := os.ReadFile(aside)
-			if err == nil && d.bytes != nil {
-				err = os.WriteFile(path, d.bytes(raw, like), 0o644)
-			} else if err == nil {
-				err = d.place(path)
+			if !possible {
+				continue
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			p.checkDamage(s.name+", "+d.name, !slices.Contains(notFound[s.name], d.name))
-			_ = os.Remove(path)
-			_ = os.Remove(path + ".0.bad")
-			if err := os.Rename(aside, path); err != nil {
+			p.checkDamage(s.name+", "+d.Name, !slices.Contains(notFound[s.name], d.Name))
+			if err := undo(); err != nil {
 				t.Fatal(err)
 			}
 			if t.Failed() {
