@@ -180,7 +180,7 @@ func (o *mountOptions) mountTree(ctx context.Context, ref *store.Lookup, path st
 	}
 	return fs.New(ref, o.mountpoint, fs.Options{
 		AllowOther: o.flags.allowOther, UID: o.flags.uid, GID: o.flags.gid, Umask: o.flags.umask,
-		Extra: o.flags.kernel, MaxInodes: o.maxInodes, Failed: failed, Log: log, Debug: o.debug,
+		NoExec: o.flags.noexec, MaxInodes: o.maxInodes, Failed: failed, Log: log, Debug: o.debug,
 	})
 }
 
