@@ -89,6 +89,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newDemoCommand(a),
 		newVersionCommand(a),
 		newAnswersCommand(),
+		newUsherCommand(a),
 		newCompletionCommand(a),
 		newManCommand(a),
 	)

@@ -10,17 +10,22 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/confine"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usher"
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -36,47 +41,43 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 	if err != nil {
 		return err
 	}
-	t, err := locate.Attach(ctx, host, o.request())
+	self, err := procfs.MarkSelf()
 	if err != nil {
 		return err
 	}
-	if there, err := under(ctx, host, t, o); there || err != nil {
-		if err == nil {
-			return ready("")
-		}
-		return errors.Join(err, t.End(false))
+	if o.hands, err = a.startUsher(o); err != nil {
+		return err
 	}
-	if o.again && o.mountedAlready(ctx, t.Path) {
-		return errors.Join(ready(""), t.End(false))
+	defer o.hands.Close()
+	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
+	o.unconfined = confineTo(o.rights(host))
+	host = host.Freed(o.hands.FreeConfigLock)
+	t, err := o.hands.Attach(ctx, usher.Attach{Request: o.request(), For: self})
+	switch {
+	case err != nil:
+		return err
+	case t.There:
+		return ready("")
+	case o.again && o.mountedAlready(ctx, t.Path):
+		return errors.Join(ready(""), o.hands.End(false))
 	}
 	if err := a.serveTree(ctx, host, t, o, s, ready); err != nil {
-		return errors.Join(err, t.End(false))
+		return errors.Join(err, o.hands.End(false))
 	}
 	return nil
 }
 
-// under reports whether the tree was mounted already and only waited for the device,
-// which has been mounted now.
-func under(ctx context.Context, host hosts.Host, at *locate.Attached, o *mountOptions) (bool, error) {
-	if !at.TookDevice() {
-		return false, nil
+// rights returns the capabilities that this process needs while it serves the tree.
+func (o *mountOptions) rights(host hosts.Host) confine.Capabilities {
+	places := []string{o.metadataDir, o.metrics.Socket()}
+	if strings.Contains(o.logTo, "/") {
+		places = append(places, o.logTo)
 	}
-	trees, err := mountpoint.TreesAt(ctx, o.mountpoint)
-	if err != nil || len(trees) == 0 || trees[0].Source != at.Path {
-		return false, err
+	keep := forReading(host, places...)
+	if o.metrics.Privileged() {
+		keep |= confine.Set(unix.CAP_NET_BIND_SERVICE)
 	}
-	if !at.Shared() {
-		return true, nil
-	}
-	known, err := served.Records(host)
-	if err != nil {
-		return false, err
-	}
-	r := served.Find(known, trees[0])
-	if r == nil {
-		return false, nil
-	}
-	return true, at.PassTo(r.ProcessMark)
+	return keep
 }
 
 // mountedAlready reports whether the tree of the datastore is mounted where it is to be.
@@ -91,7 +92,7 @@ func (o *mountOptions) request() locate.Request {
 }
 
 // serveTree mounts the tree of a datastore whose device is mounted, and serves it.
-func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
+func (a *app) serveTree(ctx context.Context, host hosts.Host, t *usher.Attached, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
 	if err := mountpoint.Check(ctx, o.mountpoint, t.Path, o.flags.nonempty); err != nil {
 		return err
 	}
@@ -106,7 +107,9 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 		return err
 	}
 	defer closeLog()
-	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
+	if o.unconfined != nil {
+		log.Warn("this process could not give up all rights that it does not need", "error", o.unconfined)
+	}
 	ref, err := a.openTarget(ctx, host, t.Target, o.openOptions, s, log)
 	if err != nil {
 		return err
@@ -155,7 +158,7 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 	pings := o.keepPinging(log)
 	err = a.wait(m, ref, o, stop, log)
 	pings.end()
-	if err := t.End(true); err != nil { // this error cannot be reported anywhere else
+	if err := o.hands.End(true); err != nil { // this error cannot be reported anywhere else
 		log.Warn("the device stays mounted", "error", err)
 	}
 	return err
@@ -181,6 +184,7 @@ func (o *mountOptions) mountTree(ctx context.Context, ref *store.Lookup, path st
 	return fs.New(ref, o.mountpoint, fs.Options{
 		AllowOther: o.flags.allowOther, UID: o.flags.uid, GID: o.flags.gid, Umask: o.flags.umask,
 		NoExec: o.flags.noexec, MaxInodes: o.maxInodes, Failed: failed, Log: log, Debug: o.debug,
+		Hands: o.hands,
 	})
 }
 

@@ -34,9 +34,12 @@ type lockHeld struct {
 	Root bool // the process has root's rights
 }
 
+// errUnseen says that this process may not look into all others.
+var errUnseen = errors.New("who holds the lock cannot be seen")
+
 // FlockHolders finds the processes that have a locked file open, even if another
 // process took the lock: descriptors are inherited and handed on. Only root sees all
-// processes.
+// processes; who does not gets an error.
 func FlockHolders(st unix.Stat_t) ([]lockHeld, error) {
 	pids, err := procfs.NumericDirs("/proc")
 	if err != nil {
@@ -44,7 +47,11 @@ func FlockHolders(st unix.Stat_t) ([]lockHeld, error) {
 	}
 	var held []lockHeld
 	for _, pid := range pids {
-		if !hasLock(pid, st) {
+		has, err := hasLock(pid, st)
+		if err != nil {
+			return nil, err
+		}
+		if !has {
 			continue
 		}
 		p, _ := procfs.LookProcess(pid)
@@ -54,18 +61,18 @@ func FlockHolders(st unix.Stat_t) ([]lockHeld, error) {
 }
 
 // hasLock reports whether a descriptor of a process holds a lock on a file.
-func hasLock(pid int, st unix.Stat_t) bool {
+func hasLock(pid int, st unix.Stat_t) (bool, error) {
 	dir := procfs.ProcPath(pid, "fdinfo")
 	fds, err := procfs.NumericDirs(dir)
-	if err != nil {
-		return false
+	if errors.Is(err, os.ErrPermission) {
+		return false, fmt.Errorf("process %d: %w", pid, errUnseen)
 	}
 	for _, fd := range fds {
 		if infoHasLock(dir+"/"+strconv.Itoa(fd), st) {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 func infoHasLock(path string, st unix.Stat_t) bool {
@@ -101,7 +108,8 @@ type seizer struct {
 	path  string
 	own   Owner
 	mode  os.FileMode
-	again time.Time // the next attempt
+	free  func(context.Context) error // has another process take it, or nil
+	again time.Time                   // the next attempt
 }
 
 // try takes the lock if only ordinary users hold it. Otherwise it returns nil.
@@ -124,6 +132,10 @@ func (s *seizer) try(ctx context.Context, waited time.Duration) (*Lock, error) {
 		return nil, nil
 	}
 	holders, err := FlockHolders(st)
+	if errors.Is(err, errUnseen) {
+		alone.Unlock() // for the other process
+		return nil, s.askOther(ctx)
+	}
 	if err != nil || hasRoot(holders) {
 		return nil, err
 	}
@@ -135,6 +147,17 @@ func (s *seizer) try(ctx context.Context, waited time.Duration) (*Lock, error) {
 		slog.Default().Warn("lock was taken from an ordinary user's process, which had it for too long", "file", s.path, "pid", h.PID, "name", h.Name)
 	}
 	return l, s.awaitRoot(ctx, st, l)
+}
+
+// askOther has another process take the lock, and give it back.
+func (s *seizer) askOther(ctx context.Context) error {
+	if s.free == nil {
+		return nil // and wait
+	}
+	if err := s.free(ctx); err != nil {
+		return fmt.Errorf("take lock %s from an ordinary user: %w", s.path, err)
+	}
+	return nil
 }
 
 func hasRoot(holders []lockHeld) bool {
