@@ -42,9 +42,6 @@ type Direct struct{}
 
 var _ Hands = Direct{}
 
-// fuseDevice is where a connection begins.
-const fuseDevice = "/dev/fuse"
-
 // Mount makes a mount.
 func (Direct) Mount(ctx context.Context, w Wanted) (*os.File, error) {
 	if os.Geteuid() == 0 {
@@ -71,18 +68,16 @@ func (w Wanted) mount() (*os.File, error) {
 	if err := unix.Stat(w.Point, &st); err != nil {
 		return nil, err
 	}
-	// Not by package os, which would have reads of the connection not wait.
-	fd, err := unix.Open(fuseDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	f, err := mounts.OpenFUSE()
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: fuseDevice, Err: err}
+		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), fuseDevice)
 	flags := uintptr(unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV)
 	if w.NoExec {
 		flags |= unix.MS_NOEXEC
 	}
 	words := append([]string{
-		fmt.Sprintf("fd=%d", fd), fmt.Sprintf("rootmode=%o", st.Mode&unix.S_IFMT),
+		fmt.Sprintf("fd=%d", f.Fd()), fmt.Sprintf("rootmode=%o", st.Mode&unix.S_IFMT),
 		fmt.Sprintf("user_id=%d", os.Geteuid()), fmt.Sprintf("group_id=%d", os.Getegid()),
 	}, w.words()...)
 	if err := unix.Mount(w.Source, w.Point, fsType, flags, strings.Join(words, ",")); err != nil {
@@ -137,7 +132,7 @@ func TakeConnection(oob []byte) (*os.File, error) {
 	if len(fds) != 1 {
 		return nil, fmt.Errorf("%d descriptors, not one", len(fds))
 	}
-	return os.NewFile(uintptr(fds[0]), fuseDevice), nil
+	return os.NewFile(uintptr(fds[0]), mounts.FUSEDevice), nil
 }
 
 // Settle keeps what is mounted upon a tree from showing elsewhere, and makes the kernel

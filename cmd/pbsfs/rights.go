@@ -3,17 +3,20 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/confine"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usher"
 	"github.com/pbsfs/pbsfs/maint/hosts"
@@ -46,6 +49,11 @@ func forReading(host hosts.Host, places ...string) confine.Capabilities {
 	return keep
 }
 
+// forMounting are the capabilities with which devices and trees are mounted and taken
+// away, and with which it is found out who is in the way.
+var forMounting = confine.Set(unix.CAP_SYS_ADMIN, unix.CAP_SYS_CHROOT, unix.CAP_SYS_PTRACE, unix.CAP_MKNOD, unix.CAP_KILL,
+	unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_CHOWN, unix.CAP_FOWNER)
+
 // ofAnother reports whether a file, or the directory in which it would be made, belongs
 // to another user.
 func ofAnother(path string) bool {
@@ -73,18 +81,66 @@ func procHides() bool {
 	return !ok || strings.Contains(m.SuperOptions, "hidepid=") && !strings.Contains(m.SuperOptions, "hidepid=off") && !strings.Contains(m.SuperOptions, "hidepid=0")
 }
 
-// confineTo gives up all capabilities but some, and the system calls that only who does
-// more than read and serve has a use for.
-func confineTo(keep confine.Capabilities) error {
+// confineTo gives up all capabilities but some, and the system calls that are not needed.
+func confineTo(keep confine.Capabilities, calls confine.Calls) error {
 	_, err := procfs.Around() // some of which only the capabilities show
-	return errors.Join(err, confine.Keep(keep), confine.DenyCalls())
+	return errors.Join(err, confine.Keep(keep), confine.DenyCalls(calls))
+}
+
+// forRestoring are the capabilities with which files get back all that they had: owners,
+// device nodes, flags, and attributes that only root may set. It writes what is reserved
+// for root as well.
+var forRestoring = confine.Set(unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_MKNOD,
+	unix.CAP_SETFCAP, unix.CAP_LINUX_IMMUTABLE, unix.CAP_SYS_ADMIN, unix.CAP_SYS_RESOURCE)
+
+// confineReader confines a command that is about to read a datastore. Before that, it does
+// what only root with all rights can: it takes away what killed commands have left, and
+// root's config lock from users who have it for long.
+func (a *app) confineReader(ctx context.Context, o openOptions) error {
+	if a.confine == nil {
+		return nil
+	}
+	host, err := a.host()
+	if err != nil {
+		return err
+	}
+	if _, err := locate.Configured(host); err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 && !host.IsPBS() && !o.untracked {
+		ctx, cancel := context.WithTimeout(ctx, lockPatience)
+		defer cancel()
+		if lock, err := hosts.LockOwnConfig(ctx, host); err == nil { // who registers tells why it cannot
+			lock.Unlock()
+		}
+	}
+	if err := a.confine(forReading(host)|o.rights, confine.Mounting); err != nil {
+		return a.warn(fmt.Sprintf("pbsfs: warning: this process could not give up all rights that it does not need: %s\n", oneLine(err.Error())))
+	}
+	return nil
+}
+
+// lockPatience is more than it takes to free root's config lock from users.
+const lockPatience = 4 * time.Second
+
+// confineServe confines a process that serves requests. One of root asks who is in the
+// way of a maintenance, in all mount namespaces, and takes trees and devices away; one
+// of any other user has fusermount3 do that, which must then be more than its user.
+func (a *app) confineServe() error {
+	if a.confine == nil || os.Geteuid() != 0 {
+		return nil
+	}
+	return a.confine(forMounting|confine.Set(unix.CAP_NET_BIND_SERVICE), confine.Foreign)
 }
 
 // usherName is the internal command that is an usher.
 const usherName = "usher"
 
 // startUsher starts the process that does for this one what needs rights.
-func (a *app) startUsher(o *mountOptions) (*usher.Usher, error) {
+func (a *app) startUsher(ctx context.Context, host hosts.Host, o *mountOptions) (*usher.Usher, error) {
+	if a.confine == nil {
+		return usher.Within(context.WithoutCancel(ctx), usher.Options{Host: host, Mountpoint: o.mountpoint, Code: exitCode, Answers: []string{ownProgram, answersName}})
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -110,12 +166,17 @@ func newUsherCommand(a *app) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			// The process that it is for ends by these, and needs it until then.
 			signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+			if os.Geteuid() == 0 { // fusermount3 needs to be more than a user who runs it
+				if err := confine.Keep(forMounting); err != nil && !errors.Is(err, confine.ErrOneThread) {
+					return err
+				}
+			}
 			host, err := a.host()
 			if err != nil {
 				return err
 			}
 			return usher.Serve(context.Background(), usher.Options{
-				Host: host, Mountpoint: args[0], Code: exitCode, Answers: []string{ownProgram, answersName},
+				Host: host, Mountpoint: args[0], Code: exitCode, Process: true, Answers: []string{ownProgram, answersName},
 			})
 		},
 	}

@@ -194,6 +194,7 @@ type serving struct {
 
 // serveRequests serves until a signal comes.
 func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secrets) (err error) {
+	unconfined := a.confineServe()
 	host, err := a.host()
 	if err != nil {
 		return err
@@ -211,6 +212,9 @@ func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secr
 		return err
 	}
 	defer closeLog()
+	if unconfined != nil {
+		log.Warn("this process could not give up all rights that it does not need", "error", unconfined)
+	}
 	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
 	serveWhileDecoding()
 	v := &serving{app: a, o: o, host: host, log: log}

@@ -45,12 +45,14 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 	if err != nil {
 		return err
 	}
-	if o.hands, err = a.startUsher(o); err != nil {
+	if o.hands, err = a.startUsher(ctx, host, o); err != nil {
 		return err
 	}
 	defer o.hands.Close()
 	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
-	o.unconfined = confineTo(o.rights(host))
+	if a.confine != nil {
+		o.unconfined = a.confine(o.capabilities(host), confine.Mounting)
+	}
 	host = host.Freed(o.hands.FreeConfigLock)
 	t, err := o.hands.Attach(ctx, usher.Attach{Request: o.request(), For: self})
 	switch {
@@ -67,8 +69,8 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 	return nil
 }
 
-// rights returns the capabilities that this process needs while it serves the tree.
-func (o *mountOptions) rights(host hosts.Host) confine.Capabilities {
+// capabilities returns those that this process needs while it serves the tree.
+func (o *mountOptions) capabilities(host hosts.Host) confine.Capabilities {
 	places := []string{o.metadataDir, o.metrics.Socket()}
 	if strings.Contains(o.logTo, "/") {
 		places = append(places, o.logTo)

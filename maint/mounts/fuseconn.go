@@ -124,6 +124,19 @@ type Connection struct {
 	fd int // guarded by mu; -1 when closed
 }
 
+// FUSEDevice is the file of which each opening begins a connection.
+const FUSEDevice = "/dev/fuse"
+
+// OpenFUSE begins a connection, which a mount then takes. Package os does not open it,
+// because reads would then not wait.
+func OpenFUSE() (*os.File, error) {
+	fd, err := unix.Open(FUSEDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: FUSEDevice, Err: err}
+	}
+	return os.NewFile(uintptr(fd), FUSEDevice), nil
+}
+
 // NewConnection returns a descriptor of its own of a connection.
 func NewConnection(f *os.File) (*Connection, error) {
 	dup, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)

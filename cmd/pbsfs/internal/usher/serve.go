@@ -26,6 +26,8 @@ type Options struct {
 	Mountpoint string
 	// Code returns the exit code of an error.
 	Code func(error) int
+	// Process says that the process is an usher, and nothing else.
+	Process bool
 	// Answers is the command that asks a tree, without the mount point.
 	Answers []string
 }
@@ -49,6 +51,10 @@ func Serve(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("this command is for the process that serves a mount: %w", err)
 	}
+	return serve(ctx, conn, o)
+}
+
+func serve(ctx context.Context, conn *net.UnixConn, o Options) error {
 	defer conn.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	s := &server{Options: o, conn: conn}
@@ -118,7 +124,9 @@ func (s *server) attach(ctx context.Context, a Attach) (*Attached, error) {
 		return nil, errors.New("a datastore is attached already")
 	}
 	at, err := locate.Attach(ctx, s.Host, a.Request, a.For)
-	_ = os.Chdir("/") // the working directory, which the request may be about, keeps its file system in use
+	if s.Process {
+		_ = os.Chdir("/") // the working directory, which the request may be about, keeps its file system in use
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ import (
 // Usher is the other process, as the serving one has it. Its owner must Close it.
 type Usher struct {
 	conn *net.UnixConn
-	cmd  *exec.Cmd
+	wait func() error // for its end
 
 	mu      sync.Mutex
 	last    uint64                 // guarded by mu
@@ -42,25 +42,52 @@ const socketFD = 3
 
 // Start starts program as the usher, with the arguments that make it one.
 func Start(program string, env []string, args ...string) (*Usher, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	u, theirs, err := pair()
 	if err != nil {
 		return nil, err
 	}
-	theirs := os.NewFile(uintptr(pair[1]), "usher")
 	defer theirs.Close()
-	conn, err := connOf(os.NewFile(uintptr(pair[0]), "usher"))
+	cmd := exec.Command(program, args...)
+	cmd.Env, cmd.ExtraFiles = env, []*os.File{theirs}
+	// Of a group of its own, no signal of a terminal reaches it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting the process that mounts: %w", err), u.conn.Close())
+	}
+	u.wait = cmd.Wait
+	return u, nil
+}
+
+// Within returns an usher in this process, which keeps all of its rights.
+func Within(ctx context.Context, o Options) (*Usher, error) {
+	u, theirs, err := pair()
 	if err != nil {
 		return nil, err
 	}
-	u := &Usher{conn: conn, cmd: exec.Command(program, args...), waiting: make(map[uint64]chan result)}
-	u.cmd.Env, u.cmd.ExtraFiles = env, []*os.File{theirs}
-	// Of a group of its own, no signal of a terminal reaches it.
-	u.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := u.cmd.Start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting the process that mounts: %w", err), conn.Close())
+	conn, err := connOf(theirs)
+	if err != nil {
+		return nil, errors.Join(err, u.conn.Close())
 	}
-	go u.receive()
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, conn, o) }()
+	u.wait = func() error { return <-ended }
 	return u, nil
+}
+
+// pair makes the socket.
+func pair() (u *Usher, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	theirs = os.NewFile(uintptr(fds[1]), "usher")
+	conn, err := connOf(os.NewFile(uintptr(fds[0]), "usher"))
+	if err != nil {
+		return nil, nil, errors.Join(err, theirs.Close())
+	}
+	u = &Usher{conn: conn, waiting: make(map[uint64]chan result)}
+	go u.receive()
+	return u, theirs, nil
 }
 
 // receive hands answers to those who wait for them, until the usher is gone.
@@ -181,7 +208,7 @@ func (u *Usher) Close() {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = u.cmd.Wait()
+		_ = u.wait()
 	}()
 	select {
 	case <-ended:
