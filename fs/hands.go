@@ -64,10 +64,6 @@ func (w Wanted) words() []string {
 
 // mount makes the mount with mount(2).
 func (w Wanted) mount() (*os.File, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(w.Point, &st); err != nil {
-		return nil, err
-	}
 	f, err := mounts.OpenFUSE()
 	if err != nil {
 		return nil, err
@@ -77,7 +73,7 @@ func (w Wanted) mount() (*os.File, error) {
 		flags |= unix.MS_NOEXEC
 	}
 	words := append([]string{
-		fmt.Sprintf("fd=%d", f.Fd()), fmt.Sprintf("rootmode=%o", st.Mode&unix.S_IFMT),
+		fmt.Sprintf("fd=%d", f.Fd()), fmt.Sprintf("rootmode=%o", unix.S_IFDIR),
 		fmt.Sprintf("user_id=%d", os.Geteuid()), fmt.Sprintf("group_id=%d", os.Getegid()),
 	}, w.words()...)
 	if err := unix.Mount(w.Source, w.Point, fsType, flags, strings.Join(words, ",")); err != nil {

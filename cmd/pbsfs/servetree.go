@@ -160,6 +160,9 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *usher.Attached,
 	pings := o.keepPinging(log)
 	err = a.wait(m, ref, o, stop, log)
 	pings.end()
+	if !t.Device {
+		return err
+	}
 	if err := o.hands.End(true); err != nil { // this error cannot be reported anywhere else
 		log.Warn("the device stays mounted", "error", err)
 	}

@@ -34,12 +34,9 @@ type lockHeld struct {
 	Root bool // the process has root's rights
 }
 
-// errUnseen says that this process may not look into all others.
-var errUnseen = errors.New("who holds the lock cannot be seen")
-
 // FlockHolders finds the processes that have a locked file open, even if another
 // process took the lock: descriptors are inherited and handed on. Only root sees all
-// processes; who does not gets an error.
+// processes, and only with CAP_SYS_PTRACE.
 func FlockHolders(st unix.Stat_t) ([]lockHeld, error) {
 	pids, err := procfs.NumericDirs("/proc")
 	if err != nil {
@@ -47,11 +44,7 @@ func FlockHolders(st unix.Stat_t) ([]lockHeld, error) {
 	}
 	var held []lockHeld
 	for _, pid := range pids {
-		has, err := hasLock(pid, st)
-		if err != nil {
-			return nil, err
-		}
-		if !has {
+		if !hasLock(pid, st) {
 			continue
 		}
 		p, _ := procfs.LookProcess(pid)
@@ -61,18 +54,18 @@ func FlockHolders(st unix.Stat_t) ([]lockHeld, error) {
 }
 
 // hasLock reports whether a descriptor of a process holds a lock on a file.
-func hasLock(pid int, st unix.Stat_t) (bool, error) {
+func hasLock(pid int, st unix.Stat_t) bool {
 	dir := procfs.ProcPath(pid, "fdinfo")
 	fds, err := procfs.NumericDirs(dir)
-	if errors.Is(err, os.ErrPermission) {
-		return false, fmt.Errorf("process %d: %w", pid, errUnseen)
+	if err != nil {
+		return false
 	}
 	for _, fd := range fds {
 		if infoHasLock(dir+"/"+strconv.Itoa(fd), st) {
-			return true, nil
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 func infoHasLock(path string, st unix.Stat_t) bool {
@@ -122,6 +115,9 @@ func (s *seizer) try(ctx context.Context, waited time.Duration) (*Lock, error) {
 	if err != nil || !v.All || v.Namespace != procfs.InitPIDNamespace {
 		return nil, nil // the holder may be root
 	}
+	if !seesHolders() {
+		return nil, s.askOther(ctx)
+	}
 	alone, err := tryLock(s.path+".seize", unix.LOCK_EX, func() (*os.File, error) { return OpenLock(s.path+".seize", s.own, 0o600) })
 	if err != nil || alone == nil {
 		return nil, err
@@ -132,10 +128,6 @@ func (s *seizer) try(ctx context.Context, waited time.Duration) (*Lock, error) {
 		return nil, nil
 	}
 	holders, err := FlockHolders(st)
-	if errors.Is(err, errUnseen) {
-		alone.Unlock() // for the other process
-		return nil, s.askOther(ctx)
-	}
 	if err != nil || hasRoot(holders) {
 		return nil, err
 	}
@@ -147,6 +139,15 @@ func (s *seizer) try(ctx context.Context, waited time.Duration) (*Lock, error) {
 		slog.Default().Warn("lock was taken from an ordinary user's process, which had it for too long", "file", s.path, "pid", h.PID, "name", h.Name)
 	}
 	return l, s.awaitRoot(ctx, st, l)
+}
+
+// seesHolders reports whether this process may look into others. If not, it would take
+// nobody for the holder.
+func seesHolders() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have [2]unix.CapUserData
+	err := unix.Capget(&header, &have[0])
+	return err == nil && have[0].Effective&(1<<unix.CAP_SYS_PTRACE) != 0
 }
 
 // askOther has another process take the lock, and give it back.

@@ -348,6 +348,9 @@ func (at *Attached) End(mounted bool) error {
 // directory.
 func (at *Attached) TookDevice() bool { return at.named != "" || at.disk != "" }
 
+// UsesDevice reports whether End may have something to unmount.
+func (at *Attached) UsesDevice() bool { return at.TookDevice() || at.later != "" }
+
 // Shared reports whether the device is mounted in the run directory, for all trees on
 // it together.
 func (at *Attached) Shared() bool { return at.disk != "" }

@@ -58,6 +58,8 @@ type Attached struct {
 	Warning string
 	// There says that the tree was there already, and only waited for its device.
 	There bool
+	// Device says that there is, or will be, a device to be unmounted at the end.
+	Device bool
 }
 
 // answer is what came of a request.

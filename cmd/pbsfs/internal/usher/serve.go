@@ -135,7 +135,7 @@ func (s *server) attach(ctx context.Context, a Attach) (*Attached, error) {
 		return nil, errors.Join(err, at.End(false))
 	}
 	s.attached, s.ended = at, there
-	return &Attached{Target: at.Target, Warning: at.Warning, There: there}, nil
+	return &Attached{Target: at.Target, Warning: at.Warning, There: there, Device: at.UsesDevice()}, nil
 }
 
 // under reports whether the tree was mounted already and only waited for the device,
