@@ -40,8 +40,7 @@ type mountOptions struct {
 	fake        bool // only the command line is checked
 	metrics     metrics.Address
 
-	hands      *usher.Usher // does what this process may not do
-	unconfined error        // says that it may do more than it needs
+	hands *usher.Usher // does what this process may not do
 }
 
 const mountHelp = `Mount a datastore as one read-only tree.

@@ -28,7 +28,7 @@ import (
 // that serves a tree has an usher for the rest; a command that reads needs no rest.
 
 // forReading returns the capabilities with which a datastore is read and operations are
-// counted. Places are where files are written.
+// counted.
 //
 //   - CAP_DAC_READ_SEARCH: a datastore belongs to the user backup, and others may not read it.
 //   - CAP_FOWNER: to open its files without changing their access times, by which a server
@@ -37,9 +37,9 @@ import (
 //     or lie in directories of others.
 //   - CAP_SYS_PTRACE: where /proc hides processes, and operations of live processes would
 //     be taken for those of dead ones.
-func forReading(host hosts.Host, places ...string) confine.Capabilities {
+func forReading(host hosts.Host) confine.Capabilities {
 	keep := confine.Set(unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER)
-	places = append(places, host.ConfigDir(), host.RunDir(), host.OwnRunDir(), host.OperationsDir(), host.LocksDir())
+	places := []string{host.ConfigDir(), host.RunDir(), host.OwnRunDir(), host.OperationsDir(), host.LocksDir()}
 	if host.Files().Set || slices.ContainsFunc(places, ofAnother) {
 		keep |= confine.Set(unix.CAP_DAC_OVERRIDE, unix.CAP_CHOWN)
 	}

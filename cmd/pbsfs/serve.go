@@ -215,7 +215,12 @@ func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secr
 	if unconfined != nil {
 		log.Warn("this process could not give up all rights that it does not need", "error", unconfined)
 	}
-	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
+	var uncached error
+	o.metadataDir, uncached = o.diskCache.ready(a.getenv, os.Geteuid())
+	if uncached != nil {
+		log.Warn("metadata is kept in memory alone", "error", uncached)
+	}
+	o.cacheEncrypted = o.diskCache.encrypted
 	serveWhileDecoding()
 	v := &serving{app: a, o: o, host: host, log: log}
 	open := func(ctx context.Context, t locate.Target) (*store.Lookup, error) {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -45,13 +44,20 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 	if err != nil {
 		return err
 	}
+	log, closeLog, err := a.openLog(logOptions{o.logTo, o.foreground, o.untracked, o.style}, host)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
 	if o.hands, err = a.startUsher(ctx, host, o); err != nil {
 		return err
 	}
 	defer o.hands.Close()
-	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
+	// Nothing before this may have asked for a path that could hang.
 	if a.confine != nil {
-		o.unconfined = a.confine(o.capabilities(host), confine.Mounting)
+		if err := a.confine(o.capabilities(host), confine.Mounting); err != nil {
+			log.Warn("this process could not give up all rights that it does not need", "error", err)
+		}
 	}
 	host = host.Freed(o.hands.FreeConfigLock)
 	t, err := o.hands.Attach(ctx, usher.Attach{Request: o.request(), For: self})
@@ -63,7 +69,7 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 	case o.again && o.mountedAlready(ctx, t.Path):
 		return errors.Join(ready(""), o.hands.End(false))
 	}
-	if err := a.serveTree(ctx, host, t, o, s, ready); err != nil {
+	if err := a.serveTree(ctx, host, t, o, s, log, ready); err != nil {
 		return errors.Join(err, o.hands.End(false))
 	}
 	return nil
@@ -71,11 +77,10 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 
 // capabilities returns those that this process needs while it serves the tree.
 func (o *mountOptions) capabilities(host hosts.Host) confine.Capabilities {
-	places := []string{o.metadataDir, o.metrics.Socket()}
-	if strings.Contains(o.logTo, "/") {
-		places = append(places, o.logTo)
+	keep := forReading(host)
+	if o.metrics.Socket() != "" { // in whatever directory
+		keep |= confine.Set(unix.CAP_DAC_OVERRIDE)
 	}
-	keep := forReading(host, places...)
 	if o.metrics.Privileged() {
 		keep |= confine.Set(unix.CAP_NET_BIND_SERVICE)
 	}
@@ -94,7 +99,7 @@ func (o *mountOptions) request() locate.Request {
 }
 
 // serveTree mounts the tree of a datastore whose device is mounted, and serves it.
-func (a *app) serveTree(ctx context.Context, host hosts.Host, t *usher.Attached, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
+func (a *app) serveTree(ctx context.Context, host hosts.Host, t *usher.Attached, o *mountOptions, s *unlock.Secrets, log *slog.Logger, ready func(warning string) error) error {
 	if err := mountpoint.Check(ctx, o.mountpoint, t.Path, o.flags.nonempty); err != nil {
 		return err
 	}
@@ -104,14 +109,12 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *usher.Attached,
 	if err := checkFUSE(o.flags.allowOther); err != nil {
 		return err
 	}
-	log, closeLog, err := a.openLog(logOptions{o.logTo, o.foreground, o.untracked, o.style}, host)
-	if err != nil {
-		return err
+	var uncached error
+	o.metadataDir, uncached = o.diskCache.ready(a.getenv, os.Geteuid())
+	if uncached != nil {
+		log.Warn("metadata is kept in memory alone", "error", uncached)
 	}
-	defer closeLog()
-	if o.unconfined != nil {
-		log.Warn("this process could not give up all rights that it does not need", "error", o.unconfined)
-	}
+	o.cacheEncrypted = o.diskCache.encrypted
 	ref, err := a.openTarget(ctx, host, t.Target, o.openOptions, s, log)
 	if err != nil {
 		return err
