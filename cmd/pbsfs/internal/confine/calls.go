@@ -53,6 +53,11 @@ const (
 // DenyCalls makes the kernel refuse system calls that are not needed, with EPERM. It
 // follows Keep, because only who cannot get new privileges may do so.
 func DenyCalls(which Calls) error {
+	// Without the second flag, older kernels slow down all of such a process.
+	return install(which, unix.SECCOMP_FILTER_FLAG_TSYNC|unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+}
+
+func install(which Calls, flags uintptr) error {
 	machine, ok := machines[runtime.GOARCH]
 	if !ok {
 		return nil
@@ -63,8 +68,6 @@ func DenyCalls(which Calls) error {
 	}
 	filter := program(machine, denied)
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	// Without the second flag, older kernels slow down all of such a process.
-	const flags = unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
 		return fmt.Errorf("giving up system calls: %w", errno)

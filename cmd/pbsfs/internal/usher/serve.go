@@ -178,7 +178,10 @@ func (s *server) ours(m mounts.Mount) error {
 	if err != nil {
 		return err
 	}
-	if now, ok := table.Find(m); ok && now.FSType != mountpoint.FSType {
+	switch now, ok := table.Find(m); {
+	case !ok:
+		return fmt.Errorf("%s: %w", m.Point, mounts.ErrNotMounted)
+	case now.FSType != mountpoint.FSType:
 		return fmt.Errorf("%s is no mount of a tree", m.Point)
 	}
 	return nil
