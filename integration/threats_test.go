@@ -312,6 +312,9 @@ func TestCacheOfAnotherUserIsNotUsed(t *testing.T) {
 			must(t, asUser(nobody, func() error { return plant(cache) }))
 			m := h.mount(fixture(t, "ds-basic"))
 			readAll(t, m)
+			if len(m.logLines("metadata is kept in memory alone")) != 1 {
+				t.Error("the log does not say that the cache is not used")
+			}
 			m.unmount()
 			must(t, filepath.WalkDir(cache, func(path string, d fs.DirEntry, err error) error {
 				if err == nil && d.Type().IsRegular() && filepath.Base(path) != "pbsfs" {

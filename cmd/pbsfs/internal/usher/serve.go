@@ -55,7 +55,7 @@ func Serve(ctx context.Context, o Options) error {
 }
 
 func serve(ctx context.Context, conn *net.UnixConn, o Options) error {
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithCancel(ctx)
 	s := &server{Options: o, conn: conn}
 	for {
