@@ -367,6 +367,15 @@ func TestConfinedProcessesGetRootsLock(t *testing.T) {
 		for path, mode := range map[string]os.FileMode{h.dir: 0o755, filepath.Dir(lock): 0o755, lock: 0o644} {
 			must(t, os.Chmod(path, mode))
 		}
+		eventually(t, "the mount not being counted, so that what comes needs the lock", func() error {
+			files, err := filepath.Glob(filepath.Join(h.dir, "run", "active-operations", "*"))
+			for _, f := range files {
+				if text, err := os.ReadFile(f); err != nil || strings.Contains(string(text), fmt.Sprintf(`"pid":%d,`, m.process.pid)) {
+					return unlike("%s is %s, %v", f, text, err)
+				}
+			}
+			return err
+		})
 		holder := exec.Command("flock", "-s", lock, "sh", "-c", "echo held; sleep 100")
 		holder.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, Setpgid: true}
 		out, err := holder.StdoutPipe()
@@ -374,7 +383,6 @@ func TestConfinedProcessesGetRootsLock(t *testing.T) {
 		must(t, holder.Start())
 		_, err = out.Read(make([]byte, 5))
 		must(t, err)
-		m.uncounted() // so that what comes is an operation of its own
 		if what == "mount" {
 			must(t, opens(m.path(conf)))
 		} else {
