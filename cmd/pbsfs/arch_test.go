@@ -53,7 +53,7 @@ func ours(t *testing.T) map[string]listed {
 var arrows = map[string][]string{
 	"cmd/pbsfs/internal/confine": {},
 	"cmd/pbsfs/internal/usher": {
-		"cmd/pbsfs/internal/locate", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/served", "fs", "maint/hosts", "maint/mounts", "maint/procfs",
+		"cmd/pbsfs/internal/locate", "cmd/pbsfs/internal/mountpoint", "cmd/pbsfs/internal/served", "fs", "maint/hosts", "maint/modes", "maint/mounts", "maint/procfs",
 	},
 	"cmd/pbsfs/internal/fault":  {},
 	"cmd/pbsfs/internal/manual": {},

@@ -114,6 +114,9 @@ func (a *app) confineReader(ctx context.Context, o openOptions) error {
 			lock.Unlock()
 		}
 	}
+	if table, err := mounts.Mounts(); err != nil || slices.ContainsFunc(table, func(m mounts.Mount) bool { return m.FSType == "btrfs" }) {
+		o.rights |= confine.Set(unix.CAP_SYS_ADMIN) // which tells where on the disk a datastore lies
+	}
 	if err := a.confine(forReading(host)|o.rights, confine.Mounting); err != nil {
 		return a.warn(fmt.Sprintf("pbsfs: warning: this process could not give up all rights that it does not need: %s\n", oneLine(err.Error())))
 	}

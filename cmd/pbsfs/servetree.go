@@ -60,6 +60,7 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 		}
 	}
 	host = host.Freed(o.hands.FreeConfigLock)
+	host.Places().AskForPaths(o.hands.PathOnDisk)
 	t, err := o.hands.Attach(ctx, usher.Attach{Request: o.request(), For: self})
 	switch {
 	case err != nil:

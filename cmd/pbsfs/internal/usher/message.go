@@ -30,6 +30,7 @@ type request struct {
 	Lazily   bool
 	Mounted  bool
 	Patience time.Duration
+	Dir      string
 }
 
 // what is what a request asks for; see the functions of Usher.
@@ -43,6 +44,7 @@ const (
 	toEnd
 	toAsk
 	toFree
+	toFindPath
 )
 
 // Attach asks for a datastore, and its device to be mounted.
@@ -66,6 +68,7 @@ type Attached struct {
 type answer struct {
 	ID       uint64
 	Attached *Attached
+	Path     string
 	Failed   *Error
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/modes"
 	"github.com/pbsfs/pbsfs/maint/mounts"
 )
 
@@ -63,6 +64,10 @@ func serve(ctx context.Context, conn *net.UnixConn, o Options) error {
 		if _, err := receive(conn, &r); err != nil {
 			break // it has ended, or does not speak to us
 		}
+		if r.What == toFindPath { // which may hang, and is not waited for
+			go s.answer(ctx, r)
+			continue
+		}
 		s.all.Go(func() { s.answer(ctx, r) })
 	}
 	cancel()
@@ -104,6 +109,8 @@ func (s *server) answer(ctx context.Context, r request) {
 		err = s.end(r.Mounted)
 	case toAsk:
 		err = s.ask(ctx, r.Patience)
+	case toFindPath:
+		a.Path = r.Mount.PathOnDisk(r.Dir)
 	case toFree:
 		err = s.free(ctx)
 	default:
@@ -134,8 +141,44 @@ func (s *server) attach(ctx context.Context, a Attach) (*Attached, error) {
 	if err != nil {
 		return nil, errors.Join(err, at.End(false))
 	}
+	if there {
+		s.awaitRecord(ctx, at.Path)
+	}
 	s.attached, s.ended = at, there
 	return &Attached{Target: at.Target, Warning: at.Warning, There: there, Device: at.UsesDevice()}, nil
+}
+
+const (
+	// recordPatience bounds how long it may take a process to notice that its disk is back.
+	recordPatience = 2 * time.Second
+	recordPoll     = 20 * time.Millisecond
+)
+
+// awaitRecord waits until the record of the tree that waited for its device has the
+// datastore's new identity: a disk can come back with another device number, and until
+// then other commands would take the tree for another datastore's.
+func (s *server) awaitRecord(ctx context.Context, path string) {
+	ctx, cancel := context.WithTimeout(ctx, recordPatience)
+	defer cancel()
+	for ctx.Err() == nil {
+		trees, err := mountpoint.TreesAt(ctx, s.Mountpoint)
+		if err != nil || len(trees) == 0 {
+			return
+		}
+		known, err := served.Records(s.Host)
+		if err != nil {
+			return
+		}
+		found, err := modes.FindAt(ctx, s.Host, nil, path)
+		r := served.Find(known, trees[0])
+		if err != nil || r == nil || !r.Identity.Differs(found.ID) {
+			return
+		}
+		select {
+		case <-time.After(recordPoll):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // under reports whether the tree was mounted already and only waited for the device,

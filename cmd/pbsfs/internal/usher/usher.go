@@ -199,6 +199,12 @@ func (u *Usher) FreeConfigLock(ctx context.Context) error {
 	return err
 }
 
+// PathOnDisk returns the path of a directory on the disk that is mounted.
+func (u *Usher) PathOnDisk(m mounts.Mount, dir string) (string, error) {
+	got, err := u.ask(context.Background(), request{What: toFindPath, Mount: m, Dir: dir})
+	return got.Path, err
+}
+
 // closePatience is how long Close waits for the usher to end.
 const closePatience = 5 * time.Second
 
