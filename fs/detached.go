@@ -21,11 +21,11 @@ const fsType = "fuse." + TypeName
 // place is the directory on which a tree is mounted.
 type place struct {
 	*mounts.HeldPoint
-	before      mounts.MountTable // what was mounted before
-	connections map[int]bool      // the connections that this process had before
+	before mounts.MountTable // what was mounted before
+	hands  Hands
 }
 
-func openPlace(point string) (*place, error) {
+func openPlace(point string, hands Hands) (*place, error) {
 	before, err := mounts.Mounts()
 	if err != nil {
 		return nil, err
@@ -34,12 +34,7 @@ func openPlace(point string) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	connections, err := mounts.Connections()
-	if err != nil {
-		held.Close()
-		return nil, err
-	}
-	return &place{HeldPoint: held, before: before, connections: connections}, nil
+	return &place{HeldPoint: held, before: before, hands: hands}, nil
 }
 
 // find finds the new mount and the mount below it. It is the only new one of its kind
@@ -69,7 +64,7 @@ func (p *place) withdraw(source string) error {
 	if err != nil {
 		return nil
 	}
-	return Unmount(context.Background(), at, true)
+	return p.hands.Unmount(context.Background(), at, true)
 }
 
 // watchPlace closes the directory when no mount of the tree is left there.

@@ -24,8 +24,8 @@ type Options struct {
 	AllowOther bool
 	// UID, GID and Umask replace the stored values, unless they are negative.
 	UID, GID, Umask int64
-	// Extra are mount options for the kernel, as given to -o.
-	Extra []string
+	// NoExec keeps programs on the mount from being run.
+	NoExec bool
 	// MaxInodes is how many objects the kernel may know. At three quarters of that
 	// number, pbsfs begins to ask the kernel to forget some. 0 means no limit. Each
 	// object takes less than 1 KiB of memory.
@@ -38,6 +38,8 @@ type Options struct {
 	Log *slog.Logger
 	// Debug logs every request.
 	Debug bool
+	// Hands mount and unmount; this process does it if there are none.
+	Hands Hands
 }
 
 // NoReplacement is the value of [Options.UID], GID and Umask that keeps the stored
@@ -51,6 +53,7 @@ type Mount struct {
 	root   *inode
 	ended  chan struct{} // closed when the mount has ended
 	place  *place
+	hands  Hands
 	at     mounts.Mount // the mount as it was when it was made
 	conn   *mounts.Connection
 }
@@ -90,20 +93,18 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 		RootStableAttr:  &attr,
 		Logger:          slog.NewLogLogger(opts.Log.Handler(), slog.LevelWarn),
 	})
-	place, err := openPlace(mountpoint)
+	if opts.Hands == nil {
+		opts.Hands = Direct{}
+	}
+	place, err := openPlace(mountpoint, opts.Hands)
 	if err != nil {
 		return nil, fmt.Errorf("mounting on %s: %w", mountpoint, err)
 	}
-	server, err := fuse.NewServer(newRaw(raw), mountpoint, mountOptions(ref, opts))
-	if err != nil {
-		place.Close()
-		return nil, fmt.Errorf("mounting on %s: %w", mountpoint, err)
-	}
-	conn, err := mounts.NewConnection(place.connections)
+	server, conn, err := connect(newRaw(raw), wanted(ref, mountpoint, opts), opts)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", mountpoint, err), place.withdraw(ref.Path()))
 	}
-	m := &Mount{server: server, fsys: fsys, root: root, place: place, conn: conn, ended: make(chan struct{})}
+	m := &Mount{server: server, fsys: fsys, root: root, place: place, hands: opts.Hands, conn: conn, ended: make(chan struct{})}
 	go func() {
 		defer close(m.ended)
 		server.Serve()
@@ -113,7 +114,9 @@ func New(ref *store.Lookup, mountpoint string, opts Options) (*Mount, error) {
 	if err := m.locate(ref.Path()); err != nil {
 		return nil, fmt.Errorf("mounting on %s: %w", mountpoint, err)
 	}
-	m.readFurtherAhead(opts.Log)
+	if err := m.hands.Settle(context.Background(), m.at); err != nil {
+		opts.Log.Debug("the mount works, though not in every way", "error", err)
+	}
 	if fsys.pruner != nil {
 		go fsys.pruner.run(root.EmbeddedInode(), m.ended, opts.Log)
 	}
@@ -133,12 +136,7 @@ func (m *Mount) locate(source string) error {
 	}
 	m.at = at
 	if under.FSType == fsType {
-		return errors.Join(fmt.Errorf("%s %w", under.Source, ErrMounted), Unmount(context.Background(), at, true))
-	}
-	if os.Geteuid() == 0 {
-		if err := mounts.MakePrivate(at); err != nil {
-			m.fsys.problems.log.Debug("what is mounted upon the tree is not private", "error", err)
-		}
+		return errors.Join(fmt.Errorf("%s %w", under.Source, ErrMounted), m.hands.Unmount(context.Background(), at, true))
 	}
 	return nil
 }
@@ -149,47 +147,43 @@ var ErrMounted = errors.New("is mounted there already")
 // At returns the mount as it was when it was made.
 func (m *Mount) At() mounts.Mount { return m.at }
 
-// readFurtherAhead makes the kernel read further ahead in a file that is read from its
-// beginning to its end. With its default of 128 KiB, the kernel sends eight times as
-// many requests. Only root can change it.
-func (m *Mount) readFurtherAhead(log *slog.Logger) {
-	if os.Geteuid() != 0 {
-		return
-	}
-	if err := mounts.SetReadAhead(m.at.Major, m.at.Minor, maxReadAhead>>10); err != nil {
-		log.Debug("the kernel reads ahead by its default", "error", err)
+// wanted returns the mount that is to be made. For root and with allow_other, the kernel
+// checks permissions, with ACLs. A private mount of a user has no checks, because its
+// user may read the chunks of which everything consists.
+func wanted(ref *store.Lookup, point string, opts Options) Wanted {
+	return Wanted{
+		Point: point, Source: ref.Path(), AllowOther: opts.AllowOther, NoExec: opts.NoExec,
+		Checked: os.Geteuid() == 0 || opts.AllowOther,
 	}
 }
 
-// mountOptions returns the options of every mount and those for permission checks. For
-// root and with allow_other, the kernel checks permissions, with ACLs. A private mount
-// of a user has no checks, because its user may read the chunks of which everything
-// consists.
-func mountOptions(ref *store.Lookup, opts Options) *fuse.MountOptions {
-	root := os.Geteuid() == 0
-	m := &fuse.MountOptions{
-		AllowOther:           opts.AllowOther,
-		FsName:               ref.Path(),
-		Name:                 TypeName,
+// connect makes the mount and begins the conversation with the kernel.
+func connect(raw fuse.RawFileSystem, w Wanted, opts Options) (*fuse.Server, *mounts.Connection, error) {
+	f, err := opts.Hands.Mount(context.Background(), w)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	// By this name go-fuse takes a connection that is there, as a descriptor of its own.
+	server, err := fuse.NewServer(raw, fmt.Sprintf("/dev/fd/%d", fd), &fuse.MountOptions{
 		MaxBackground:        maxBackground,
 		MaxWrite:             maxRequest,
 		MaxReadAhead:         maxReadAhead,
 		DisableSplice:        true,
 		EnableSymlinkCaching: true,
-		DirectMountStrict:    root,
-		DirectMountFlags:     unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV,
+		EnableAcl:            w.Checked,
 		Logger:               slog.NewLogLogger(opts.Log.Handler(), slog.LevelWarn),
 		Debug:                opts.Debug,
-		Options:              append([]string{}, opts.Extra...),
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	if !root { // fusermount3 takes them as options, and sets nosuid and nodev itself
-		m.Options = append(m.Options, "ro", "nosuid", "nodev")
-	}
-	if root || opts.AllowOther {
-		m.Options = append(m.Options, "default_permissions")
-		m.EnableAcl = true
-	}
-	return m
+	conn, err := mounts.NewConnection(f)
+	return server, conn, err
 }
 
 // Ended returns a channel that is closed when the mount has ended for any reason.

@@ -63,8 +63,8 @@ func (m *Mount) takeAway(ctx context.Context, lazily bool) error {
 	var errs error
 	for _, e := range left {
 		if lazily {
-			errs = errors.Join(errs, detach(ctx, e))
-		} else if err := Unmount(ctx, e, false); err != nil {
+			errs = errors.Join(errs, m.detach(ctx, e))
+		} else if err := m.hands.Unmount(ctx, e, false); err != nil {
 			return err
 		}
 	}
@@ -72,15 +72,15 @@ func (m *Mount) takeAway(ctx context.Context, lazily bool) error {
 }
 
 // detach unmounts lazily, unless that would take another mount away as well.
-func detach(ctx context.Context, m mounts.Mount) error {
+func (m *Mount) detach(ctx context.Context, at mounts.Mount) error {
 	table, err := mounts.Mounts()
 	if err != nil {
 		return err
 	}
-	for _, in := range table.Inside(m) {
-		return fmt.Errorf("unmounting %s: something is mounted inside, on %q: %w", m.Point, in.Point, unix.EBUSY)
+	for _, in := range table.Inside(at) {
+		return fmt.Errorf("unmounting %s: something is mounted inside, on %q: %w", at.Point, in.Point, unix.EBUSY)
 	}
-	return Unmount(ctx, m, true)
+	return m.hands.Unmount(ctx, at, true)
 }
 
 // Unmount takes away one mount of a tree, and no other mount there. An error that

@@ -186,7 +186,7 @@ func TestDeviceThatIsMountedIsUsedWhereItIs(t *testing.T) {
 func faultProgram(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(tempDir(t), "pbsfs")
-	tool(t, "go", "build", "-tags", "pbsfs_faults", "-o", file, "../cmd/pbsfs")
+	tool(t, "env", "CGO_ENABLED=0", "go", "build", "-tags", "pbsfs_faults", "-o", file, "../cmd/pbsfs")
 	return file
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/confine"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/maint"
@@ -218,6 +219,9 @@ func (a *app) lookBriefly(ctx context.Context, datastore string, o *openOptions,
 	host, err := a.host()
 	if err != nil {
 		return err
+	}
+	if a.confine != nil {
+		_ = a.confine(forReading(host), confine.Mounting) // a key that is pressed has no place for complaints
 	}
 	t, err := locate.Resolve(host, datastore)
 	if err != nil {

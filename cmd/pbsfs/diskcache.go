@@ -1,9 +1,13 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 // diskCacheOptions say whether the metadata of archives is kept on disk for the next
@@ -38,4 +42,26 @@ func (o diskCacheOptions) dir(getenv func(string) string, uid int) string {
 		return ""
 	}
 	return filepath.Join(base, "pbsfs", "metadata")
+}
+
+// ready makes the directory of the cache, and returns it if it is this user's own: what
+// others can write would be believed. Without one, what was read is kept in memory alone.
+func (o diskCacheOptions) ready(getenv func(string) string, uid int) (string, error) {
+	dir := o.dir(getenv, uid)
+	if dir == "" {
+		return "", nil
+	}
+	err := os.MkdirAll(dir, 0o700)
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		var st unix.Stat_t
+		switch statErr := unix.Lstat(d, &st); {
+		case statErr != nil:
+			return "", errors.Join(err, &os.PathError{Op: "stat", Path: d, Err: statErr})
+		case int(st.Uid) != uid:
+			return "", fmt.Errorf("%s belongs to user %d, and is not used: %w", d, st.Uid, os.ErrPermission)
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Mode&0o022 != 0:
+			return "", fmt.Errorf("%s can be written to by others, and is not used: %w", d, os.ErrPermission)
+		}
+	}
+	return dir, err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/status"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usher"
 	"github.com/pbsfs/pbsfs/maint"
 	"github.com/pbsfs/pbsfs/maint/cfg"
 	"github.com/pbsfs/pbsfs/maint/device"
@@ -33,6 +34,7 @@ const (
 func exitCode(err error) int {
 	var onCommandLine *usage.Error
 	var given *exitError
+	var helper *usher.Error
 	var active *status.InUse
 	var mode *cfg.ModeError
 	var key *unlock.Error
@@ -41,6 +43,8 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.As(err, &given):
 		return given.code
+	case errors.As(err, &helper):
+		return helper.Code
 	case errors.As(err, &active): // for whatever reason the wait ended
 		return exitActive
 	case errors.As(err, &onCommandLine), errors.Is(err, cfg.ErrBadMessage), errors.Is(err, cfg.ErrBadDatastore), isUnknownCommand(err):

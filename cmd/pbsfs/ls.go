@@ -74,6 +74,9 @@ func (a *app) read(ctx context.Context, datastore string, o openOptions, fn func
 	if err != nil {
 		return err
 	}
+	if err := a.confineReader(ctx, o); err != nil {
+		return err
+	}
 	ref, err := a.open(ctx, datastore, o, s, log)
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ func main() { os.Exit(run(os.Args[0], os.Args[1:])) }
 func run(name string, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	app := &app{args: args, stdin: os.Stdin, stdout: os.Stdout, stderr: text.NewWriter(os.Stderr), getenv: os.Getenv}
+	app := &app{args: args, stdin: os.Stdin, stdout: os.Stdout, stderr: text.NewWriter(os.Stderr), getenv: os.Getenv, confine: confineTo}
 	if isMountHelper(name) {
 		return mountCode(app.untilSignal(ctx, stop, newMountHelperCommand(app, name)), ctx.Err() != nil)
 	}

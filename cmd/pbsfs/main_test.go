@@ -40,7 +40,7 @@ func TestMountOptions(t *testing.T) {
 		{[]string{"x-systemd.automount,x-gvfs-show,comment=a b,X-mount.mkdir,user=joe"}, &plain},
 		{[]string{"allow_other"}, with(func(m *mountFlags) { m.allowOther = true })},
 		{[]string{"nonempty"}, with(func(m *mountFlags) { m.nonempty = true })},
-		{[]string{"noexec,ro"}, with(func(m *mountFlags) { m.kernel = []string{"noexec"} })},
+		{[]string{"noexec,ro"}, with(func(m *mountFlags) { m.noexec = true })},
 		{[]string{"uid=1000", "gid=100,umask=027"}, with(func(m *mountFlags) { m.uid, m.gid, m.umask = 1000, 100, 0o27 })},
 		{[]string{"uid=0,uid=5"}, with(func(m *mountFlags) { m.uid = 5 })},
 		{[]string{"uid=4294967294"}, with(func(m *mountFlags) { m.uid = 4294967294 })},

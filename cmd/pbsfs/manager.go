@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os/exec"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -34,7 +32,7 @@ func (a *app) ready(ctx context.Context, o *mountOptions) func(warning string) e
 		if a.getenv("NOTIFY_SOCKET") == "" {
 			return err
 		}
-		if askErr := askTree(ctx, o.mountpoint, reach.Patience); askErr != nil {
+		if askErr := o.hands.Ask(ctx, reach.Patience); askErr != nil {
 			return errors.Join(err, askErr)
 		}
 		_, sentErr := daemon.SdNotify(false, daemon.SdNotifyReady)
@@ -77,7 +75,7 @@ func (o *mountOptions) keepPinging(log *slog.Logger) *pings {
 				return
 			case <-tick.C:
 			}
-			switch err := askTree(ctx, o.mountpoint, within); {
+			switch err := o.hands.Ask(ctx, within); {
 			case err == nil:
 				toManager(daemon.SdNotifyWatchdog, log)
 			case ctx.Err() == nil:
@@ -91,34 +89,10 @@ func (o *mountOptions) keepPinging(log *slog.Logger) *pings {
 // ownProgram is this program, even if its file was replaced since it was started.
 const ownProgram = "/proc/self/exe"
 
-// askTree has another process ask the tree that this one serves. A process that hangs is
-// left behind: it ends when this one does.
-func askTree(ctx context.Context, mountpoint string, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, ownProgram, answersName, "--", mountpoint)
-	cmd.Dir = "/"
-	cmd.Env = []string{} // nothing of ours is needed, above all no address of the manager
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("asking the tree: %w", err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	select {
-	case err := <-ended:
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("%s: the tree gives an error", mountpoint)
-		}
-		return context.Cause(ctx)
-	case <-ctx.Done():
-		return fmt.Errorf("%s: no answer: %w", mountpoint, context.Cause(ctx))
-	}
-}
-
 // answersName is the internal command that asks a tree.
 const answersName = "answers"
 
-// newAnswersCommand makes the command by which a serving process has its tree asked.
+// newAnswersCommand makes the command by which an usher asks a tree.
 func newAnswersCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    answersName + " MOUNTPOINT",

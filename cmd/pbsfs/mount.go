@@ -13,6 +13,7 @@ import (
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/metrics"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usher"
 	"github.com/pbsfs/pbsfs/fs"
 )
 
@@ -38,6 +39,8 @@ type mountOptions struct {
 	again       bool // it is no failure if the tree is mounted there already
 	fake        bool // only the command line is checked
 	metrics     metrics.Address
+
+	hands *usher.Usher // does what this process may not do
 }
 
 const mountHelp = `Mount a datastore as one read-only tree.

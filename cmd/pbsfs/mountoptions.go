@@ -22,7 +22,7 @@ type mountFlags struct {
 	uid        int64
 	gid        int64
 	umask      int64
-	kernel     []string // passed on to the kernel
+	noexec     bool
 }
 
 // accepted are options that mount(8), fstab and other FUSE programs know. They hold
@@ -87,7 +87,7 @@ func (m *mountFlags) set(opt string, flags *pflag.FlagSet) (err error) {
 	case opt == "nofail":
 		m.nofail = true
 	case opt == "noexec":
-		m.kernel = append(m.kernel, opt)
+		m.noexec = true
 	case hasValue && key == "uid":
 		m.uid, err = number(opt, value, 10, 32)
 	case hasValue && key == "gid":

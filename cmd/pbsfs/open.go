@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/confine"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
@@ -28,6 +29,7 @@ type openOptions struct {
 	metadataDir    string
 	cacheEncrypted bool
 	bucket         bucketOptions
+	rights         confine.Capabilities // that a command needs besides those for reading
 	unlock.Options
 }
 

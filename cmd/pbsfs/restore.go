@@ -75,6 +75,7 @@ func newRestoreCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			o.rights = forRestoring
 			return a.read(cmd.Context(), args[0], o.openOptions, func(ctx context.Context, d *opened) error {
 				return a.restore(ctx, d, job)
 			})

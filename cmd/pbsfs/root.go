@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/confine"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
 	"github.com/pbsfs/pbsfs/maint/hosts"
@@ -20,6 +21,10 @@ type app struct {
 	stdout io.Writer
 	stderr io.Writer
 	getenv func(string) string
+
+	// confine gives up the rest of this process's rights; nil in a process that has other
+	// work to do afterwards.
+	confine func(confine.Capabilities, confine.Calls) error
 
 	// configDir and runDir are the values of the flags.
 	configDir, runDir string
@@ -89,6 +94,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newDemoCommand(a),
 		newVersionCommand(a),
 		newAnswersCommand(),
+		newUsherCommand(a),
 		newCompletionCommand(a),
 		newManCommand(a),
 	)

@@ -194,6 +194,7 @@ type serving struct {
 
 // serveRequests serves until a signal comes.
 func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secrets) (err error) {
+	unconfined := a.confineServe()
 	host, err := a.host()
 	if err != nil {
 		return err
@@ -211,7 +212,15 @@ func (a *app) serveRequests(ctx context.Context, o *serveOptions, s *unlock.Secr
 		return err
 	}
 	defer closeLog()
-	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
+	if unconfined != nil {
+		log.Warn("this process could not give up all rights that it does not need", "error", unconfined)
+	}
+	var uncached error
+	o.metadataDir, uncached = o.diskCache.ready(a.getenv, os.Geteuid())
+	if uncached != nil {
+		log.Warn("metadata is kept in memory alone", "error", uncached)
+	}
+	o.cacheEncrypted = o.diskCache.encrypted
 	serveWhileDecoding()
 	v := &serving{app: a, o: o, host: host, log: log}
 	open := func(ctx context.Context, t locate.Target) (*store.Lookup, error) {

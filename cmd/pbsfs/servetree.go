@@ -13,14 +13,18 @@ import (
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/confine"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/fault"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/locate"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/mountpoint"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/served"
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/unlock"
+	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usher"
 	"github.com/pbsfs/pbsfs/fs"
 	"github.com/pbsfs/pbsfs/maint/hosts"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/store"
 )
 
@@ -36,47 +40,52 @@ func (a *app) serve(ctx context.Context, o *mountOptions, s *unlock.Secrets, rea
 	if err != nil {
 		return err
 	}
-	t, err := locate.Attach(ctx, host, o.request())
+	self, err := procfs.MarkSelf()
 	if err != nil {
 		return err
 	}
-	if there, err := under(ctx, host, t, o); there || err != nil {
-		if err == nil {
-			return ready("")
+	log, closeLog, err := a.openLog(logOptions{o.logTo, o.foreground, o.untracked, o.style}, host)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	if o.hands, err = a.startUsher(ctx, host, o); err != nil {
+		return err
+	}
+	defer o.hands.Close()
+	// Nothing before this may have asked for a path that could hang.
+	if a.confine != nil {
+		if err := a.confine(o.capabilities(host), confine.Mounting); err != nil {
+			log.Warn("this process could not give up all rights that it does not need", "error", err)
 		}
-		return errors.Join(err, t.End(false))
 	}
-	if o.again && o.mountedAlready(ctx, t.Path) {
-		return errors.Join(ready(""), t.End(false))
+	host = host.Freed(o.hands.FreeConfigLock)
+	host.Places().AskForPaths(o.hands.PathOnDisk)
+	t, err := o.hands.Attach(ctx, usher.Attach{Request: o.request(), For: self})
+	switch {
+	case err != nil:
+		return err
+	case t.There:
+		return ready("")
+	case o.again && o.mountedAlready(ctx, t.Path):
+		return errors.Join(ready(""), o.hands.End(false))
 	}
-	if err := a.serveTree(ctx, host, t, o, s, ready); err != nil {
-		return errors.Join(err, t.End(false))
+	if err := a.serveTree(ctx, host, t, o, s, log, ready); err != nil {
+		return errors.Join(err, o.hands.End(false))
 	}
 	return nil
 }
 
-// under reports whether the tree was mounted already and only waited for the device,
-// which has been mounted now.
-func under(ctx context.Context, host hosts.Host, at *locate.Attached, o *mountOptions) (bool, error) {
-	if !at.TookDevice() {
-		return false, nil
+// capabilities returns those that this process needs while it serves the tree.
+func (o *mountOptions) capabilities(host hosts.Host) confine.Capabilities {
+	keep := forReading(host)
+	if o.metrics.Socket() != "" { // in whatever directory
+		keep |= confine.Set(unix.CAP_DAC_OVERRIDE)
 	}
-	trees, err := mountpoint.TreesAt(ctx, o.mountpoint)
-	if err != nil || len(trees) == 0 || trees[0].Source != at.Path {
-		return false, err
+	if o.metrics.Privileged() {
+		keep |= confine.Set(unix.CAP_NET_BIND_SERVICE)
 	}
-	if !at.Shared() {
-		return true, nil
-	}
-	known, err := served.Records(host)
-	if err != nil {
-		return false, err
-	}
-	r := served.Find(known, trees[0])
-	if r == nil {
-		return false, nil
-	}
-	return true, at.PassTo(r.ProcessMark)
+	return keep
 }
 
 // mountedAlready reports whether the tree of the datastore is mounted where it is to be.
@@ -91,7 +100,7 @@ func (o *mountOptions) request() locate.Request {
 }
 
 // serveTree mounts the tree of a datastore whose device is mounted, and serves it.
-func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached, o *mountOptions, s *unlock.Secrets, ready func(warning string) error) error {
+func (a *app) serveTree(ctx context.Context, host hosts.Host, t *usher.Attached, o *mountOptions, s *unlock.Secrets, log *slog.Logger, ready func(warning string) error) error {
 	if err := mountpoint.Check(ctx, o.mountpoint, t.Path, o.flags.nonempty); err != nil {
 		return err
 	}
@@ -101,12 +110,12 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 	if err := checkFUSE(o.flags.allowOther); err != nil {
 		return err
 	}
-	log, closeLog, err := a.openLog(logOptions{o.logTo, o.foreground, o.untracked, o.style}, host)
-	if err != nil {
-		return err
+	var uncached error
+	o.metadataDir, uncached = o.diskCache.ready(a.getenv, os.Geteuid())
+	if uncached != nil {
+		log.Warn("metadata is kept in memory alone", "error", uncached)
 	}
-	defer closeLog()
-	o.metadataDir, o.cacheEncrypted = o.diskCache.dir(a.getenv, os.Geteuid()), o.diskCache.encrypted
+	o.cacheEncrypted = o.diskCache.encrypted
 	ref, err := a.openTarget(ctx, host, t.Target, o.openOptions, s, log)
 	if err != nil {
 		return err
@@ -155,7 +164,10 @@ func (a *app) serveTree(ctx context.Context, host hosts.Host, t *locate.Attached
 	pings := o.keepPinging(log)
 	err = a.wait(m, ref, o, stop, log)
 	pings.end()
-	if err := t.End(true); err != nil { // this error cannot be reported anywhere else
+	if !t.Device {
+		return err
+	}
+	if err := o.hands.End(true); err != nil { // this error cannot be reported anywhere else
 		log.Warn("the device stays mounted", "error", err)
 	}
 	return err
@@ -180,7 +192,8 @@ func (o *mountOptions) mountTree(ctx context.Context, ref *store.Lookup, path st
 	}
 	return fs.New(ref, o.mountpoint, fs.Options{
 		AllowOther: o.flags.allowOther, UID: o.flags.uid, GID: o.flags.gid, Umask: o.flags.umask,
-		Extra: o.flags.kernel, MaxInodes: o.maxInodes, Failed: failed, Log: log, Debug: o.debug,
+		NoExec: o.flags.noexec, MaxInodes: o.maxInodes, Failed: failed, Log: log, Debug: o.debug,
+		Hands: o.hands,
 	})
 }
 

@@ -130,7 +130,7 @@ func LockOwnConfig(ctx context.Context, host Host) (*statefile.Lock, error) {
 		return nil, fmt.Errorf("create the configuration directory: %w", err)
 	}
 	if host.at.UID == 0 && !host.at.PBS {
-		return statefile.LockFromUsers(ctx, host.ConfigLock(), host.at.Files, mode)
+		return statefile.LockFromUsers(ctx, host.ConfigLock(), host.at.Files, mode, host.free)
 	}
 	return statefile.LockFile(ctx, host.ConfigLock(), host.at.Files, mode)
 }

@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -54,6 +55,7 @@ type HostOptions struct {
 type Host struct {
 	at     Layout
 	places *places.Memory
+	free   func(context.Context) error
 }
 
 // Layout is where everything of a host lies.
@@ -76,6 +78,13 @@ type Layout struct {
 
 // Host makes a host of known places.
 func (l Layout) Host() Host { return Host{at: l, places: places.NewMemory()} }
+
+// Freed returns the host for a process of root that may not look into others: free has
+// another process take our config lock from ordinary users who have it for long.
+func (h Host) Freed(free func(context.Context) error) Host {
+	h.free = free
+	return h
+}
 
 // Layout returns where the files of the host lie.
 func (h Host) Layout() Layout { return h.at }

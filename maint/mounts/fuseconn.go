@@ -124,38 +124,26 @@ type Connection struct {
 	fd int // guarded by mu; -1 when closed
 }
 
-// Connections returns the descriptors of this process that are connections.
-func Connections() (map[int]bool, error) {
-	fds, err := procfs.NumericDirs("/proc/self/fd")
+// FUSEDevice is the file of which each opening begins a connection.
+const FUSEDevice = "/dev/fuse"
+
+// OpenFUSE begins a connection, which a mount then takes. Package os does not open it,
+// because reads would then not wait.
+func OpenFUSE() (*os.File, error) {
+	fd, err := unix.Open(FUSEDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: FUSEDevice, Err: err}
 	}
-	open := make(map[int]bool)
-	for _, fd := range fds {
-		if to, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)); err == nil && strings.HasSuffix(to, "/fuse") {
-			open[fd] = true
-		}
-	}
-	return open, nil
+	return os.NewFile(uintptr(fd), FUSEDevice), nil
 }
 
-// NewConnection returns the connection that was opened since before.
-func NewConnection(before map[int]bool) (*Connection, error) {
-	open, err := Connections()
+// NewConnection returns a descriptor of its own of a connection.
+func NewConnection(f *os.File) (*Connection, error) {
+	dup, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	for fd := range open {
-		if before[fd] {
-			continue
-		}
-		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return nil, err
-		}
-		return &Connection{fd: dup}, nil
-	}
-	return nil, fmt.Errorf("there is no new connection of FUSE: %w", os.ErrNotExist)
+	return &Connection{fd: dup}, nil
 }
 
 // Lives reports whether the kernel still has the file system of the connection. After

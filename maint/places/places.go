@@ -35,6 +35,8 @@ type Spot struct {
 type Memory struct {
 	Spots *reach.Memory[Spot]
 	uuids *reach.Memory[string] // by device
+	// onDisk returns the path of a directory on the disk that is mounted.
+	onDisk func(mounts.Mount, string) string
 
 	mu    sync.Mutex // guards what follows
 	table [sha256.Size]byte
@@ -43,17 +45,32 @@ type Memory struct {
 
 // NewMemory makes an empty memory.
 func NewMemory() *Memory {
-	return &Memory{
-		Spots: reach.NewMemory(findSpot),
+	p := &Memory{
+		onDisk: mounts.Mount.PathOnDisk,
 		uuids: reach.NewMemory(func(path string, _ func(uint64)) (string, error) {
 			d, err := device.DeviceAt(path)
 			return d.UUID, err
 		}),
 	}
+	p.Spots = reach.NewMemory(p.findSpot)
+	return p
+}
+
+// AskForPaths has another process find the path of a directory on a disk with btrfs,
+// which only CAP_SYS_ADMIN can. It must be called before anything is looked at.
+func (p *Memory) AskForPaths(ask func(m mounts.Mount, dir string) (string, error)) {
+	p.onDisk = func(m mounts.Mount, dir string) string {
+		if m.FSType == "btrfs" {
+			if path, err := ask(m, dir); err == nil {
+				return path
+			}
+		}
+		return m.PathOnDisk(dir)
+	}
 }
 
 // findSpot looks for the datastore in a directory.
-func findSpot(path string, entering func(mount uint64)) (Spot, error) {
+func (p *Memory) findSpot(path string, entering func(mount uint64)) (Spot, error) {
 	dir, err := reach.FollowVia(path, entering)
 	s := Spot{Dir: dir.Path}
 	if err != nil {
@@ -71,7 +88,7 @@ func findSpot(path string, entering func(mount uint64)) (Spot, error) {
 	}
 	s.ID.Dev, s.ID.Ino = chunks.Dev, chunks.Ino
 	if m, ok := mounts.MountByID(dir.Mount); ok {
-		s.ID.Path = m.PathOnDisk(dir.Path)
+		s.ID.Path = p.onDisk(m, dir.Path)
 		s.ID.Disk = m.Disk()
 		if strings.HasPrefix(m.Source, "/dev/") {
 			s.source = m.Source

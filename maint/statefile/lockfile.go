@@ -66,10 +66,11 @@ func LockFile(ctx context.Context, path string, own Owner, mode os.FileMode) (*L
 	return WaitLock(ctx, path, unix.LOCK_EX, func() (*os.File, error) { return OpenLock(path, own, mode) }, nil)
 }
 
-// LockFromUsers is LockFile for root, for a lock that every user can take.
-func LockFromUsers(ctx context.Context, path string, own Owner, mode os.FileMode) (*Lock, error) {
+// LockFromUsers is LockFile for root, for a lock that every user can take. If this
+// process may not see who holds it, free is asked to take it from them; it may be nil.
+func LockFromUsers(ctx context.Context, path string, own Owner, mode os.FileMode, free func(context.Context) error) (*Lock, error) {
 	open := func() (*os.File, error) { return OpenLock(path, own, mode) }
-	return WaitLock(ctx, path, unix.LOCK_EX, open, &seizer{path: path, own: own, mode: mode})
+	return WaitLock(ctx, path, unix.LOCK_EX, open, &seizer{path: path, own: own, mode: mode, free: free})
 }
 
 // ShareLock takes the shared lock on another user's lock file, which must exist.

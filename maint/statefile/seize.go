@@ -36,7 +36,7 @@ type lockHeld struct {
 
 // FlockHolders finds the processes that have a locked file open, even if another
 // process took the lock: descriptors are inherited and handed on. Only root sees all
-// processes.
+// processes, and only with CAP_SYS_PTRACE.
 func FlockHolders(st unix.Stat_t) ([]lockHeld, error) {
 	pids, err := procfs.NumericDirs("/proc")
 	if err != nil {
@@ -101,7 +101,8 @@ type seizer struct {
 	path  string
 	own   Owner
 	mode  os.FileMode
-	again time.Time // the next attempt
+	free  func(context.Context) error // has another process take it, or nil
+	again time.Time                   // the next attempt
 }
 
 // try takes the lock if only ordinary users hold it. Otherwise it returns nil.
@@ -113,6 +114,9 @@ func (s *seizer) try(ctx context.Context, waited time.Duration) (*Lock, error) {
 	v, err := procfs.Around()
 	if err != nil || !v.All || v.Namespace != procfs.InitPIDNamespace {
 		return nil, nil // the holder may be root
+	}
+	if !seesHolders() {
+		return nil, s.askOther(ctx)
 	}
 	alone, err := tryLock(s.path+".seize", unix.LOCK_EX, func() (*os.File, error) { return OpenLock(s.path+".seize", s.own, 0o600) })
 	if err != nil || alone == nil {
@@ -135,6 +139,26 @@ func (s *seizer) try(ctx context.Context, waited time.Duration) (*Lock, error) {
 		slog.Default().Warn("lock was taken from an ordinary user's process, which had it for too long", "file", s.path, "pid", h.PID, "name", h.Name)
 	}
 	return l, s.awaitRoot(ctx, st, l)
+}
+
+// seesHolders reports whether this process may look into others. If not, it would take
+// nobody for the holder.
+func seesHolders() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have [2]unix.CapUserData
+	err := unix.Capget(&header, &have[0])
+	return err == nil && have[0].Effective&(1<<unix.CAP_SYS_PTRACE) != 0
+}
+
+// askOther has another process take the lock, and give it back.
+func (s *seizer) askOther(ctx context.Context) error {
+	if s.free == nil {
+		return nil // and wait
+	}
+	if err := s.free(ctx); err != nil {
+		return fmt.Errorf("take lock %s from an ordinary user: %w", s.path, err)
+	}
+	return nil
 }
 
 func hasRoot(holders []lockHeld) bool {

@@ -30,6 +30,7 @@ import (
 type Attached struct {
 	Target
 	host hosts.Host
+	user procfs.ProcessMark // for which the device is mounted
 	// named is where this command has mounted a configured datastore.
 	named string
 	// disk is where a device is mounted in the run directory, for this process and
@@ -59,11 +60,11 @@ type Request struct {
 	Standby bool
 }
 
-// Attach finds the requested datastore and mounts its device. The caller must call End
-// and say whether the tree was mounted.
-func Attach(ctx context.Context, host hosts.Host, o Request) (*Attached, error) {
+// Attach finds the requested datastore and mounts its device, for the process that is to
+// serve the tree. The caller must call End and say whether the tree was mounted.
+func Attach(ctx context.Context, host hosts.Host, o Request, user procfs.ProcessMark) (*Attached, error) {
 	if o.Device != "" {
-		return attachDevice(ctx, host, o)
+		return attachDevice(ctx, host, o, user)
 	}
 	t, err := Resolve(host, o.Datastore)
 	if o.Standby && strings.Contains(o.Datastore, "/") && (errors.Is(err, errNoDirectory) || errors.Is(err, store.ErrNotDatastore)) {
@@ -72,7 +73,7 @@ func Attach(ctx context.Context, host hosts.Host, o Request) (*Attached, error) 
 	if err != nil {
 		return nil, err
 	}
-	at := &Attached{Target: t, host: host}
+	at := &Attached{Target: t, host: host, user: user}
 	if t.Removable == nil {
 		return at, nil
 	}
@@ -190,10 +191,10 @@ func checkDatastore(top, rel, what string) error {
 }
 
 // attachDevice mounts a device that was named on the command line.
-func attachDevice(ctx context.Context, host hosts.Host, o Request) (*Attached, error) {
+func attachDevice(ctx context.Context, host hosts.Host, o Request, user procfs.ProcessMark) (*Attached, error) {
 	dev, err := device.FindDevice(o.Device)
 	if o.Standby && errors.Is(err, device.ErrNoDevice) {
-		return expectDevice(host, o, err)
+		return expectDevice(host, o, user, err)
 	}
 	if err != nil {
 		return nil, err
@@ -209,7 +210,7 @@ func attachDevice(ctx context.Context, host hosts.Host, o Request) (*Attached, e
 	if err != nil {
 		return nil, err
 	}
-	at := &Attached{host: host}
+	at := &Attached{host: host, user: user}
 	for _, d := range list {
 		if !d.On(dev.UUID, rel) {
 			continue
@@ -225,7 +226,7 @@ func attachDevice(ctx context.Context, host hosts.Host, o Request) (*Attached, e
 
 // expectDevice returns the datastore on a device that is not plugged in yet. It will be
 // where a rescue mounts the device.
-func expectDevice(host hosts.Host, o Request, missing error) (*Attached, error) {
+func expectDevice(host hosts.Host, o Request, user procfs.ProcessMark, missing error) (*Attached, error) {
 	uuid := strings.TrimPrefix(o.Device, "UUID=")
 	if strings.Contains(o.Device, "/") || !strings.Contains(uuid, "-") {
 		return nil, fmt.Errorf("%w; to wait for a device, name it by its UUID", missing)
@@ -236,13 +237,13 @@ func expectDevice(host hosts.Host, o Request, missing error) (*Attached, error) 
 	}
 	for _, d := range list {
 		if d.On(uuid, cmp.Or(o.Path, d.Path)) && !host.IsPBS() && !o.Rescue {
-			return &Attached{host: host, Target: TargetOf(host, list, d)}, nil
+			return &Attached{host: host, user: user, Target: TargetOf(host, list, d)}, nil
 		}
 	}
 	point := filepath.Join(DisksDir(host), uuidKey(uuid))
 	path := filepath.Join(point, filepath.Join("/", o.Path))
 	d := cfg.Datastore{Name: modes.PathName(path), Path: o.Path, BackingDevice: uuid}
-	return &Attached{host: host, later: point, Target: Target{Name: d.Name, Path: path, Removable: &d}}, nil
+	return &Attached{host: host, user: user, later: point, Target: Target{Name: d.Name, Path: path, Removable: &d}}, nil
 }
 
 // leaveToServer refuses to mount a device that the server of this host mounts, unless
@@ -290,7 +291,7 @@ func (at *Attached) rescue(dev device.Device, rel string) error {
 	m, dir, ok := dev.MountOf(rel)
 	top := m.Point
 	if !ok || filepath.Dir(m.Point) == DisksDir(at.host) {
-		point, err := useDisk(at.host, dev, at.server)
+		point, err := useDisk(at.host, dev, at.user, at.server)
 		if err != nil {
 			return err
 		}
@@ -334,7 +335,7 @@ func (at *Attached) warnOfServer(dev device.Device, point string) {
 func (at *Attached) End(mounted bool) error {
 	var err error
 	if point := cmp.Or(at.disk, at.later); point != "" {
-		err = endDisk(at.host, point)
+		err = endDisk(at.host, point, at.user)
 	}
 	if at.named != "" && !mounted {
 		err = errors.Join(err, device.UnmountAt(at.named))
@@ -347,6 +348,9 @@ func (at *Attached) End(mounted bool) error {
 // directory.
 func (at *Attached) TookDevice() bool { return at.named != "" || at.disk != "" }
 
+// UsesDevice reports whether End may have something to unmount.
+func (at *Attached) UsesDevice() bool { return at.TookDevice() || at.later != "" }
+
 // Shared reports whether the device is mounted in the run directory, for all trees on
 // it together.
 func (at *Attached) Shared() bool { return at.disk != "" }
@@ -354,5 +358,5 @@ func (at *Attached) Shared() bool { return at.disk != "" }
 // PassTo passes the use of a shared device to another process, which serves a tree on
 // it.
 func (at *Attached) PassTo(heir procfs.ProcessMark) error {
-	return passDisk(at.host, at.disk, heir)
+	return passDisk(at.host, at.disk, at.user, heir)
 }

@@ -20,9 +20,9 @@ import (
 // Bucket is what is known of a datastore in a bucket.
 type Bucket struct {
 	bucket.Location
-	// client is the entry of s3.cfg for its server, and file that s3.cfg; "" if the
+	// Client is the entry of s3.cfg for its server, and File that s3.cfg; "" if the
 	// datastore is not configured.
-	client, file string
+	Client, File string
 }
 
 // resolveBucket finds the datastore that "s3://BUCKET/STORE" names: the configured one, if
@@ -47,7 +47,7 @@ func bucketOf(d cfg.Datastore) *Bucket {
 	}
 	return &Bucket{
 		Location: bucket.Location{Bucket: d.Bucket, Store: d.Name},
-		client:   d.Client, file: filepath.Join(filepath.Dir(d.File), cfg.S3FileName),
+		Client:   d.Client, File: filepath.Join(filepath.Dir(d.File), cfg.S3FileName),
 	}
 }
 
@@ -61,7 +61,7 @@ type Server struct {
 // Complete adds to the bucket how it is reached.
 func (b *Bucket) Complete(given Server, getenv func(string) string) (*store.Bucket, error) {
 	out := &store.Bucket{}
-	if b.client != "" && given.Endpoint == "" {
+	if b.Client != "" && given.Endpoint == "" {
 		e, err := b.endpoint()
 		if err != nil {
 			return nil, err
@@ -88,16 +88,16 @@ func (b *Bucket) Complete(given Server, getenv func(string) string) (*store.Buck
 
 // endpoint reads the entry of s3.cfg.
 func (b *Bucket) endpoint() (cfg.S3Endpoint, error) {
-	data, err := os.ReadFile(b.file)
+	data, err := os.ReadFile(b.File)
 	if errors.Is(err, fs.ErrPermission) {
-		return cfg.S3Endpoint{}, fmt.Errorf("%s has the access key, and only root and the server may read it; --endpoint and the environment say it instead", b.file)
+		return cfg.S3Endpoint{}, fmt.Errorf("%s has the access key, and only root and the server may read it; --endpoint and the environment say it instead", b.File)
 	}
 	if err != nil {
 		return cfg.S3Endpoint{}, err
 	}
-	e, err := cfg.FindEndpoint(data, b.client)
+	e, err := cfg.FindEndpoint(data, b.Client)
 	if err != nil {
-		return e, fmt.Errorf("%s: %w", b.file, err)
+		return e, fmt.Errorf("%s: %w", b.File, err)
 	}
 	return e, nil
 }

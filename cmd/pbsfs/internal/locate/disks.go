@@ -115,21 +115,17 @@ func (d *disks) write(r diskRecord) error {
 }
 
 // useDisk mounts a device in the run directory, if it is not mounted there yet, for
-// this process. It returns the mount point. With hold, no other program can mount the
+// a process. It returns the mount point. With hold, no other program can mount the
 // device meanwhile, if that is possible. The caller must end its use.
-func useDisk(host hosts.Host, dev device.Device, hold bool) (string, error) {
+func useDisk(host hosts.Host, dev device.Device, user procfs.ProcessMark, hold bool) (string, error) {
 	d, err := lockDisks(host, 0)
 	if err != nil {
 		return "", err
 	}
 	defer d.unlock()
-	self, err := procfs.MarkSelf()
-	if err != nil {
-		return "", err
-	}
 	r := d.read(diskKey(dev))
 	r.Device, r.UUID, r.Held = dev.Path, dev.UUID, r.Held || hold
-	r.Users = append(r.Users, self)
+	r.Users = append(r.Users, user)
 	if err := d.write(r); err != nil { // comes first, so that the record is there even after a crash
 		return "", err
 	}
@@ -146,7 +142,7 @@ func useDisk(host hosts.Host, dev device.Device, hold bool) (string, error) {
 		err = mountDisk(dev, point, hold)
 	}
 	if err != nil {
-		return "", errors.Join(err, d.drop(r.without(self)))
+		return "", errors.Join(err, d.drop(r.without(user), user))
 	}
 	fault.At("disk mounted")
 	return point, nil
@@ -166,15 +162,15 @@ func (r diskRecord) without(p procfs.ProcessMark) diskRecord {
 	return r
 }
 
-// drop unmounts a device that has no users any more, and otherwise writes its users
-// down.
-func (d *disks) drop(r diskRecord) error {
+// drop unmounts a device that has no users any more, the last of which is given, and
+// otherwise writes its users down.
+func (d *disks) drop(r diskRecord, user procfs.ProcessMark) error {
 	if len(r.Users) > 0 {
 		return d.write(r)
 	}
 	point := d.point(r.key)
 	if m, err := mounts.FindMount(point); err == nil {
-		if err := unmountDisk(m); err != nil {
+		if err := unmountDisk(m, user); err != nil {
 			return errors.Join(err, d.write(r))
 		}
 	}
@@ -193,54 +189,45 @@ func removed(path string) error {
 	return nil
 }
 
-// unmountDisk unmounts a device. A file that only this process still has open there is
+// unmountDisk unmounts a device. A file that only its last user still has open there is
 // no reason to leave the device mounted: the mount is then taken away lazily.
-func unmountDisk(m mounts.Mount) error {
+func unmountDisk(m mounts.Mount, user procfs.ProcessMark) error {
 	err := mounts.UnmountOnly(m, false)
 	if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
 	holders, herr := mounts.HoldersOf(context.Background(), m)
-	self, serr := procfs.MarkSelf()
-	own := func(h mounts.Holder) bool { return serr == nil && h.PID == self.PID }
+	own := func(h mounts.Holder) bool { return h.PID == user.PID }
 	if herr == nil && len(holders) > 0 && !slices.ContainsFunc(holders, func(h mounts.Holder) bool { return !own(h) }) {
 		return mounts.UnmountOnly(m, true)
 	}
 	return &mountpoint.BusyError{Mounts: []mounts.Mount{m}, Holders: holders}
 }
 
-// endDisk ends this process's use of the device that is mounted at point.
-func endDisk(host hosts.Host, point string) error {
+// endDisk ends a process's use of the device that is mounted at point.
+func endDisk(host hosts.Host, point string, user procfs.ProcessMark) error {
 	d, err := lockDisks(host, 0)
 	if err != nil {
 		return err
 	}
 	defer d.unlock()
-	self, err := procfs.MarkSelf()
-	if err != nil {
-		return err
-	}
-	return d.drop(d.read(filepath.Base(point)).without(self))
+	return d.drop(d.read(filepath.Base(point)).without(user), user)
 }
 
-// passDisk passes this process's use of a device to another process, which serves a
-// tree on it.
-func passDisk(host hosts.Host, point string, heir procfs.ProcessMark) error {
+// passDisk passes a process's use of a device to another process, which serves a tree on
+// it.
+func passDisk(host hosts.Host, point string, user, heir procfs.ProcessMark) error {
 	if heir.Look() == procfs.Ended {
 		return fmt.Errorf("process %d has ended", heir.PID)
 	}
-	self, err := procfs.MarkSelf()
-	if err != nil {
-		return err
-	}
 	d, err := lockDisks(host, 0)
 	if err != nil {
 		return err
 	}
 	defer d.unlock()
-	r := d.read(filepath.Base(point)).without(self).without(heir)
+	r := d.read(filepath.Base(point)).without(user).without(heir)
 	r.Users = append(r.Users, heir)
-	return d.drop(r)
+	return d.drop(r, user)
 }
 
 // Sweep unmounts devices whose last user was killed.
@@ -260,7 +247,7 @@ func Sweep(host hosts.Host) error {
 	for _, f := range files {
 		r := d.read(strings.TrimSuffix(filepath.Base(f), ".json"))
 		if len(r.Users) == 0 {
-			err = errors.Join(err, d.drop(r))
+			err = errors.Join(err, d.drop(r, procfs.ProcessMark{}))
 		}
 	}
 	return err

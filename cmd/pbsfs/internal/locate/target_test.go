@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pbsfs/pbsfs/cmd/pbsfs/internal/usage"
+	"github.com/pbsfs/pbsfs/maint/procfs"
 	"github.com/pbsfs/pbsfs/store/storetest"
 )
 
@@ -53,10 +54,10 @@ func TestAnArgumentMeansANameOrAPath(t *testing.T) {
 func TestStandbyTakesADirectoryThatIsNotThere(t *testing.T) {
 	host := storetest.Host(t, "")
 	dir := filepath.Join(t.TempDir(), "later")
-	if _, err := Attach(t.Context(), host, Request{Datastore: dir}); err == nil {
+	if _, err := Attach(t.Context(), host, Request{Datastore: dir}, procfs.ProcessMark{}); err == nil {
 		t.Error("attached to what is not there")
 	}
-	at, err := Attach(t.Context(), host, Request{Datastore: dir, Standby: true})
+	at, err := Attach(t.Context(), host, Request{Datastore: dir, Standby: true}, procfs.ProcessMark{})
 	if err != nil || at.Path != dir || at.TookDevice() {
 		t.Fatalf("%+v, %v, want a datastore in %s, later", at, err, dir)
 	}

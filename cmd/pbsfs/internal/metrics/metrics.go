@@ -106,6 +106,28 @@ func (a *Address) Complete() error {
 	return nil
 }
 
+// Socket returns the path of the Unix socket, "" if there is none.
+func (a Address) Socket() string {
+	path, ok := strings.CutPrefix(a.At, "unix:")
+	if !ok {
+		return ""
+	}
+	return path
+}
+
+// Privileged reports whether only root may listen there.
+func (a Address) Privileged() bool {
+	_, port, err := net.SplitHostPort(a.At)
+	if err != nil || a.Socket() != "" {
+		return false
+	}
+	n, err := net.LookupPort("tcp", port)
+	return err == nil && n > 0 && n < firstFreePort
+}
+
+// firstFreePort is the first port on which every user may listen.
+const firstFreePort = 1024
+
 // Server answers who asks for the numbers. Its owner must Close it.
 type Server struct{ server *web.Server }
 

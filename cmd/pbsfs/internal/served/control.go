@@ -71,6 +71,9 @@ const (
 	lookAgain = time.Second
 	// maxConversations bounds the number of conversations at once.
 	maxConversations = 16
+	// maxRequest bounds how many bytes of a request are read: keys come through a pipe of
+	// that size.
+	maxRequest = 1 << 20
 	// maxAnswer bounds how many bytes of an answer are read, and maxUserAnswer of an
 	// answer by another user's process.
 	maxAnswer     = 16 << 20
@@ -209,7 +212,7 @@ func answerControl(conn net.Conn, m shown, ref *store.Lookup) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
 	var req Request
-	if err := json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&req); err != nil {
+	if err := json.NewDecoder(io.LimitReader(conn, maxRequest)).Decode(&req); err != nil {
 		return
 	}
 	if req.Ping {
