@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -272,5 +273,57 @@ func TestNoMoreDescriptors(t *testing.T) {
 	must(t, opens(m.path(vm100, "drive-scsi0.img")))
 	if !m.process.alive() {
 		t.Error("the process has ended")
+	}
+}
+
+// memoryGroup makes a control group whose processes have so much memory, until the test ends.
+func memoryGroup(t *testing.T, bytes int) (dir string) {
+	t.Helper()
+	needRoot(t)
+	for _, version := range []struct{ at, limit string }{
+		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"},
+		{"/sys/fs/cgroup", "memory.max"},
+	} {
+		dir := filepath.Join(version.at, "pbsfs-test-"+strconv.Itoa(os.Getpid()))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			continue
+		}
+		t.Cleanup(func() { eventually(t, "the control group going", func() error { return unix.Rmdir(dir) }) })
+		if err := os.WriteFile(filepath.Join(dir, version.limit), []byte(strconv.Itoa(bytes)), 0o600); err == nil {
+			return dir
+		}
+	}
+	t.Skip("there are no control groups of memory here")
+	return ""
+}
+
+// With 256 MiB for all of it, a mount serves whatever is asked for at once.
+func TestMountInLittleMemory(t *testing.T) {
+	group := memoryGroup(t, 256<<20)
+	plain := mountAt(t, fixture(t, "ds-basic"))
+	dir, files := copied(t, plain, alpha, vm100, filepath.Dir(images[1]))
+	plain.unmount()
+	m := newHost(t).unmounted(fixture(t, "ds-basic"))
+	// The default of the cache is a share of the memory that the group has.
+	cmd := m.host.command("mount", m.store, m.dir, "--log", m.log)
+	in := exec.Command("sh", append([]string{"-c", `echo $$ >"$0/cgroup.procs" && exec "$@"`, group, cmd.Path}, cmd.Args[1:]...)...)
+	in.Env, in.Dir = cmd.Env, cmd.Dir
+	if out, err := in.CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v\n%s", err, out)
+	}
+	m.process = m.findServer()
+	readers := startComparers(t, 16, m.dir, dir, files)
+	tool(t, "find", m.dir, "-xdev", "-ls")
+	time.Sleep(soakTime(t, 2))
+	readers.end()
+	if !m.process.alive() {
+		t.Error("the process has ended")
+	}
+	status, err := os.ReadFile(m.process.proc("status"))
+	must(t, err)
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "VmHWM") {
+			t.Log(line)
+		}
 	}
 }

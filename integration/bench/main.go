@@ -22,6 +22,7 @@ type options struct {
 	only, rows  string
 	json, bench string
 	growth      string
+	floor       string
 	cacheSize   int64
 }
 
@@ -39,7 +40,15 @@ func main() {
 	flag.StringVar(&o.bench, "bench", "", "write samples to FILE.new and FILE.old, for benchstat")
 	flag.StringVar(&o.growth, "growth", "", "instead, measure how time and memory grow with the size, and plot it to this SVG file")
 	flag.Int64Var(&o.cacheSize, "cache-mib", 512, "memory for decoded chunks, in MiB")
+	flag.StringVar(&o.floor, "serve-floor", "", "instead, serve this tree from memory at the mount point that follows (the subject \"floor\" does)")
 	flag.Parse()
+	if o.floor != "" {
+		if err := serveFloor(o.floor, flag.Arg(0)); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
@@ -71,7 +80,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	all := subjects(data, o)
 	t := &table{}
-	for _, r := range rows(data) {
+	for _, r := range rows(data, o) {
 		if !strings.Contains(r.name, o.rows) {
 			continue
 		}

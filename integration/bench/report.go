@@ -39,9 +39,10 @@ func (t *table) measure(ctx context.Context, r row, all []subject, o options) er
 			subjects = append(subjects, s)
 		}
 	}
-	// The image is the same in both formats, and restic's is read through its tree.
+	// The image is the same in both formats, restic's is read through its tree, and that in
+	// memory has none.
 	if r.image {
-		subjects = slices.DeleteFunc(subjects, func(s subject) bool { return strings.HasPrefix(s.name, "pbsfs-split") })
+		subjects = slices.DeleteFunc(subjects, func(s subject) bool { return strings.HasPrefix(s.name, "pbsfs-split") || s.name == floorName })
 	}
 	cells := make([]*cell, len(subjects))
 	for i, s := range subjects {
@@ -133,8 +134,13 @@ func median(v []float64) float64 {
 // write prints the table, and writes the files that were asked for.
 func (t *table) write(o options) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\nrow\tsubject\tmedian\tmin\tmax\tx first\tserver CPU s\tpeak MiB\t\n")
-	first := map[string]float64{}
+	fmt.Fprintf(w, "\nrow\tsubject\tmedian\tmin\tmax\tx first\tx floor\tserver CPU s\tpeak MiB\t\n")
+	first, floor := map[string]float64{}, map[string]float64{}
+	for _, c := range t.Cells {
+		if c.Subject == floorName {
+			floor[c.Row] = median(c.Samples)
+		}
+	}
 	for _, c := range t.Cells {
 		m, unit := median(c.Samples), " s"
 		if c.Rate {
@@ -143,13 +149,21 @@ func (t *table) write(o options) error {
 		if _, ok := first[c.Row]; !ok {
 			first[c.Row] = m
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.4g%s\t%.4g\t%.4g\t%.2f\t%.2f\t%.0f\t\n",
-			c.Row, c.Subject, m, unit, slices.Min(c.Samples), slices.Max(c.Samples), m/first[c.Row], median(c.CPU), c.PeakMiB)
+		fmt.Fprintf(w, "%s\t%s\t%.4g%s\t%.4g\t%.4g\t%.2f\t%s\t%.2f\t%.0f\t\n",
+			c.Row, c.Subject, m, unit, slices.Min(c.Samples), slices.Max(c.Samples), m/first[c.Row], ratio(m, floor[c.Row]), median(c.CPU), c.PeakMiB)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	return errors.Join(t.writeJSON(o), t.writeBench(o))
+}
+
+// ratio returns how many times as much as another value one is, "-" if there is no other.
+func ratio(v, of float64) string {
+	if of == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", v/of)
 }
 
 func (t *table) writeJSON(o options) error {

@@ -28,7 +28,7 @@ type row struct {
 }
 
 // rows are what is measured.
-func rows(d *data) []row {
+func rows(d *data, o options) []row {
 	tree := func(args ...string) func(context.Context, *served) (float64, error) {
 		return func(ctx context.Context, s *served) (float64, error) { return timed(ctx, s.tree, args...) }
 	}
@@ -38,12 +38,20 @@ func rows(d *data) []row {
 	largest := func(ctx context.Context, s *served) (float64, error) {
 		return timed(ctx, filepath.Join(s.tree, d.largest), "dd", "if={}", "of=/dev/null", "bs=1M", "status=none")
 	}
+	// What decoding takes without a mount, on all processors.
+	alone := func(command string, below string) func(context.Context, *served) (float64, error) {
+		return func(ctx context.Context, s *served) (float64, error) {
+			return timed(ctx, filepath.Join(s.inside, below), o.pbsfs, command, d.at(storeDir), "{}", "--config-dir", d.at("etc"), "--run-dir", d.at("run"))
+		}
+	}
 	return []row{
 		{name: "find", do: tree("find", "{}")},
 		{name: "find -ls", do: tree("find", "{}", "-ls")},
 		{name: "find -ls, later mount", do: tree("find", "{}", "-ls"), keepCache: true, own: true},
+		{name: "verify all chunks, no mount", do: alone("verify", ""), own: true},
 		{name: "tar", do: tree("sh", "-c", "tar -cf - -C {} . | dd of=/dev/null bs=1M status=none")},
 		{name: "largest file", do: largest},
+		{name: "cat the largest file, no mount", do: alone("cat", d.largest), own: true},
 		{name: "dd of the image", do: image("dd", "if={}", "of=/dev/null", "bs=1M", "status=none"), image: true},
 		{name: "random 4 KiB", do: randomReads, rate: true, image: true},
 		{name: "random 4 KiB, cache 1 GiB", do: randomReads, rate: true, image: true, cacheMiB: 1024, own: true},

@@ -24,6 +24,7 @@ type subject struct {
 type served struct {
 	tree, image string // where they are; "" if this subject has none
 	pid         int    // of the serving process
+	inside      string // the tree's path in the datastore; "" if this subject has none
 	end         func() error
 }
 
@@ -41,6 +42,7 @@ func subjects(d *data, o options) []subject {
 			add("pbsfs-"+id+baseSuffix, func(ctx context.Context, r row) (*served, error) { return d.mountPbsfs(ctx, o.base, id, o, r) })
 		}
 	}
+	add(floorName, func(ctx context.Context, _ row) (*served, error) { return d.mountFloor(ctx) })
 	if exists(d.at(squashed)) {
 		if _, err := exec.LookPath("squashfuse"); err == nil {
 			add("squashfuse", func(ctx context.Context, _ row) (*served, error) { return d.mountSquashfuse(ctx) })
@@ -91,7 +93,8 @@ func (d *data) mountPbsfs(ctx context.Context, program, id string, o options, r 
 		return nil, err
 	}
 	s := &served{
-		tree: filepath.Join(at, "host", id, "latest/tree.pxar"), image: filepath.Join(at, "vm/1/latest/disk.img"),
+		inside: filepath.Join("host", id, "latest/tree.pxar"),
+		tree:   filepath.Join(at, "host", id, "latest/tree.pxar"), image: filepath.Join(at, "vm/1/latest/disk.img"),
 		end: func() error {
 			return errors.Join(d.pbsfs(context.WithoutCancel(ctx), program, remembered, "unmount", at, "--wait", "20s"), os.Remove(at))
 		},
