@@ -35,10 +35,10 @@ type Spot struct {
 type Memory struct {
 	Spots *reach.Memory[Spot]
 	uuids *reach.Memory[string] // by device
-	// onDisk returns the path of a directory on the disk that is mounted.
-	onDisk func(mounts.Mount, string) string
 
-	mu    sync.Mutex // guards what follows
+	mu sync.Mutex // guards what follows
+	// ask finds the path of a directory on a disk with btrfs; nil if this process does.
+	ask   func(mounts.Mount, string) (string, error)
 	table [sha256.Size]byte
 	epoch uint64 // goes up when the mounts have changed
 }
@@ -46,7 +46,6 @@ type Memory struct {
 // NewMemory makes an empty memory.
 func NewMemory() *Memory {
 	p := &Memory{
-		onDisk: mounts.Mount.PathOnDisk,
 		uuids: reach.NewMemory(func(path string, _ func(uint64)) (string, error) {
 			d, err := device.DeviceAt(path)
 			return d.UUID, err
@@ -57,16 +56,24 @@ func NewMemory() *Memory {
 }
 
 // AskForPaths has another process find the path of a directory on a disk with btrfs,
-// which only CAP_SYS_ADMIN can. It must be called before anything is looked at.
+// which only CAP_SYS_ADMIN can. What was looked at before stays as it was found.
 func (p *Memory) AskForPaths(ask func(m mounts.Mount, dir string) (string, error)) {
-	p.onDisk = func(m mounts.Mount, dir string) string {
-		if m.FSType == "btrfs" {
-			if path, err := ask(m, dir); err == nil {
-				return path
-			}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ask = ask
+}
+
+// pathOnDisk returns the path of a directory on the disk that is mounted.
+func (p *Memory) pathOnDisk(m mounts.Mount, dir string) string {
+	p.mu.Lock()
+	ask := p.ask
+	p.mu.Unlock()
+	if ask != nil && m.FSType == "btrfs" {
+		if path, err := ask(m, dir); err == nil {
+			return path
 		}
-		return m.PathOnDisk(dir)
 	}
+	return m.PathOnDisk(dir)
 }
 
 // findSpot looks for the datastore in a directory.
@@ -88,7 +95,7 @@ func (p *Memory) findSpot(path string, entering func(mount uint64)) (Spot, error
 	}
 	s.ID.Dev, s.ID.Ino = chunks.Dev, chunks.Ino
 	if m, ok := mounts.MountByID(dir.Mount); ok {
-		s.ID.Path = p.onDisk(m, dir.Path)
+		s.ID.Path = p.pathOnDisk(m, dir.Path)
 		s.ID.Disk = m.Disk()
 		if strings.HasPrefix(m.Source, "/dev/") {
 			s.source = m.Source
