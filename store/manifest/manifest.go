@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"time"
@@ -80,7 +81,8 @@ func Decode(encoded []byte) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parse(text)
+	// The decoder has made room for more, and manifests are remembered.
+	return parse(bytes.Clone(text))
 }
 
 // parse reads the JSON text, and keeps it.
