@@ -54,7 +54,7 @@ NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 # Tests of integration that look at no mounts and devices but their own: they run beside
 # the rest, which cannot run beside itself.
 APART := $(shell sed -n 's/^func \(Test[A-Za-z0-9_]*\)(t \*testing.T).*/\1/p' \
-           $(foreach about,browser bucket complete guide metrics restore search serve share usage verify,$(wildcard integration/$(about)*_test.go)) | paste -sd'|')
+           $(foreach about,browser bucket complete damage_matrix guide hostile metrics restore salvage search serve share soak usage verify,$(wildcard integration/$(about)*_test.go)) | paste -sd'|')
 
 RACE = -race -p 1 -timeout 20m $(if $(TESTS),-run '$(TESTS)')
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"runtime"
 	"sort"
 	"strconv"
 	"strings"
@@ -166,39 +165,12 @@ func TestMillionSnapshots(t *testing.T) {
 	}
 }
 
-// Listings of everything are forgotten before they need too much memory.
-func TestListingsTakeBoundedMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("lists a million snapshots")
-	}
-	h := new(huge)
-	s := httptest.NewServer(h)
-	defer s.Close()
-	b := hugeBucket(t, s)
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	const looked = 1500 // 750,000 objects
-	for i := range looked {
-		if _, err := b.List(t.Context(), fmt.Sprintf("vm/%d", i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	grown := int64(after.HeapAlloc) - int64(before.HeapAlloc)
-	t.Logf("%d groups, %d snapshots: %d requests, %d MiB", looked, looked*hugeSnapshots, h.requests.Load(), grown>>20)
-	if grown > 2*listingBytes {
-		t.Errorf("%d MiB for listings", grown>>20)
-	}
-}
-
 // Many machines on one bucket ask for what they look at, and none for more.
-func TestThousandMachines(t *testing.T) {
+func TestManyMachinesOnOneBucket(t *testing.T) {
 	h := new(huge)
 	s := httptest.NewServer(h)
 	defer s.Close()
-	const machines = 1000
+	const machines = 200
 	var all sync.WaitGroup
 	limit := make(chan struct{}, 32)
 	for i := range machines {
