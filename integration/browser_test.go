@@ -206,8 +206,10 @@ func whoHasWhatOpen(p *tab, s *site) {
 	p.until("nothing open", `seen('#overview').includes('Nothing is open.')`)
 	a := startActor(p.t, "hold", s.mount.path(s.snapshot, "root.pxar", "notes.txt"))
 	p.until("the file and who has it", fmt.Sprintf(`seen('.handles').includes('root.pxar/notes.txt') && seen('.handles').includes('%d')`, a.pid))
-	first := p.text(`document.querySelector('.handles time').textContent`)
-	p.until("its age counting up", fmt.Sprintf(`document.querySelector('.handles time').textContent !== %q`, first))
+	const age = `(document.querySelector('.handles time')?.textContent ?? '')` // the list is drawn anew meanwhile
+	p.until("its age", age+` !== ''`)
+	first := p.text(age)
+	p.until("its age counting up", fmt.Sprintf(`![%q, ''].includes(%s)`, first, age))
 	p.until("the mount and the operations", fmt.Sprintf(`seen('.mounts').includes(%q) && seen('.processes').includes('%d')`, s.mount.dir, s.mount.process.pid))
 	a.end()
 	p.until("nothing open any more", `seen('#overview').includes('Nothing is open.')`)

@@ -87,7 +87,7 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	program = filepath.Join(dir, "pbsfs")
-	build := exec.Command("go", "build", "-o", program, "../cmd/pbsfs")
+	build := exec.Command("go", "build", "-trimpath", "-o", program, "../cmd/pbsfs") // as make build does
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building pbsfs: %v\n%s", err, out)

@@ -105,7 +105,7 @@ func (s *server) move(dir string, snapshots ...string) error {
 		}
 		defer free()
 	}
-	from, to := filepath.Join(s.store, dir), filepath.Join(s.store, ".moved")
+	from, to := filepath.Join(s.store, dir), filepath.Join(s.store, ".moved-"+filepath.Base(dir))
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}

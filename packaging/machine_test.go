@@ -1,7 +1,6 @@
 package packaging
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,8 +59,7 @@ func (m *machine) on() {
 	m.t.Helper()
 	group := "pbsfs-test-" + strconv.Itoa(os.Getpid())
 	cmd := exec.Command("unshare", "--mount", "--fork", "--kill-child", "sh", "testdata/boot.sh", m.root, group)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr // what makes the machine says only what fails
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		m.t.Fatal(err)
@@ -80,7 +78,7 @@ func (m *machine) on() {
 	m.eventually("the machine starting", func() error {
 		m.init = descendant(cmd.Process.Pid, "systemd")
 		if m.init == 0 {
-			return fmt.Errorf("no systemd yet: %s", &said)
+			return errors.New("no systemd yet")
 		}
 		if state, _ := m.try("systemctl", "is-system-running"); state != "running\n" {
 			failed, _ := m.try("systemctl", "--failed", "--no-legend")

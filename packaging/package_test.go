@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -64,6 +65,34 @@ func deb(t *testing.T, out, arch string) string {
 	return made(t, out, arch)
 }
 
+// own is the package for this machine, which several tests look at.
+var own struct {
+	once sync.Once
+	out  string // where it was made, by the first test that wants it
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if own.out != "" {
+		_ = os.RemoveAll(own.out)
+	}
+	os.Exit(code)
+}
+
+// ownDeb returns where the package for this machine was made, and its path.
+func ownDeb(t *testing.T) (out, pkg string) {
+	t.Helper()
+	own.once.Do(func() {
+		dir, err := os.MkdirTemp("", "pbsfs-package-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		own.out = dir
+		run(t, "make", "deb", "OUT="+dir, "ARCHES="+runtime.GOARCH)
+	})
+	return own.out, made(t, own.out, runtime.GOARCH)
+}
+
 // made returns the path of the package that was made.
 func made(t *testing.T, out, arch string) string {
 	t.Helper()
@@ -83,8 +112,8 @@ func unpacked(t *testing.T, pkg string) string {
 }
 
 func TestPackageIsWhatMakeInstallInstalls(t *testing.T) {
-	out, to := t.TempDir(), filepath.Join(t.TempDir(), "root")
-	pkg := deb(t, out, runtime.GOARCH)
+	out, pkg := ownDeb(t)
+	to := filepath.Join(t.TempDir(), "root")
 	run(t, "make", "install", "OUT="+out, "DESTDIR="+to, "PREFIX=/usr")
 	root := unpacked(t, pkg)
 	packaged, installed := files(t, root), files(t, to)
@@ -152,7 +181,10 @@ func TestWhatIsInDistIsInstalled(t *testing.T) {
 
 func TestTwoBuildsOfThePackageAreEqual(t *testing.T) {
 	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
-		pkg := deb(t, t.TempDir(), arch)
+		_, pkg := ownDeb(t)
+		if arch != runtime.GOARCH {
+			pkg = deb(t, t.TempDir(), arch)
+		}
 		out := t.TempDir() // and by somebody else
 		run(t, "sh", "-c", `umask 077; TZ=Asia/Tokyo LC_ALL=C.UTF-8 exec make deb "OUT=$0" "ARCHES=$1"`, out, arch)
 		first, err := os.ReadFile(pkg)
@@ -182,7 +214,7 @@ func TestPurgeLeavesNothingButWhatIsTheUsers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("dpkg needs root")
 	}
-	pkg := deb(t, t.TempDir(), runtime.GOARCH)
+	_, pkg := ownDeb(t)
 	root := t.TempDir()
 	admin := filepath.Join(root, "var/lib/dpkg")
 	for _, dir := range []string{"info", "updates", "triggers"} {
