@@ -14,7 +14,8 @@
 #   make deb        make Debian packages in $(OUT), for each of ARCHES
 #   make vuln       look for known vulnerabilities in what we use
 #   make fuzz       fuzz each decoder (FUZZTIME each, 30s by default)
-#   make bench      measure mounts beside raw files, squashfs and restic, with
+#   make bench      measure mounts beside raw files, a FUSE server with the same
+#                   tree in memory, squashfs and restic, with
 #                   data of size SCALE (1 is 1.4 GB in 75,000 entries and an
 #                   image of 4 GiB) in ROUNDS rounds, and the decoders, for
 #                   BENCHTIME each, COUNT times; every sample goes to bench.json

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,32 +31,10 @@ const floorTimeout = 24 * time.Hour
 // serveFloor serves a tree from memory, at a mount point, until it is unmounted.
 func serveFloor(tree, at string) error {
 	root := &floorNode{attr: fuse.Attr{Mode: unix.S_IFDIR | 0o755}}
-	dirs := map[string]*floorNode{}
-	var top func(context.Context) error
-	raw := gofs.NewNodeFS(root, &gofs.Options{NullPermissions: true, OnAdd: func(ctx context.Context) {
-		if err := top(ctx); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
-		}
-	}})
-	top = func(ctx context.Context) error {
-		dirs[filepath.Dir(tree)] = root
-		return filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			n, err := newFloorNode(path)
-			if err != nil {
-				return err
-			}
-			if d.IsDir() {
-				dirs[path] = n
-			}
-			parent := dirs[filepath.Dir(path)]
-			child := parent.NewPersistentInode(ctx, n, gofs.StableAttr{Mode: n.attr.Mode & unix.S_IFMT, Ino: n.attr.Ino})
-			parent.AddChild(filepath.Base(path), child, true)
-			return nil
-		})
+	var filled error
+	raw := gofs.NewNodeFS(root, &gofs.Options{NullPermissions: true, OnAdd: func(ctx context.Context) { filled = fill(ctx, root, tree) }})
+	if filled != nil {
+		return filled
 	}
 	server, err := fuse.NewServer(raw, at, &fuse.MountOptions{
 		FsName: floorName, Name: floorName, AllowOther: os.Geteuid() == 0, Options: []string{"ro", "default_permissions"},
@@ -68,6 +45,27 @@ func serveFloor(tree, at string) error {
 	}
 	server.Serve()
 	return nil
+}
+
+// fill reads a tree into memory, below root.
+func fill(ctx context.Context, root *floorNode, tree string) error {
+	dirs := map[string]*floorNode{filepath.Dir(tree): root}
+	return filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		n, err := newFloorNode(path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			dirs[path] = n
+		}
+		parent := dirs[filepath.Dir(path)]
+		child := parent.NewPersistentInode(ctx, n, gofs.StableAttr{Mode: n.attr.Mode & unix.S_IFMT, Ino: n.attr.Ino})
+		parent.AddChild(filepath.Base(path), child, true)
+		return nil
+	})
 }
 
 func newFloorNode(path string) (*floorNode, error) {
