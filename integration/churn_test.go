@@ -115,7 +115,7 @@ func TestOfflineNeverMeetsOpenFile(t *testing.T) {
 	must(t, opens(paths[0]))
 	c := startCrowd(t, 64, paths)
 	var set, refused int
-	for i, end := 0, time.Now().Add(soakTime(t, 10)); time.Now().Before(end); i++ {
+	for i, end := 0, time.Now().Add(soakTime(t, 6)); time.Now().Before(end); i++ {
 		args := []string{"maintenance", "set", tank, "offline", "--wait", fmt.Sprintf("%dms", rand.IntN(1000))}
 		if i%3 == 0 {
 			args = append(args, "--drain")

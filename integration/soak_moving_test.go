@@ -262,7 +262,7 @@ func TestDatastoreMovesUnderReaders(t *testing.T) {
 	writeFile(t, filepath.Join(from, "file"), []byte("what is being backed up"))
 
 	group := startComparers(t, readers, m.dir, dir, files, victim)
-	end := time.Now().Add(soakTime(t, 5))
+	end := time.Now().Add(soakTime(t, 4))
 	var all sync.WaitGroup
 	deeds := map[string]func() error{
 		"prune a snapshot":   func() error { return s.prune(alpha) },
