@@ -36,9 +36,16 @@ func chunkPath(store, digest string) string {
 	return filepath.Join(store, ".chunks", digest[:4], digest)
 }
 
-// ownDigest returns the digest of a chunk that nothing but this index of the
-// datastore refers to, and that once.
+// ownDigest returns the digest of one of the chunks of ownDigests.
 func ownDigest(t *testing.T, store, index string) string {
+	t.Helper()
+	own := ownDigests(t, store, index)
+	return own[len(own)/2] // the first and the last have what all the others hang on
+}
+
+// ownDigests returns the digests of the chunks that nothing but this index of the
+// datastore refers to, and that once.
+func ownDigests(t *testing.T, store, index string) []string {
 	t.Helper()
 	count := make(map[string]int)
 	must(t, filepath.WalkDir(store, func(p string, d fs.DirEntry, err error) error {
@@ -56,7 +63,7 @@ func ownDigest(t *testing.T, store, index string) string {
 	if len(own) == 0 {
 		t.Fatalf("%s: no chunk of its own", index)
 	}
-	return own[len(own)/2] // the first and the last have what all the others hang on
+	return own
 }
 
 // Ways to damage a file.

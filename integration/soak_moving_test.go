@@ -207,38 +207,6 @@ func chunksOf(t *testing.T, store string) (out []string) {
 	return out
 }
 
-// onlyOf returns the chunks that no other snapshot has, as usage counts them: those that are
-// gone from a copy of the datastore when the snapshot is the only one that is left.
-func onlyOf(t *testing.T, store, snapshot string) (out []string) {
-	t.Helper()
-	refers := func(dir string) map[string]bool {
-		all := make(map[string]bool)
-		must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !strings.HasSuffix(path, "idx") {
-				return err
-			}
-			for _, digest := range digestsOf(t, path) {
-				all[digest] = true
-			}
-			return nil
-		}))
-		return all
-	}
-	rest := tempDir(t)
-	tool(t, "cp", "-a", store+"/.", rest)
-	must(t, os.RemoveAll(filepath.Join(rest, snapshot)))
-	others := refers(rest)
-	for digest := range refers(filepath.Join(store, snapshot)) {
-		if !others[digest] {
-			out = append(out, filepath.Join(".chunks", digest[:4], digest))
-		}
-	}
-	if len(out) == 0 {
-		t.Fatalf("%s has no chunks of its own", snapshot)
-	}
-	return out
-}
-
 // While a server prunes, collects garbage, verifies, moves and writes, fifty readers get
 // right bytes, and no reader keeps the server from anything but what it reads.
 func TestDatastoreMovesUnderReaders(t *testing.T) {
@@ -257,7 +225,7 @@ func TestDatastoreMovesUnderReaders(t *testing.T) {
 	}
 	m := h.mount(store, "--cache-size", "16MiB")
 	s := &server{t: t, store: store, original: original, m: m, done: make(map[string]int), busy: make(map[string]int)}
-	chunks, own := chunksOf(t, store), onlyOf(t, store, victim)
+	chunks, own := chunksOf(t, store), ownDigests(t, store, victim+"/drive-scsi0.img.fidx")
 	from := subdir(t, tempDir(t), "from")
 	writeFile(t, filepath.Join(from, "file"), []byte("what is being backed up"))
 
@@ -270,7 +238,7 @@ func TestDatastoreMovesUnderReaders(t *testing.T) {
 		"move a group":       func() error { return s.move("vm/100", vm100, victim) },
 		"move a namespace":   func() error { return s.move("ns/prod/ns/db", "ns/prod/ns/db/host/beta/2023-11-15T13:39:15Z") },
 		"replace a manifest": func() error { return s.note(filepath.Dir(images[1])) },
-		"find a chunk bad":   func() error { return s.verify(own[rand.IntN(len(own))]) },
+		"find a chunk bad":   func() error { return s.verify(chunkPath("", own[rand.IntN(len(own))])) },
 		"write and collect":  func() error { return errors.Join(s.backup(from), s.collect(chunks)) },
 	}
 	for what, act := range deeds {

@@ -13,9 +13,6 @@ import (
 	"time"
 )
 
-// soaking reports whether the tests go on as long as make soak says.
-func soaking() bool { return os.Getenv("PBSFS_SOAK") != "" }
-
 // raceProgram builds the program with the race detector, which ends it with exit code
 // 66 where it finds something.
 func raceProgram(t *testing.T) string {

@@ -17,3 +17,6 @@ func soakTime(t *testing.T, seconds int) time.Duration {
 	}
 	return time.Duration(seconds) * time.Second
 }
+
+// soaking reports whether the tests go on as long as make soak says.
+func soaking() bool { return os.Getenv("PBSFS_SOAK") != "" }

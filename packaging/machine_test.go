@@ -37,14 +37,16 @@ func newMachine(t *testing.T, packages ...string) *machine {
 			t.Skip(err)
 		}
 	}
-	sources := "http://deb.debian.org/debian"
-	if file := "/etc/apt/sources.list.d/debian.sources"; exists(file) {
-		sources = file // this machine may have one nearer by
-	}
 	suite := run(t, "sh", "-c", ". /etc/os-release && echo $VERSION_CODENAME")
 	m := &machine{t: t, root: filepath.Join(t.TempDir(), "root")}
-	run(t, "mmdebstrap", "--quiet", "--variant=minbase", "--include="+strings.Join(packages, ","), "--dpkgopt=force-unsafe-io",
-		"--aptopt=Acquire::Languages \"none\"", strings.TrimSpace(suite), m.root, sources)
+	args := []string{
+		"--quiet", "--variant=minbase", "--include=" + strings.Join(packages, ","), "--dpkgopt=force-unsafe-io",
+		"--aptopt=Acquire::Languages \"none\"", strings.TrimSpace(suite), m.root,
+	}
+	if sources := "/etc/apt/sources.list.d/debian.sources"; exists(sources) {
+		args = append(args, sources) // this machine may have one nearer by than Debian's
+	}
+	run(t, "mmdebstrap", args...)
 	return m
 }
 

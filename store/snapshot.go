@@ -17,9 +17,6 @@ import (
 	"github.com/pbsfs/pbsfs/store/name"
 )
 
-// maxManifest bounds the size of the encoded manifest.
-const maxManifest = manifest.MaxEncoded
-
 // Snapshot is the content of a snapshot's manifest. It is a value in memory, immutable,
 // and gives no right to read.
 type Snapshot struct {
@@ -61,7 +58,7 @@ func LoadSnapshot(ctx context.Context, right CanRead, s name.Snapshot) (*Snapsho
 	if known, ok := r.ds.memory.snapshots.Get(s); ok && known.stamp == now && known.keyring == ring {
 		return known, nil
 	}
-	raw, info, err := root.ReadFile(ctx, s.Dir()+"/"+name.Manifest.String(), maxManifest, nil)
+	raw, info, err := root.ReadFile(ctx, s.Dir()+"/"+name.Manifest.String(), manifest.MaxEncoded, nil)
 	if errors.Is(err, fs.ErrNotExist) { // removed meanwhile
 		return nil, r.ds.blame(ctx, root, err)
 	}
@@ -251,7 +248,7 @@ func (s *Snapshot) lost(ctx context.Context, root backend.Backend, f name.File, 
 // replaced reports whether the manifest lists other files now. A manifest that was only
 // written anew tells nothing: servers do so to note a verification.
 func (s *Snapshot) replaced(ctx context.Context, root backend.Backend) bool {
-	raw, _, err := root.ReadFile(ctx, s.name.Dir()+"/"+name.Manifest.String(), maxManifest, nil)
+	raw, _, err := root.ReadFile(ctx, s.name.Dir()+"/"+name.Manifest.String(), manifest.MaxEncoded, nil)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
 	}

@@ -57,7 +57,7 @@ func (l *liveLine) show(line string) {
 		return
 	}
 	if width := terminalWidth(l.out); width > 0 {
-		line = shortened(line, width-1) // a line that wraps cannot be taken away
+		line = shortened(line, max(1, width-1)) // a line that wraps cannot be taken away
 	}
 	fmt.Fprintf(l.out, "\r\x1b[K%s", line)
 	l.shown = true
