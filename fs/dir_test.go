@@ -80,3 +80,34 @@ func TestListedBeforeLookedUp(t *testing.T) {
 		t.Errorf("find -type f: %d lines, %s, want %d", n, msg, len(kids)-1)
 	}
 }
+
+// That a name is missing in an archive is asked for once; above the snapshots it is asked
+// for again, because it may come.
+func TestMissingNamesAreRemembered(t *testing.T) {
+	needFUSE(t)
+	root := storetest.Dir("", storetest.Dir("dir", storetest.File("there", "content")))
+	m := newDatastore(t, root, func(*storetest.Snapshot) {})
+	log := &logged{}
+	_, where := mount(t, m, Options{Log: log.logger(), Debug: true})
+	for _, c := range []struct {
+		dir   string
+		asked int
+	}{{filepath.Join(m.dir, "root.pxar", "dir"), 1}, {filepath.Dir(m.dir), 2}} {
+		dir := filepath.Join(where, c.dir)
+		if out, msg, ok := run(t, "ls", "-l", dir); !ok {
+			t.Fatal(out, msg)
+		}
+		missing := "missing in " + filepath.Base(c.dir)
+		for range 2 {
+			if _, _, ok := run(t, "stat", filepath.Join(dir, missing)); ok {
+				t.Errorf("%s is there", missing)
+			}
+		}
+		if n := log.lines(`LOOKUP`); n == 0 {
+			t.Error("no request is in the log")
+		}
+		if n := log.lines(missing); n != c.asked {
+			t.Errorf("%s: asked for %d times, want %d", c.dir, n, c.asked)
+		}
+	}
+}

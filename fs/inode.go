@@ -2,6 +2,8 @@ package fs
 
 import (
 	"context"
+	"errors"
+	iofs "io/fs"
 	"syscall"
 	"time"
 
@@ -46,8 +48,15 @@ func (i *inode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*g
 		known.entry(parent, out)
 		return known.EmbeddedInode(), 0
 	}
-	var n *tree.Node
-	err := i.fsys.ref.View(ctx, func(r *store.Reader) (err error) {
+	n, err := parent.Remembered(name)
+	switch {
+	case err == nil:
+		return i.attach(ctx, parent, name, n, out)
+	case errors.Is(err, iofs.ErrNotExist):
+		out.SetEntryTimeout(forever) // see rawFileSystem.Lookup
+		return nil, syscall.ENOENT
+	}
+	err = i.fsys.ref.View(ctx, func(r *store.Reader) (err error) {
 		n, err = parent.Lookup(ctx, r, name)
 		return err
 	})

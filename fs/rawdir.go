@@ -10,8 +10,8 @@ import (
 // rawFileSystem.
 const nowhere = 1 << 62
 
-// rawFileSystem stands between the kernel and go-fuse, for directory listings
-// only.
+// rawFileSystem stands between the kernel and go-fuse, for directory listings and for
+// names that do not exist.
 //
 // The kernel may ask for an offset that lies within the last reply and is not the one
 // after its end: after a seek, or when a signal made the kernel take only a part of the
@@ -32,6 +32,18 @@ func newRaw(inner fuse.RawFileSystem) *rawFileSystem {
 
 // String names the file system in go-fuse's messages.
 func (f *rawFileSystem) String() string { return TypeName }
+
+// Lookup finds a name. To an answer that there is none, go-fuse gives the same timeout
+// everywhere, or none. Here the inode may say how long that holds, and the kernel need not
+// ask again: programs look for the same missing names over and over.
+func (f *rawFileSystem) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	status := f.RawFileSystem.Lookup(cancel, in, name, out)
+	if status == fuse.ENOENT && out.EntryTimeout() > 0 {
+		out.NodeId = 0 // to the kernel: there is nothing
+		return fuse.OK
+	}
+	return status
+}
 
 // ReadDir lists names.
 func (f *rawFileSystem) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {

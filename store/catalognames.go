@@ -8,7 +8,6 @@ import (
 
 	"github.com/pbsfs/pbsfs/store/catalog"
 	"github.com/pbsfs/pbsfs/store/corrupt"
-	"github.com/pbsfs/pbsfs/store/index"
 	"github.com/pbsfs/pbsfs/store/name"
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
@@ -20,10 +19,6 @@ const (
 	// maxNamedPath bounds how many bytes of a catalog one listing reads.
 	maxNamedPath = 16 << 20
 )
-
-// ErrNotInMemory is the answer of [Archive.ChildInMemory] if a chunk would have to be
-// read.
-var ErrNotInMemory = errors.New("not in memory")
 
 // catalogState is what an archive knows of its snapshot's catalog.
 type catalogState struct {
@@ -160,51 +155,4 @@ func (s *Stream) catalogDir(ctx context.Context, c *catalog.Catalog, r io.Reader
 	*budget -= d.Size()
 	dirs.Put(key, d, d.MemSize())
 	return d, nil
-}
-
-// ChildInMemory is [Archive.Child] if nothing has to be read for it. Otherwise its
-// error matches [ErrNotInMemory].
-func (a *Archive) ChildInMemory(ctx context.Context, right CanRead, t *pxar.Table, i int) (string, *pxar.Entry, error) {
-	x, err := a.meta.index(ctx, right)
-	if err != nil {
-		return "", nil, err
-	}
-	r := resident{s: a.meta, x: x}
-	c, err := t.Child(r, i)
-	if err != nil {
-		return "", nil, a.Wrap(err)
-	}
-	e, err := a.format.ReadEntry(r, c)
-	if err == nil {
-		a.skim(ctx, right, c.NamePos)
-	}
-	return c.Name, e, a.Wrap(err)
-}
-
-// resident is the part of a stream that is in memory.
-type resident struct {
-	s *Stream
-	x *index.Index
-}
-
-// ReadAt reads len(p) bytes or fails with ErrNotInMemory.
-func (r resident) ReadAt(p []byte, off int64) (int, error) { return r.ReadSome(p, len(p), off) }
-
-// ReadSome reads at least n bytes, and up to len(p) if they are in memory.
-func (r resident) ReadSome(p []byte, n int, off int64) (int, error) {
-	got := r.s.remembered(r.x, p, off)
-	for got < n {
-		i, ok := r.x.Find(off + int64(got))
-		if !ok {
-			return got, io.EOF
-		}
-		span := r.x.Span(i)
-		b := r.s.snap.ds.chunks.Peek(r.s.want(span))
-		if b == nil {
-			return 0, ErrNotInMemory
-		}
-		got += copy(p[got:], b.Bytes()[off+int64(got)-span.Off:])
-		b.Release()
-	}
-	return got, nil
 }

@@ -36,14 +36,23 @@ func (a *Archive) LinkCount(ctx context.Context, right CanRead, pos int64) (uint
 	if _, err := held(right); err != nil {
 		return 0, err
 	}
-	extra := a.links.extra.Load()
-	if extra == nil {
-		var err error
-		if extra, err = a.settleLinks(ctx, right); err != nil {
-			return 0, err
-		}
+	if n, known := a.KnownLinkCount(pos); known {
+		return n, nil
+	}
+	extra, err := a.settleLinks(ctx, right)
+	if err != nil {
+		return 0, err
 	}
 	return uint32(1 + (*extra)[pos]), nil
+}
+
+// KnownLinkCount is LinkCount once it is known for the archive.
+func (a *Archive) KnownLinkCount(pos int64) (n uint32, known bool) {
+	extra := a.links.extra.Load()
+	if extra == nil {
+		return 0, false
+	}
+	return uint32(1 + (*extra)[pos]), true
 }
 
 // HasLinks reports whether a file of the archive has more names than one, and whether all

@@ -53,6 +53,11 @@ func (s *Stream) Check(ctx context.Context, right CanRead) error {
 	return err
 }
 
+// indexKey is by what the index of the stream is remembered.
+func (s *Stream) indexKey() indexKey {
+	return indexKey{csum: s.file.Csum, format: s.file.Name.Format(), size: s.file.Size}
+}
+
 // index returns the checked index, from memory if it is there. The key of the cache is
 // the checksum, so its entries stay right whatever happens to the file.
 func (s *Stream) index(ctx context.Context, right CanRead) (*index.Index, error) {
@@ -60,7 +65,7 @@ func (s *Stream) index(ctx context.Context, right CanRead) (*index.Index, error)
 		return nil, err
 	}
 	d := s.snap.ds
-	key := indexKey{csum: s.file.Csum, format: s.file.Name.Format(), size: s.file.Size}
+	key := s.indexKey()
 	if x, ok := d.memory.indexes.Get(key); ok {
 		return x, nil
 	}

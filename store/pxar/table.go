@@ -257,6 +257,9 @@ func (t *Table) Err() error { return t.err }
 // unified archive everything below it.
 func (t *Table) Range(i int) (off, end int64) { return t.items[i].pos, t.bound(i) }
 
+// End returns where the directory ends in the archive: no other directory ends there.
+func (t *Table) End() int64 { return t.dir.end }
+
 // holding returns the index of the child whose range holds pos, -1 if none.
 func (t *Table) holding(pos int64) int {
 	if pos >= t.goodbye {

@@ -65,6 +65,19 @@ type where struct {
 
 // fill makes n the node of an entry.
 func (c *content) fill(ctx context.Context, right store.CanRead, n *Node, e *pxar.Entry, w where) error {
+	links := uint32(1)
+	if e.Type() == unix.S_IFREG {
+		var err error
+		if links, err = c.a.LinkCount(ctx, right, e.NamePos); err != nil {
+			return err
+		}
+	}
+	c.describe(n, e, w, links)
+	return nil
+}
+
+// describe fills n with what an entry says. links is how many names a regular file has.
+func (c *content) describe(n *Node, e *pxar.Entry, w where, links uint32) {
 	n.frozen = true
 	n.attr = Attr{Mode: e.Mode, Nlink: 1, UID: e.UID, GID: e.GID, Mtime: e.Mtime, Flags: uint32(e.Flags), Project: e.ProjectID}
 	n.xattrs = c.xattrsOf(e, w)
@@ -72,10 +85,6 @@ func (c *content) fill(ctx context.Context, right store.CanRead, n *Node, e *pxa
 	case unix.S_IFDIR:
 		n.body = &folder{c, e.Dir, w.up, w.name}
 	case unix.S_IFREG:
-		links, err := c.a.LinkCount(ctx, right, e.NamePos)
-		if err != nil {
-			return err
-		}
 		n.attr.Nlink = links
 		n.setSize(e.Payload.Size)
 		n.body = &payload{c, e.Payload}
@@ -85,7 +94,6 @@ func (c *content) fill(ctx context.Context, right store.CanRead, n *Node, e *pxa
 	case unix.S_IFCHR, unix.S_IFBLK:
 		n.attr.Rdev = rdev(e.Device)
 	}
-	return nil
 }
 
 // rdev encodes a device number for FUSE: in the kernel's 32-bit form.
@@ -130,12 +138,30 @@ func (d *folder) lookup(ctx context.Context, right store.CanRead, n *Node, name 
 	return d.c.node(ctx, right, n, d, name, e)
 }
 
+// remembered is lookup from memory alone.
+func (d *folder) remembered(n *Node, name string) (*Node, error) {
+	e, err := d.c.a.Remembered(d.dir, name)
+	if err != nil {
+		return nil, err
+	}
+	links, known := uint32(1), !e.Link // the identity of a link is that of another path
+	if known && e.Type() == unix.S_IFREG {
+		links, known = d.c.a.KnownLinkCount(e.NamePos)
+	}
+	if !known {
+		return nil, store.ErrNotInMemory
+	}
+	child := &Node{id: n.id.child(name, nil)}
+	d.c.describe(child, e, where{d, name}, links)
+	return child, nil
+}
+
 func (d *folder) list(ctx context.Context, right store.CanRead, n *Node) (Listing, error) {
 	t, err := d.c.a.Table(ctx, right, d.dir)
 	if err != nil {
 		return nil, err
 	}
-	return &folderListing{d: d, n: n, t: t}, nil
+	return &folderListing{d: d, n: n, t: t, visit: d.c.a.Visit(t)}, nil
 }
 
 func (b *payload) open(ctx context.Context, right store.CanRead) (File, error) {

@@ -24,6 +24,9 @@ type folderListing struct {
 
 	names *store.Names // nil if the catalog is of no use
 	asked bool         // whether names has been set
+
+	visit *store.Visit
+	next  int // how many children the visit was told of
 }
 
 func (l *folderListing) Len() int { return l.t.Len() }
@@ -31,6 +34,24 @@ func (l *folderListing) Len() int { return l.t.Len() }
 func (l *folderListing) Err() error { return l.d.c.a.Wrap(l.t.Err()) }
 
 func (l *folderListing) At(ctx context.Context, right store.CanRead, i int) (Entry, error) {
+	e, err := l.at(ctx, right, i)
+	if err == nil && i == l.next {
+		l.foresee(ctx, right, e)
+	}
+	return e, err
+}
+
+// foresee tells the visit of the next child.
+func (l *folderListing) foresee(ctx context.Context, right store.CanRead, e Entry) {
+	if e.Type == unix.S_IFDIR {
+		l.visit.Below(ctx, right, l.next)
+	}
+	if l.next++; l.next == l.t.Len() {
+		l.visit.Ahead(ctx, right)
+	}
+}
+
+func (l *folderListing) at(ctx context.Context, right store.CanRead, i int) (Entry, error) {
 	name, e, err := l.d.c.a.ChildInMemory(ctx, right, l.t, i)
 	if errors.Is(err, store.ErrNotInMemory) {
 		if err := l.ask(ctx, right); err != nil {

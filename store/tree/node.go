@@ -147,6 +147,17 @@ func (n *Node) Lookup(ctx context.Context, right store.CanRead, name string) (*N
 	return d.lookup(ctx, right, n, name)
 }
 
+// Remembered is Lookup for which nothing is read and no right is needed. Its error matches
+// [store.ErrNotInMemory] unless the directory lies in an archive, and all of the answer is
+// in memory. That it is [fs.ErrNotExist] will then always be so.
+func (n *Node) Remembered(name string) (*Node, error) {
+	d, ok := n.body.(*folder)
+	if !ok {
+		return nil, store.ErrNotInMemory
+	}
+	return d.remembered(n, name)
+}
+
 // List returns the children. The Listing must be used with a right that is held at that
 // time; it need not be this one.
 func (n *Node) List(ctx context.Context, right store.CanRead) (Listing, error) {

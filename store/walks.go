@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/pbsfs/pbsfs/store/internal/chunk"
+	"github.com/pbsfs/pbsfs/store/pxar"
+)
+
+const (
+	// maxWalks is how many walks through one archive are tracked at once.
+	maxWalks = 4
+	// maxSteps is how many directories are known ahead of each.
+	maxSteps = 1024
+)
+
+// walks foresees which chunks of a unified archive a program needs that goes from
+// directory to directory, as find(1) does. Between the metadata of two directories there
+// is content, which such a program does not read, so it looks like no reader of the
+// stream. Each directory that was foreseen doubles the number of chunks that are loaded
+// ahead: so at most about as many are loaded in vain as were needed.
+type walks struct {
+	mu    sync.Mutex // a leaf lock
+	all   []*walk
+	clock uint64
+}
+
+// walk is the progress of one program.
+type walk struct {
+	todo   []step // the directories to come, the next one last
+	window int    // how many chunks to load ahead
+	used   uint64
+}
+
+// step is a directory to which a walk may come.
+type step struct {
+	end         int64 // of the directory, by which it is known
+	entry, tail int   // the chunks that have its entry, and the end of its table
+}
+
+// come notes that a program has come to the directory that ends at end. It returns the
+// walk for which that was foreseen, else a new one.
+func (w *walks) come(end int64, maxWindow int) *walk {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clock++
+	for _, k := range w.all {
+		if i := k.find(end); i >= 0 {
+			k.todo = k.todo[:i]
+			k.window = min(max(1, 2*k.window), maxWindow)
+			k.used = w.clock
+			return k
+		}
+	}
+	k := &walk{used: w.clock}
+	if len(w.all) < maxWalks {
+		w.all = append(w.all, k)
+		return k
+	}
+	oldest := 0
+	for i := range w.all {
+		if w.all[i].used < w.all[oldest].used {
+			oldest = i
+		}
+	}
+	w.all[oldest] = k
+	return k
+}
+
+// find returns which of the steps is the directory that ends at end, -1 if none is.
+func (k *walk) find(end int64) int {
+	for i, s := range slices.Backward(k.todo) {
+		if s.end == end {
+			return i
+		}
+	}
+	return -1
+}
+
+// add puts the subdirectories of the directory to which the walk has come before all
+// others that are to come. It returns the chunks to load ahead.
+func (w *walks) add(k *walk, below []step) []int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	slices.Reverse(below)
+	k.todo = append(k.todo, below...)
+	if more := len(k.todo) - maxSteps; more > 0 {
+		k.todo = slices.Delete(k.todo, 0, more)
+	}
+	var chunks []int
+	for _, s := range slices.Backward(k.todo) {
+		for _, i := range []int{s.entry, s.tail} {
+			if len(chunks) >= k.window {
+				return chunks
+			}
+			if !slices.Contains(chunks, i) {
+				chunks = append(chunks, i)
+			}
+		}
+	}
+	return chunks
+}
+
+// Visit is a directory that a program lists. It is told which subdirectories there are,
+// and then has the chunks loaded ahead that the program needs to go on to them.
+type Visit struct {
+	a     *Archive
+	table *pxar.Table
+	walk  *walk
+	below []step
+}
+
+// Visit notes that the directory with the table t is listed. It returns nil, on which all
+// methods do nothing, if nothing has to be foreseen: the metadata of a split archive is
+// small.
+func (a *Archive) Visit(t *pxar.Table) *Visit {
+	if a.format.Split() {
+		return nil
+	}
+	return &Visit{a: a, table: t, walk: a.walks.come(t.End(), a.meta.snap.ds.chunks.Window())}
+}
+
+// Below notes that the i-th child is a directory.
+func (v *Visit) Below(ctx context.Context, right CanRead, i int) {
+	if v == nil || len(v.below) >= maxSteps {
+		return
+	}
+	x, err := v.a.meta.index(ctx, right)
+	if err != nil {
+		return
+	}
+	off, end := v.table.Range(i)
+	entry, ok := x.Find(off)
+	tail, also := x.Find(end - 1)
+	if ok && also {
+		v.below = append(v.below, step{end, entry, tail})
+	}
+}
+
+// Ahead loads what comes after the last child was listed.
+func (v *Visit) Ahead(ctx context.Context, right CanRead) {
+	if v == nil {
+		return
+	}
+	s := v.a.meta
+	chunks := v.a.walks.add(v.walk, v.below)
+	v.below = nil
+	x, err := s.index(ctx, right)
+	if err != nil {
+		return
+	}
+	r, err := held(right)
+	if err != nil {
+		return
+	}
+	for _, i := range chunks {
+		if v.a.knows(i, x.Span(i).Off) {
+			continue
+		}
+		s.snap.ds.chunks.Ahead(s.want(x.Span(i)), func() (chunk.Hold, error) { return s.rightAhead(r) })
+	}
+}
