@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -50,6 +51,7 @@ func rows(d *data, o options) []row {
 		{name: "find -ls, later mount", do: tree("find", "{}", "-ls"), keepCache: true, own: true},
 		{name: "verify all chunks, no mount", do: alone("verify", ""), own: true},
 		{name: "tar", do: tree("sh", "-c", "tar -cf - -C {} . | dd of=/dev/null bs=1M status=none")},
+		{name: "each small file", do: func(ctx context.Context, s *served) (float64, error) { return d.readSmall(ctx, s.tree) }},
 		{name: "largest file", do: largest},
 		{name: "cat the largest file, no mount", do: alone("cat", d.largest), own: true},
 		{name: "dd of the image", do: image("dd", "if={}", "of=/dev/null", "bs=1M", "status=none"), image: true},
@@ -78,6 +80,44 @@ func timed(ctx context.Context, path string, args ...string) (float64, error) {
 	_, err = io.Copy(io.Discard, out)
 	err = errors.Join(err, cmd.Wait())
 	return time.Since(start).Seconds(), err
+}
+
+// smallFile is the largest size of a file that readSmall reads.
+const smallFile = 16 << 10
+
+// readSmall looks up, opens, reads and closes each small file of the tree at root, one
+// after the other, and returns how many seconds that took. Which files these are, it
+// learns from the tree that was backed up.
+func (d *data) readSmall(ctx context.Context, root string) (float64, error) {
+	var paths []string
+	err := filepath.WalkDir(d.at(treeDir), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Size() <= smallFile {
+			paths = append(paths, path[len(d.at(treeDir)):])
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	buf := make([]byte, smallFile+1)
+	start := time.Now()
+	for _, path := range paths {
+		f, err := os.Open(root + path)
+		if err != nil {
+			return 0, err
+		}
+		if _, err = f.Read(buf); errors.Is(err, io.EOF) { // an empty file
+			err = nil
+		}
+		if err = errors.Join(err, f.Close(), context.Cause(ctx)); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(start).Seconds(), nil
 }
 
 // How random reads are done: for a time, in the part of the image that has data.
