@@ -15,6 +15,7 @@ import (
 // options are what the command line says.
 type options struct {
 	pbsfs, base string
+	official    string
 	from        string
 	scale       float64
 	rounds      int
@@ -30,6 +31,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.pbsfs, "pbsfs", "bin/pbsfs", "the program that is measured")
 	flag.StringVar(&o.base, "base", "", "another build of it, to compare with")
+	flag.StringVar(&o.official, "official", "", "the official client, to compare with; it finds its server by PBS_REPOSITORY")
 	flag.StringVar(&o.from, "from", "/usr", "where the files are taken from")
 	flag.Float64Var(&o.scale, "scale", 0.1, "size of the data; 1 is 75,000 entries of 1.4 GB, and an image of 4 GiB")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each row is measured")
@@ -74,9 +76,17 @@ func run(ctx context.Context, o options) (err error) {
 	if o.growth != "" {
 		return measureGrowth(ctx, o)
 	}
+	if o.official, err = officialPath(o.official); err != nil {
+		return err
+	}
 	data, err := makeData(ctx, o)
 	if err != nil {
 		return err
+	}
+	if o.official != "" {
+		if err := data.makeOfficial(ctx, o); err != nil {
+			return err
+		}
 	}
 	all := subjects(data, o)
 	t := &table{}

@@ -42,7 +42,7 @@ func (t *table) measure(ctx context.Context, r row, all []subject, o options) er
 	// The image is the same in both formats, restic's is read through its tree, and that in
 	// memory has none.
 	if r.image {
-		subjects = slices.DeleteFunc(subjects, func(s subject) bool { return strings.HasPrefix(s.name, "pbsfs-split") || s.name == floorName })
+		subjects = slices.DeleteFunc(subjects, func(s subject) bool { return strings.Contains(s.name, "-split") || s.name == floorName })
 	}
 	cells := make([]*cell, len(subjects))
 	for i, s := range subjects {

@@ -53,6 +53,7 @@ func rows(d *data, o options) []row {
 		{name: "tar", do: tree("sh", "-c", "tar -cf - -C {} . | dd of=/dev/null bs=1M status=none")},
 		{name: "each small file", do: func(ctx context.Context, s *served) (float64, error) { return d.readSmall(ctx, s.tree) }},
 		{name: "largest file", do: largest},
+		{name: "decode the largest file, no mount", do: decoding(d, o), own: true},
 		{name: "cat the largest file, no mount", do: alone("cat", d.largest), own: true},
 		{name: "dd of the image", do: image("dd", "if={}", "of=/dev/null", "bs=1M", "status=none"), image: true},
 		{name: "random 4 KiB", do: randomReads, rate: true, image: true},

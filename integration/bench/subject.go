@@ -42,6 +42,11 @@ func subjects(d *data, o options) []subject {
 			add("pbsfs-"+id+baseSuffix, func(ctx context.Context, r row) (*served, error) { return d.mountPbsfs(ctx, o.base, id, o, r) })
 		}
 	}
+	if o.official != "" {
+		for _, format := range []string{"v1", "split"} {
+			add("official-"+format, func(ctx context.Context, r row) (*served, error) { return d.mountOfficial(ctx, o, format, r) })
+		}
+	}
 	add(floorName, func(ctx context.Context, _ row) (*served, error) { return d.mountFloor(ctx) })
 	if exists(d.at(squashed)) {
 		if _, err := exec.LookPath("squashfuse"); err == nil {
@@ -132,16 +137,22 @@ func (d *data) mountImage(ctx context.Context, name string, args ...string) (*se
 	if err != nil {
 		return nil, err
 	}
-	return d.serve(ctx, exec.CommandContext(ctx, name, append(args, at)...), at, at)
+	return d.serve(ctx, exec.CommandContext(ctx, name, append(args, at)...), at, below(at), filepath.Join(at, treeDir))
 }
 
-// serve starts a program that serves a mount at a place until it is unmounted;
-// root is where the files are then.
-func (d *data) serve(ctx context.Context, cmd *exec.Cmd, at, root string) (*served, error) {
+// below is what is served where the files are below root.
+func below(root string) served {
+	return served{tree: filepath.Join(root, treeDir), image: filepath.Join(root, imageFile)}
+}
+
+// serve starts a program that serves s with a mount at a place, until that is unmounted.
+// There is a file at sign as soon as it does.
+func (d *data) serve(ctx context.Context, cmd *exec.Cmd, at string, s served, sign string) (*served, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s := &served{tree: filepath.Join(root, treeDir), image: filepath.Join(root, imageFile), pid: cmd.Process.Pid, end: func() error {
+	s.pid = cmd.Process.Pid
+	s.end = func() error {
 		unmount := func() error { return command(context.WithoutCancel(ctx), "fusermount3", "-u", at) }
 		if os.Geteuid() == 0 {
 			unmount = func() error { return unix.Unmount(at, 0) }
@@ -155,13 +166,13 @@ func (d *data) serve(ctx context.Context, cmd *exec.Cmd, at, root string) (*serv
 		}
 		_ = cmd.Wait() // how it says goodbye is its own affair
 		return errors.Join(err, os.Remove(at))
-	}}
-	for deadline := time.Now().Add(time.Minute); !exists(s.tree); time.Sleep(5 * time.Millisecond) {
+	}
+	for deadline := time.Now().Add(time.Minute); !exists(sign); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) || ctx.Err() != nil {
-			return nil, errors.Join(fmt.Errorf("%s does not serve %s", cmd.Args[0], s.tree), s.end())
+			return nil, errors.Join(fmt.Errorf("%s does not serve %s", cmd.Args[0], sign), s.end())
 		}
 	}
-	return s, nil
+	return &s, nil
 }
 
 func (d *data) mountSquashfs(ctx context.Context) (*served, error) {
@@ -182,5 +193,6 @@ func (d *data) mountRestic(ctx context.Context) (*served, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.serve(ctx, d.restic(ctx, "mount", at), at, filepath.Join(at, "snapshots/latest", d.dir))
+	root := filepath.Join(at, "snapshots/latest", d.dir)
+	return d.serve(ctx, d.restic(ctx, "mount", at), at, below(root), filepath.Join(root, treeDir))
 }
