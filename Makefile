@@ -18,7 +18,9 @@
 #                   tree in memory, squashfs and restic, with
 #                   data of size SCALE (1 is 1.4 GB in 75,000 entries and an
 #                   image of 4 GiB) in ROUNDS rounds, and the decoders, for
-#                   BENCHTIME each, COUNT times; every sample goes to bench.json
+#                   BENCHTIME each, COUNT times; every sample goes to bench.json.
+#                   OFFICIAL=proxmox-backup-client measures that client, too, with
+#                   the server that PBS_REPOSITORY names
 #   make bench-compare REF=v1.0
 #                   measure this build beside that of a commit
 #   make bench-growth
@@ -213,13 +215,14 @@ test: setup setup-peers
 		mode=$$(stat -c %a /dev/fuse); trap "chmod $$mode /dev/fuse" EXIT; chmod 0666 /dev/fuse; \
 	fi; \
 	set -x; \
-	$(GO) test $(RACE) ./cmd/... ./store/... ./packaging & beside=$$!; \
+	$(GO) test $(RACE) -p 2 ./cmd/... ./store/... ./packaging & beside=$$!; \
 	$(if $(TESTS),true,$(GO) test $(RACE) -run '^($(APART))$$' ./integration) & apart=$$!; \
 	$(GO) test $(RACE) $(if $(TESTS),,-skip '^($(APART))$$') $$($(GO) list ./... | grep -v -e /cmd/ -e /store -e /packaging) && inorder=0 || inorder=$$?; \
 	wait $$beside && wait $$apart && exit $$inorder
 
+# Many of these tests wait more than they compute, whatever GOMAXPROCS is.
 unit:
-	$(GO) test -count=1 $(if $(TESTS),-run '$(TESTS)') $$($(GO) list ./... | grep -v -e /integration -e /packaging)
+	$(GO) test -count=1 -p 3 $(if $(TESTS),-run '$(TESTS)') $$($(GO) list ./... | grep -v -e /integration -e /packaging)
 
 soak: setup setup-peers
 	PBSFS_SOAK=$(SOAK) $(GO) test -race -count=1 -timeout 0 -v -run '^($(SOAKING))$$' ./integration
@@ -236,9 +239,8 @@ vuln:
 
 # Go fuzzes one target of one package at a time; two run beside each other.
 fuzz:
-	@for pkg in $$($(GO) list ./...); do \
-		$(GO) test -list '^Fuzz' $$pkg | sed -n "s|^Fuzz|$$pkg Fuzz|p"; \
-	done | xargs -P 2 -L 1 sh -c 'echo "$$0 $$1"; \
+	@grep -r --include='*_test.go' '^func Fuzz' . | sed 's|/[^/]*:func \(Fuzz[A-Za-z0-9_]*\).*| \1|' | sort | \
+	xargs -P 2 -L 1 sh -c 'echo "$$0 $$1"; \
 		exec $(GO) test -run NONE -fuzz "^$$1\$$" -parallel 1 -fuzztime $(FUZZTIME) -fuzzminimizetime 200x "$$0"'
 
 setup-bench: setup
@@ -248,7 +250,7 @@ setup-bench: setup
 # more.
 bench: setup-bench build
 	@[ "$$(id -u)" = 0 ] || echo "not measured: reading with empty kernel caches (needs root)"
-	$(GO) run ./integration/bench -scale $(SCALE) -rounds $(ROUNDS) -json bench.json
+	$(GO) run ./integration/bench -scale $(SCALE) -rounds $(ROUNDS) -official "$(OFFICIAL)" -json bench.json
 	$(GO) test -run '^$$' -bench . -count $(COUNT) -benchtime $(BENCHTIME) ./store/... ./maint/... ./cmd/...
 	@[ -n "$(PBSFS_FIXTURES)" ] || echo "not measured: keys, and counting operations (set PBSFS_FIXTURES to a directory of datastores)"
 	$(GO) test -run '^$$' -bench . -count $(COUNT) -benchtime $(ROUNDS)x -timeout 30m -v ./integration/

@@ -35,28 +35,14 @@ const (
 	splitSmall = "ns/nsx/host/split-small/2023-11-14T23:36:40Z"
 )
 
+// damages are some of those of TestDamageMatrix, in what a real server wrote.
 var damages = []damage{
 	{name: "chunk missing", fixture: "ds-basic", file: vm100 + "/drive-scsi0.img.fidx", chunk: true, how: remove, hits: vm100 + "/drive-scsi0.img"},
-	{name: "chunk truncated", fixture: "ds-basic", file: vm100 + "/drive-scsi0.img.fidx", chunk: true, how: halve, hits: vm100 + "/drive-scsi0.img"},
-	{name: "chunk empty", fixture: "ds-basic", file: bravo + "/root.pxar.didx", chunk: true, how: empty, hits: bravo + "/root.pxar", partly: true},
 	{name: "chunk with a bit flipped", fixture: "ds-basic", file: bravo + "/root.pxar.didx", chunk: true, how: flip, hits: bravo + "/root.pxar", partly: true},
-	{name: "chunk is a link", fixture: "ds-basic", file: vm100 + "/drive-scsi0.img.fidx", chunk: true, how: link, hits: vm100 + "/drive-scsi0.img"},
-	{name: "dynamic index missing", fixture: "ds-basic", file: alpha + "/etc.pxar.didx", how: remove, hits: alpha + "/etc.pxar"},
-	{name: "dynamic index truncated", fixture: "ds-basic", file: alpha + "/etc.pxar.didx", how: halve, hits: alpha + "/etc.pxar"},
 	{name: "dynamic index corrupt", fixture: "ds-basic", file: alpha + "/root.pxar.didx", how: flip, hits: alpha + "/root.pxar"},
-	{name: "fixed index missing", fixture: "ds-basic", file: vm100 + "/drive-scsi0.img.fidx", how: remove, hits: vm100 + "/drive-scsi0.img"},
-	{name: "fixed index corrupt", fixture: "ds-basic", file: vm100 + "/drive-scsi0.img.fidx", how: flip, hits: vm100 + "/drive-scsi0.img"},
-	{name: "fixed index empty", fixture: "ds-basic", file: vm100 + "/drive-scsi0.img.fidx", how: empty, hits: vm100 + "/drive-scsi0.img"},
-	{name: "index is a link", fixture: "ds-basic", file: alpha + "/etc.pxar.didx", how: link, hits: alpha + "/etc.pxar"},
-	{name: "manifest corrupt", fixture: "ds-basic", file: alpha + "/index.json.blob", how: flip, hits: alpha + "/"},
 	{name: "manifest truncated", fixture: "ds-basic", file: alpha + "/index.json.blob", how: halve, hits: alpha + "/"},
-	{name: "manifest empty", fixture: "ds-basic", file: vm100 + "/index.json.blob", how: empty, hits: vm100 + "/"},
 	{name: "blob corrupt", fixture: "ds-basic", file: vm100 + "/qemu-server.conf.blob", how: flip, hits: vm100 + "/qemu-server.conf"},
-	{name: "blob with a wrong header", fixture: "ds-basic", file: vm100 + "/qemu-server.conf.blob", how: flipHeader, hits: vm100 + "/qemu-server.conf"},
-	{name: "log corrupt", fixture: "ds-basic", file: alpha + "/client.log.blob", how: flip, hits: alpha + "/client.log"},
 	{name: "payload half missing", fixture: "ds-split", file: split1 + "/sys.ppxar.didx", how: remove, hits: split1 + "/sys.pxar", partly: true},
-	{name: "metadata half missing", fixture: "ds-split", file: split1 + "/sys.mpxar.didx", how: remove, hits: split1 + "/sys.pxar"},
-	{name: "chunk of the payload half missing", fixture: "ds-split", file: splitSmall + "/sys.ppxar.didx", chunk: true, how: remove, hits: splitSmall + "/sys.pxar", partly: true},
 }
 
 func TestDamageStaysLocal(t *testing.T) {

@@ -73,11 +73,6 @@ func remove(t *testing.T, path string) {
 	must(t, os.Remove(path))
 }
 
-func empty(t *testing.T, path string) {
-	t.Helper()
-	must(t, os.Truncate(path, 0))
-}
-
 func halve(t *testing.T, path string) {
 	t.Helper()
 	info, err := os.Stat(path)
@@ -93,21 +88,4 @@ func flip(t *testing.T, path string) {
 	damaged := bytes.Clone(text)
 	damaged[len(damaged)-9] ^= 0x10
 	must(t, os.WriteFile(path, damaged, 0o644))
-}
-
-// flipHeader changes one bit at the beginning of a file.
-func flipHeader(t *testing.T, path string) {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	must(t, err)
-	text[1] ^= 0x10
-	must(t, os.WriteFile(path, text, 0o644))
-}
-
-// link moves a file out of the datastore, and leaves a symbolic link to it.
-func link(t *testing.T, path string) {
-	t.Helper()
-	away := filepath.Join(tempDir(t), filepath.Base(path))
-	tool(t, "mv", path, away)
-	must(t, os.Symlink(away, path))
 }
