@@ -27,7 +27,6 @@ type Archive struct {
 	format    *pxar.Archive
 	links     linkTable
 	skimmed   skimmed
-	walks     walks
 	catalog   catalogState
 	linked    atomic.Pointer[linkedDirs] // nil until somebody has asked
 	unread    sync.Once                  // the log reports names that were not stored only once

@@ -59,6 +59,7 @@ type memory struct {
 	snapshots *lru.Cache[name.Snapshot, *Snapshot]
 	archives  *lru.Cache[archiveKey, *Archive]
 	metadata  *metadata.Cache
+	walks     *walks
 
 	// indexing holds one token while an index is read.
 	indexing chan struct{}
@@ -74,6 +75,7 @@ func newMemory(opts metadata.Options) memory {
 		snapshots: lru.New[name.Snapshot, *Snapshot](snapshotBytes),
 		archives:  lru.New[archiveKey, *Archive](archiveCount),
 		metadata:  metadata.New(opts),
+		walks:     new(walks),
 		indexing:  make(chan struct{}, 1),
 		decoding:  make(chan struct{}, 1),
 	}

@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	// maxWalks is how many walks through one archive are tracked at once.
-	maxWalks = 4
+	// maxWalks is how many walks through the archives of a datastore are tracked at once.
+	maxWalks = 16
 	// maxSteps is how many directories are known ahead of each.
 	maxSteps = 1024
 )
 
-// walks foresees which chunks of a unified archive a program needs that goes from
+// walks foresees which chunks of unified archives a program needs that goes from
 // directory to directory, as find(1) does. Between the metadata of two directories there
 // is content, which such a program does not read, so it looks like no reader of the
 // stream. Each directory that was foreseen doubles the number of chunks that are loaded
@@ -29,9 +29,10 @@ type walks struct {
 
 // walk is the progress of one program.
 type walk struct {
-	todo   []step // the directories to come, the next one last
-	window int    // how many chunks to load ahead
-	used   uint64
+	archive [32]byte // the checksum of its index
+	todo    []step   // the directories to come, the next one last
+	window  int      // how many chunks to load ahead
+	used    uint64
 }
 
 // step is a directory to which a walk may come.
@@ -40,21 +41,21 @@ type step struct {
 	entry, tail int   // the chunks that have its entry, and the end of its table
 }
 
-// come notes that a program has come to the directory that ends at end. It returns the
-// walk for which that was foreseen, else a new one.
-func (w *walks) come(end int64, maxWindow int) *walk {
+// come notes that a program has come to the directory of an archive that ends at end. It
+// returns the walk for which that was foreseen, else a new one.
+func (w *walks) come(archive [32]byte, end int64, maxWindow int) *walk {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.clock++
 	for _, k := range w.all {
-		if i := k.find(end); i >= 0 {
+		if i := k.find(archive, end); i >= 0 {
 			k.todo = k.todo[:i]
 			k.window = min(max(1, 2*k.window), maxWindow)
 			k.used = w.clock
 			return k
 		}
 	}
-	k := &walk{used: w.clock}
+	k := &walk{archive: archive, used: w.clock}
 	if len(w.all) < maxWalks {
 		w.all = append(w.all, k)
 		return k
@@ -69,8 +70,11 @@ func (w *walks) come(end int64, maxWindow int) *walk {
 	return k
 }
 
-// find returns which of the steps is the directory that ends at end, -1 if none is.
-func (k *walk) find(end int64) int {
+// find returns which of the steps is that directory, -1 if none is.
+func (k *walk) find(archive [32]byte, end int64) int {
+	if k.archive != archive {
+		return -1
+	}
 	for i, s := range slices.Backward(k.todo) {
 		if s.end == end {
 			return i
@@ -119,7 +123,7 @@ func (a *Archive) Visit(t *pxar.Table) *Visit {
 	if a.format.Split() {
 		return nil
 	}
-	return &Visit{a: a, table: t, walk: a.walks.come(t.End(), a.meta.snap.ds.chunks.Window())}
+	return &Visit{a: a, table: t, walk: a.meta.snap.ds.memory.walks.come(a.meta.file.Csum, t.End(), a.meta.snap.ds.chunks.Window())}
 }
 
 // Below notes that the i-th child is a directory.
@@ -145,7 +149,7 @@ func (v *Visit) Ahead(ctx context.Context, right CanRead) {
 		return
 	}
 	s := v.a.meta
-	chunks := v.a.walks.add(v.walk, v.below)
+	chunks := s.snap.ds.memory.walks.add(v.walk, v.below)
 	v.below = nil
 	x, err := s.index(ctx, right)
 	if err != nil {

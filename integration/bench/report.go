@@ -35,7 +35,7 @@ type cell struct {
 func (t *table) measure(ctx context.Context, r row, all []subject, o options) error {
 	var subjects []subject
 	for _, s := range all {
-		if !r.own || strings.HasPrefix(s.name, "pbsfs") {
+		if !r.own || s.ours() {
 			subjects = append(subjects, s)
 		}
 	}
@@ -55,15 +55,27 @@ func (t *table) measure(ctx context.Context, r row, all []subject, o options) er
 			}
 		}
 	}
+	failed := make(map[int]bool)
 	for round := range o.rounds {
 		for i := range subjects {
 			k := (i + round) % len(subjects)
-			if err := cells[k].sample(ctx, r, subjects[k]); err != nil {
+			if failed[k] {
+				continue
+			}
+			err := cells[k].sample(ctx, r, subjects[k])
+			if err != nil && (subjects[k].ours() || ctx.Err() != nil) {
 				return fmt.Errorf("%s: %w", subjects[k].name, err)
+			}
+			if failed[k] = err != nil; failed[k] {
+				fmt.Fprintf(os.Stderr, "%s: %s: left out: %v\n", r.name, subjects[k].name, err)
 			}
 		}
 	}
-	t.Cells = append(t.Cells, cells...)
+	for k, c := range cells {
+		if !failed[k] {
+			t.Cells = append(t.Cells, c)
+		}
+	}
 	fmt.Fprintf(os.Stderr, "%s: done\n", r.name)
 	return nil
 }

@@ -20,6 +20,10 @@ type subject struct {
 	mount func(ctx context.Context, r row) (*served, error)
 }
 
+// ours reports whether the subject is a build of pbsfs. Of others, a failure costs only
+// what was to be compared with.
+func (s subject) ours() bool { return strings.HasPrefix(s.name, "pbsfs") }
+
 // served is a subject while its files can be reached.
 type served struct {
 	tree, image string // where they are; "" if this subject has none

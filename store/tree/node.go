@@ -23,16 +23,12 @@ type ID [sha256.Size]byte
 // child returns the ID of the object called name below id. salt tells this state of the
 // name from others, if there can be others.
 func (id ID) child(name string, salt []byte) ID {
-	h := sha256.New()
-	h.Write(id[:])
-	h.Write([]byte(name))
+	var room [128]byte // most names fit, and then nothing is allocated
+	b := append(append(room[:0], id[:]...), name...)
 	if len(salt) > 0 {
-		h.Write([]byte{0})
-		h.Write(salt)
+		b = append(append(b, 0), salt...)
 	}
-	var out ID
-	h.Sum(out[:0])
-	return out
+	return sha256.Sum256(b)
 }
 
 // Attribute is an extended attribute.
