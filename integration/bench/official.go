@@ -26,7 +26,7 @@ func (d *data) makeOfficial(ctx context.Context, o options) error {
 	for format, mode := range officialModes {
 		args := []string{
 			"backup", "tree.pxar:" + d.at(treeDir), "--backup-type", "host", "--backup-id", officialID(format),
-			"--change-detection-mode", mode, "--skip-lost-and-found", "true",
+			"--change-detection-mode", mode,
 		}
 		if format == "v1" {
 			args = append(args, "disk.img:"+d.at(imageFile))
