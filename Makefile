@@ -59,7 +59,7 @@ NEEDED_TO_DEMO  := $(NEEDED_TO_MOUNT) mkfs.ext4:e2fsprogs
 APART := $(shell sed -n 's/^func \(Test[A-Za-z0-9_]*\)(t \*testing.T).*/\1/p' \
            $(foreach about,browser bucket complete damage_matrix guide hostile metrics restore salvage search serve share soak usage verify,$(wildcard integration/$(about)*_test.go)) | paste -sd'|')
 
-RACE = -race -p 1 -timeout 20m $(if $(TESTS),-run '$(TESTS)')
+RACE = -race -timeout 20m $(if $(TESTS),-run '$(TESTS)')
 
 # Tests that go on for soakTime.
 SOAKING := $(shell sed -n 's/^func \(Test[A-Za-z0-9_]*\)(t \*testing.T).*/\1/p' \
@@ -217,7 +217,7 @@ test: setup setup-peers
 	set -x; \
 	$(GO) test $(RACE) -p 2 ./cmd/... ./store/... ./packaging & beside=$$!; \
 	$(if $(TESTS),true,$(GO) test $(RACE) -run '^($(APART))$$' ./integration) & apart=$$!; \
-	$(GO) test $(RACE) $(if $(TESTS),,-skip '^($(APART))$$') $$($(GO) list ./... | grep -v -e /cmd/ -e /store -e /packaging) && inorder=0 || inorder=$$?; \
+	$(GO) test $(RACE) -p 1 $(if $(TESTS),,-skip '^($(APART))$$') $$($(GO) list ./... | grep -v -e /cmd/ -e /store -e /packaging) && inorder=0 || inorder=$$?; \
 	wait $$beside && wait $$apart && exit $$inorder
 
 # Many of these tests wait more than they compute, whatever GOMAXPROCS is.
@@ -239,7 +239,7 @@ vuln:
 
 # Go fuzzes one target of one package at a time; two run beside each other.
 fuzz:
-	@grep -r --include='*_test.go' '^func Fuzz' . | sed 's|/[^/]*:func \(Fuzz[A-Za-z0-9_]*\).*| \1|' | sort | \
+	@grep -r --include='*_test.go' --exclude-dir=bin '^func Fuzz' . | sed 's|/[^/]*:func \(Fuzz[A-Za-z0-9_]*\).*| \1|' | sort | \
 	xargs -P 2 -L 1 sh -c 'echo "$$0 $$1"; \
 		exec $(GO) test -run NONE -fuzz "^$$1\$$" -parallel 1 -fuzztime $(FUZZTIME) -fuzzminimizetime 200x "$$0"'
 

@@ -36,14 +36,14 @@ func (a *Archive) LinkCount(ctx context.Context, right CanRead, pos int64) (uint
 	if _, err := held(right); err != nil {
 		return 0, err
 	}
-	if n, known := a.KnownLinkCount(pos); known {
-		return n, nil
+	n, known := a.KnownLinkCount(pos)
+	if !known {
+		if err := a.settleLinks(ctx, right); err != nil {
+			return 0, err
+		}
+		n, _ = a.KnownLinkCount(pos)
 	}
-	extra, err := a.settleLinks(ctx, right)
-	if err != nil {
-		return 0, err
-	}
-	return uint32(1 + (*extra)[pos]), nil
+	return n, nil
 }
 
 // KnownLinkCount is LinkCount once it is known for the archive.
@@ -65,15 +65,15 @@ func (a *Archive) HasLinks(ctx context.Context, right CanRead) (some, known bool
 }
 
 // settleLinks finds the hard links, unless another caller has done so meanwhile.
-func (a *Archive) settleLinks(ctx context.Context, right CanRead) (*map[int64]int, error) {
+func (a *Archive) settleLinks(ctx context.Context, right CanRead) error {
 	select {
 	case a.links.settling <- struct{}{}:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	defer func() { <-a.links.settling }()
-	if extra := a.links.extra.Load(); extra != nil {
-		return extra, nil
+	if a.links.extra.Load() != nil {
+		return nil
 	}
 	extra, err := a.countLinks(ctx, right)
 	switch {
@@ -82,10 +82,10 @@ func (a *Archive) settleLinks(ctx context.Context, right CanRead) (*map[int64]in
 		a.links.partial.Store(true)
 		a.meta.snap.ds.log.Warn("hard links cannot be counted, files show a link count of 1", "error", a.Wrap(err))
 	default:
-		return nil, err
+		return err
 	}
 	a.links.extra.Store(&extra)
-	return &extra, nil
+	return nil
 }
 
 // countLinks finds all hard links of the archive.

@@ -140,10 +140,6 @@ func (s *Stream) readAhead(right CanRead, x *index.Index, i int, c content) bool
 	if window == 0 {
 		return sameUse
 	}
-	r, err := held(right)
-	if err != nil {
-		return sameUse
-	}
 	zero, holes := s.hole(x)
 	room := s.snap.ds.chunks.AheadLimit()
 	for n := i + 1; window > 0 && n < min(x.Len(), i+1+(1+maxHoles)*s.snap.ds.chunks.Window()); n++ {
@@ -158,9 +154,16 @@ func (s *Stream) readAhead(right CanRead, x *index.Index, i int, c content) bool
 		if room -= span.End - span.Off; room < 0 {
 			break
 		}
-		s.snap.ds.chunks.Ahead(s.want(span), func() (chunk.Hold, error) { return s.rightAhead(r) })
+		s.loadAhead(right, span)
 	}
 	return sameUse
+}
+
+// loadAhead loads the chunk of a span ahead of a reader that has the right.
+func (s *Stream) loadAhead(right CanRead, span index.Span) {
+	if r, err := held(right); err == nil {
+		s.snap.ds.chunks.Ahead(s.want(span), func() (chunk.Hold, error) { return s.rightAhead(r) })
+	}
 }
 
 // rightAhead returns the right to load chunks ahead of a reader that had the right had.

@@ -10,8 +10,8 @@ import (
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
 
-// ErrNotInMemory is the answer of [Archive.ChildInMemory] if a chunk would have to be
-// read.
+// ErrNotInMemory is the answer of [Archive.ChildInMemory] and [Archive.Remembered] if a
+// chunk would have to be read.
 var ErrNotInMemory = errors.New("not in memory")
 
 // ChildInMemory is [Archive.Child] if nothing has to be read for it. Otherwise its
@@ -33,8 +33,8 @@ func (a *Archive) ChildInMemory(ctx context.Context, right CanRead, t *pxar.Tabl
 	return c.Name, e, a.Wrap(err)
 }
 
-// Remembered is [Archive.Lookup] from memory alone: nothing is read, so no right is needed.
-// If not all of the answer is in memory, the error matches [ErrNotInMemory].
+// Remembered is [Archive.Lookup] from what is remembered: nothing of the datastore is
+// read, so no right is needed. If not all of the answer is in memory, the error matches [ErrNotInMemory].
 func (a *Archive) Remembered(dir pxar.Dir, name string) (*pxar.Entry, error) {
 	m := a.meta.snap.ds.memory
 	t, known := m.tables.Get(tableKey{archive: a.meta.file.Csum, dir: dir})

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/pbsfs/pbsfs/store/internal/chunk"
+	"github.com/pbsfs/pbsfs/store/index"
 	"github.com/pbsfs/pbsfs/store/pxar"
 )
 
@@ -22,9 +22,8 @@ const (
 // stream. Each directory that was foreseen doubles the number of chunks that are loaded
 // ahead: so at most about as many are loaded in vain as were needed.
 type walks struct {
-	mu    sync.Mutex // a leaf lock
-	all   []*walk
-	clock uint64
+	mu  sync.Mutex // a leaf lock
+	all []*walk    // used last at the end
 }
 
 // walk is the progress of one program.
@@ -32,7 +31,6 @@ type walk struct {
 	archive [32]byte // the checksum of its index
 	todo    []step   // the directories to come, the next one last
 	window  int      // how many chunks to load ahead
-	used    uint64
 }
 
 // step is a directory to which a walk may come.
@@ -46,27 +44,19 @@ type step struct {
 func (w *walks) come(archive [32]byte, end int64, maxWindow int) *walk {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.clock++
-	for _, k := range w.all {
+	for n, k := range w.all {
 		if i := k.find(archive, end); i >= 0 {
 			k.todo = k.todo[:i]
 			k.window = min(max(1, 2*k.window), maxWindow)
-			k.used = w.clock
+			w.all = append(slices.Delete(w.all, n, n+1), k)
 			return k
 		}
 	}
-	k := &walk{archive: archive, used: w.clock}
-	if len(w.all) < maxWalks {
-		w.all = append(w.all, k)
-		return k
+	if len(w.all) == maxWalks {
+		w.all = slices.Delete(w.all, 0, 1)
 	}
-	oldest := 0
-	for i := range w.all {
-		if w.all[i].used < w.all[oldest].used {
-			oldest = i
-		}
-	}
-	w.all[oldest] = k
+	k := &walk{archive: archive}
+	w.all = append(w.all, k)
 	return k
 }
 
@@ -113,7 +103,7 @@ type Visit struct {
 	a     *Archive
 	table *pxar.Table
 	walk  *walk
-	below []step
+	below []int // which children are directories
 }
 
 // Visit notes that the directory with the table t is listed. It returns nil, on which all
@@ -127,19 +117,9 @@ func (a *Archive) Visit(t *pxar.Table) *Visit {
 }
 
 // Below notes that the i-th child is a directory.
-func (v *Visit) Below(ctx context.Context, right CanRead, i int) {
-	if v == nil || len(v.below) >= maxSteps {
-		return
-	}
-	x, err := v.a.meta.index(ctx, right)
-	if err != nil {
-		return
-	}
-	off, end := v.table.Range(i)
-	entry, ok := x.Find(off)
-	tail, also := x.Find(end - 1)
-	if ok && also {
-		v.below = append(v.below, step{end, entry, tail})
+func (v *Visit) Below(i int) {
+	if v != nil && len(v.below) < maxSteps {
+		v.below = append(v.below, i)
 	}
 }
 
@@ -149,20 +129,27 @@ func (v *Visit) Ahead(ctx context.Context, right CanRead) {
 		return
 	}
 	s := v.a.meta
-	chunks := s.snap.ds.memory.walks.add(v.walk, v.below)
-	v.below = nil
 	x, err := s.index(ctx, right)
 	if err != nil {
 		return
 	}
-	r, err := held(right)
-	if err != nil {
-		return
-	}
-	for _, i := range chunks {
-		if v.a.knows(i, x.Span(i).Off) {
-			continue
+	for _, i := range s.snap.ds.memory.walks.add(v.walk, v.steps(x)) {
+		if span := x.Span(i); !v.a.knows(i, span.Off) {
+			s.loadAhead(right, span)
 		}
-		s.snap.ds.chunks.Ahead(s.want(x.Span(i)), func() (chunk.Hold, error) { return s.rightAhead(r) })
 	}
+}
+
+// steps returns the steps to the subdirectories.
+func (v *Visit) steps(x *index.Index) []step {
+	steps := make([]step, 0, len(v.below))
+	for _, i := range v.below {
+		off, end := v.table.Range(i)
+		entry, ok := x.Find(off)
+		tail, also := x.Find(end - 1)
+		if ok && also {
+			steps = append(steps, step{end, entry, tail})
+		}
+	}
+	return steps
 }

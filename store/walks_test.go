@@ -25,12 +25,41 @@ func farDirs(n int) *storetest.Node {
 
 func dirName(i int) string { return fmt.Sprintf("dir-%02d", i) }
 
-// removeAll removes chunks, of which some may be the same.
-func (p *place) removeAll(chunks []name.Digest) {
+// far is such an archive, open.
+type far struct {
+	*place
+	r      *store.Reader
+	a      *store.Archive
+	root   pxar.Dir
+	chunks []name.Digest
+}
+
+func openFarDirs(t *testing.T) *far {
+	t.Helper()
+	f := &far{place: newPlace(t)}
+	sn := f.Snapshot(alpha, noon)
+	f.chunks = sn.Pxar("root.pxar.didx", farDirs(8))
+	sn.Finish()
+	f.r = f.reader()
+	s := f.load(f.r, sn.Dir)
+	var err error
+	if f.a, err = s.Archive(t.Context(), f.r, f.line(s, "root.pxar.didx")); err != nil {
+		t.Fatal(err)
+	}
+	root, err := f.a.Root(t.Context(), f.r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.root = root.Dir
+	return f
+}
+
+// removeAll removes the chunks, of which some are the same.
+func (f *far) removeAll() {
 	gone := make(map[name.Digest]bool)
-	for _, d := range chunks {
+	for _, d := range f.chunks {
 		if !gone[d] {
-			p.Remove(storetest.ChunkFile(d))
+			f.Remove(storetest.ChunkFile(d))
 		}
 		gone[d] = true
 	}
@@ -38,27 +67,27 @@ func (p *place) removeAll(chunks []name.Digest) {
 
 // visit comes to a directory, as a program does that goes from one to the next, and
 // returns those of its children that are directories.
-func (p *place) visit(r *store.Reader, a *store.Archive, dir pxar.Dir) (dirs []pxar.Dir) {
-	p.t.Helper()
-	table, err := a.Table(p.t.Context(), r, dir)
+func (f *far) visit(dir pxar.Dir) (dirs []pxar.Dir) {
+	f.t.Helper()
+	table, err := f.a.Table(f.t.Context(), f.r, dir)
 	if err != nil {
-		p.t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	v := a.Visit(table)
+	v := f.a.Visit(table)
 	for n := 0; ; n++ {
 		i, ok := table.Only(dirName(n))
 		if !ok {
 			break
 		}
-		_, e, err := a.Child(p.t.Context(), r, table, i)
+		_, e, err := f.a.Child(f.t.Context(), f.r, table, i)
 		if err != nil {
-			p.t.Fatal(err)
+			f.t.Fatal(err)
 		}
 		dirs = append(dirs, e.Dir)
-		v.Below(p.t.Context(), r, i)
+		v.Below(i)
 	}
-	v.Ahead(p.t.Context(), r)
-	store.WaitForLoads(p.ref)
+	v.Ahead(f.t.Context(), f.r)
+	store.WaitForLoads(f.ref)
 	return dirs
 }
 
@@ -76,26 +105,13 @@ func TestWalkHasItsNextDirectoriesLoaded(t *testing.T) {
 		{"not after a jump back", []int{5, 0}, 1, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPlace(t)
-			sn := p.Snapshot(alpha, noon)
-			chunks := sn.Pxar("root.pxar.didx", farDirs(8))
-			sn.Finish()
-			r := p.reader()
-			s := p.load(r, sn.Dir)
-			a, err := s.Archive(t.Context(), r, p.line(s, "root.pxar.didx"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			root, err := a.Root(t.Context(), r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			dirs := p.visit(r, a, root.Dir)
+			f := openFarDirs(t)
+			dirs := f.visit(f.root)
 			for _, i := range c.visited {
-				p.visit(r, a, dirs[i])
+				f.visit(dirs[i])
 			}
-			p.removeAll(chunks)
-			_, err = a.Table(t.Context(), r, dirs[c.next])
+			f.removeAll()
+			_, err := f.a.Table(t.Context(), f.r, dirs[c.next])
 			if loaded := err == nil; loaded != c.loaded || err != nil && !errors.Is(err, store.ErrCorrupt) {
 				t.Errorf("the table of the next directory is in memory: %v, want %v (%v)", loaded, c.loaded, err)
 			}

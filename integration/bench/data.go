@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/pbsfs/pbsfs/maint/hosts"
 )
 
 // What the data is like at scale 1.
@@ -39,6 +41,13 @@ type data struct {
 }
 
 func (d *data) at(name string) string { return filepath.Join(d.dir, name) }
+
+// host is where operations are counted in this process, as in those that [data.pbsfs] runs.
+func (d *data) host() (hosts.Host, error) {
+	return hosts.NewHost(hosts.HostOptions{
+		ConfigDir: d.at("etc"), RunDir: d.at("run"), UID: os.Geteuid(), Getenv: func(string) string { return "" },
+	})
+}
 
 // doneMark is there when all data is.
 const doneMark = "complete"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
@@ -12,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/tree"
 )
@@ -23,9 +21,7 @@ const decodePart = 1 << 20
 // decodeFile decodes and verifies a file of the datastore on all processors, without a
 // mount and without a process that has to start, and returns how many seconds that took.
 func (d *data) decodeFile(ctx context.Context, path string, cacheMiB int64) (took float64, err error) {
-	host, err := hosts.NewHost(hosts.HostOptions{
-		ConfigDir: d.at("etc"), RunDir: d.at("run"), Getenv: func(string) string { return "" }, UID: os.Geteuid(),
-	})
+	host, err := d.host()
 	if err != nil {
 		return 0, err
 	}

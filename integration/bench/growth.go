@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pbsfs/pbsfs/maint/hosts"
 	"github.com/pbsfs/pbsfs/store"
 	"github.com/pbsfs/pbsfs/store/catalog"
 	"github.com/pbsfs/pbsfs/store/manifest"
@@ -94,9 +93,7 @@ func (g *grower) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	host, err := hosts.NewHost(hosts.HostOptions{
-		ConfigDir: g.at("etc"), RunDir: g.at("run"), UID: os.Geteuid(), Getenv: func(string) string { return "" },
-	})
+	host, err := g.host()
 	if err != nil {
 		return err
 	}

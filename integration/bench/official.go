@@ -54,8 +54,8 @@ func (d *data) mountOfficial(ctx context.Context, o options, format string, r ro
 	return d.serve(ctx, cmd, at, served{tree: at}, filepath.Join(at, d.largest))
 }
 
-// mapOfficial returns the image behind a loop device. The client links it to a path that
-// names the snapshot, and finds it by that.
+// mapOfficial returns the image behind a loop device: the one that has a file afterwards and
+// had none before.
 func (d *data) mapOfficial(ctx context.Context, o options, group string) (*served, error) {
 	before, err := filepath.Glob("/dev/loop[0-9]*")
 	if err != nil {

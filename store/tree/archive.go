@@ -76,16 +76,16 @@ func (c *content) fill(ctx context.Context, right store.CanRead, n *Node, e *pxa
 	return nil
 }
 
-// describe fills n with what an entry says. links is how many names a regular file has.
+// describe fills n with what an entry says. links is how many names it has, 1 unless it
+// is a regular file.
 func (c *content) describe(n *Node, e *pxar.Entry, w where, links uint32) {
 	n.frozen = true
-	n.attr = Attr{Mode: e.Mode, Nlink: 1, UID: e.UID, GID: e.GID, Mtime: e.Mtime, Flags: uint32(e.Flags), Project: e.ProjectID}
+	n.attr = Attr{Mode: e.Mode, Nlink: links, UID: e.UID, GID: e.GID, Mtime: e.Mtime, Flags: uint32(e.Flags), Project: e.ProjectID}
 	n.xattrs = c.xattrsOf(e, w)
 	switch n.Type() {
 	case unix.S_IFDIR:
 		n.body = &folder{c, e.Dir, w.up, w.name}
 	case unix.S_IFREG:
-		n.attr.Nlink = links
 		n.setSize(e.Payload.Size)
 		n.body = &payload{c, e.Payload}
 	case unix.S_IFLNK:

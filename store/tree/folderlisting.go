@@ -44,7 +44,7 @@ func (l *folderListing) At(ctx context.Context, right store.CanRead, i int) (Ent
 // foresee tells the visit of the next child.
 func (l *folderListing) foresee(ctx context.Context, right store.CanRead, e Entry) {
 	if e.Type == unix.S_IFDIR {
-		l.visit.Below(ctx, right, l.next)
+		l.visit.Below(l.next)
 	}
 	if l.next++; l.next == l.t.Len() {
 		l.visit.Ahead(ctx, right)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -241,5 +242,38 @@ func TestUnreadableHardLinkIsListed(t *testing.T) {
 	}
 	if err != nil || e.Err != nil || e.Name != "file-10" || e.Type != unix.S_IFREG || e.ID == (tree.ID{}) {
 		t.Errorf("%+v, %v, want the link", e, err)
+	}
+}
+
+// What is remembered of an entry is what a lookup returns; of hard links nothing is.
+func TestRememberedEntriesAreThoseOfALookup(t *testing.T) {
+	for _, split := range []bool{false, true} {
+		first := storetest.File("first", "content").With("user.note", "n")
+		root := storetest.Dir("", storetest.Dir("dir", first, storetest.Link("again", first), storetest.Symlink("link", "first"), storetest.Dir("sub")))
+		s := storetest.New(t)
+		sn := s.Snapshot("host/alpha", noon)
+		if split {
+			sn.Split("root", root)
+		} else {
+			sn.Pxar("root.pxar.didx", root)
+		}
+		sn.Finish()
+		v := open(t, s)
+		dir := v.walk(sn.Dir + "/root.pxar/dir")
+		for _, k := range root.Kids[0].Kids {
+			want, err := dir.Lookup(t.Context(), v.r, k.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := dir.Remembered(k.Name)
+			switch {
+			case k.Name == "again":
+				if !errors.Is(err, store.ErrNotInMemory) {
+					t.Errorf("a hard link: %v, %v", got, err)
+				}
+			case err != nil || !reflect.DeepEqual(got, want):
+				t.Errorf("%s: %+v, %v, want %+v", k.Name, got, err, want)
+			}
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package chunk
 
 import (
-	"math"
 	"sync"
 	"unsafe"
 
@@ -24,43 +23,24 @@ const (
 	maxFree   = 16 << 20  // bytes kept
 )
 
-// get returns a buffer with a capacity of at least n, length 0, for a block that stays.
-// One that was given back is taken when it is not a quarter too large.
+// get returns a buffer with a capacity of at least n, length 0. One that was
+// given back is taken when it is not a quarter too large.
 func (p *pool) get(n int) []byte {
-	b, mapped := p.find(n, n+n/4+4096)
-	if mapped {
-		// All of it will be written to: at once, this costs half of what each page by itself
-		// does. Kernels before 5.14 cannot.
-		_ = unix.Madvise(b[:cap(b)], unix.MADV_POPULATE_WRITE)
-	}
-	return b
-}
-
-// scratch is get for a buffer that is given back soon: it may be much larger, and only
-// the beginning of it may be used.
-func (p *pool) scratch(n int) []byte {
-	b, _ := p.find(n, math.MaxInt)
-	return b
-}
-
-// find returns a buffer with a capacity of at least n, and of most if it was used before,
-// and whether it was newly mapped.
-func (p *pool) find(n, most int) (b []byte, mapped bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	best := -1
 	for i, b := range p.free {
-		if c := cap(b); c >= n && c <= most && (best < 0 || c < cap(p.free[best])) {
+		if c := cap(b); c >= n && c <= n+n/4+4096 && (best < 0 || c < cap(p.free[best])) {
 			best = i
 		}
 	}
 	if best >= 0 {
-		return p.take(best), false
+		return p.take(best)
 	}
 	if n < minMapped {
-		return make([]byte, 0, n), false
+		return make([]byte, 0, n)
 	}
-	return p.mmap((n + mapUnit - 1) / mapUnit * mapUnit), true
+	return p.mmap((n + mapUnit - 1) / mapUnit * mapUnit)
 }
 
 // take takes the i-th free buffer, with p.mu held.

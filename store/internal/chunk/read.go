@@ -30,7 +30,7 @@ type reader func(ctx context.Context, d name.Digest, buf []byte) ([]byte, error)
 
 // decode reads a chunk and verifies it.
 func (s *Source) decode(from reader, w Want) (*Block, error) {
-	raw := s.pool.scratch(min(w.Size, blob.MaxChunkSize) + encodedOverhead)
+	raw := s.pool.get(min(w.Size, blob.MaxChunkSize) + encodedOverhead)
 	defer s.pool.put(raw)
 	encoded, err := s.read(from, w.Digest, raw)
 	if err != nil {
